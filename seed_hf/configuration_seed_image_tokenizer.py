@@ -1,0 +1,167 @@
+"""Configuration of the SEED image tokenizer (image -> codes -> generation embeddings)."""
+
+from huggingface_hub.dataclasses import strict
+from transformers import Blip2QFormerConfig, Blip2VisionConfig, PreTrainedConfig
+
+
+GENERATION_HEADS = ("text", "mlp", "qformer")
+
+
+@strict
+class SeedImageTokenizerConfig(PreTrainedConfig):
+    r"""
+    Sizes and options of [`SeedImageTokenizer`]. The defaults are the published SEED-1 inference model.
+
+    Args:
+        vision_config (`Blip2VisionConfig` or `dict`, *optional*):
+            The frozen ViT (EVA-CLIP g/14: 39 blocks, width 1408).
+        qformer_config (`Blip2QFormerConfig` or `dict`, *optional*):
+            The Causal Q-Former (BERT-base size). `encoder_hidden_size` and `use_qformer_text_input` are set from the
+            other fields.
+        decoder_config (`Blip2VisionConfig` or `dict`, *optional*):
+            The decoder blocks between the codebook and the generation head: pre-norm transformer blocks, 12 heads,
+            4 layers. `hidden_size` follows the Q-Former.
+        reverse_qformer_config (`Blip2QFormerConfig` or `dict`, *optional*):
+            The Reverse Q-Former of the generation heads `"text"` and `"qformer"` (4 layers). Unused by `"mlp"`.
+        num_query_tokens (`int`, defaults to 32): Queries of the Causal Q-Former = codes per image.
+        codebook_size (`int`, defaults to 8192): Number of codes.
+        code_dim (`int`, defaults to 32): Width of a codebook vector.
+        projection_dim (`int`, defaults to 256): Width of the image and text features used for retrieval.
+        ln_vision_eps (`float`, defaults to 1e-5): Epsilon of the LayerNorm on the ViT output. The rest of the ViT
+            uses `vision_config.layer_norm_eps`.
+        use_text_tower (`bool`, defaults to `False`): Keep the text side of the Q-Former and both projections
+            (stage 1 and retrieval need them; the published inference model has none).
+        use_reconstruction_decoder (`bool`, defaults to `False`): Keep the blocks that rebuild the causal embeddings
+            from codes (stage 2 and retrieval with codes need them).
+        generation_head (`str`, defaults to `"text"`): `"text"` gives `num_generation_tokens` vectors (SEED-1, the
+            hidden states of Stable Diffusion's text encoder); `"mlp"` and `"qformer"` give one image embedding
+            (SEED-2).
+        num_generation_tokens (`int`, defaults to 77): Vectors that the `"text"` head gives; the others give one.
+        generation_dim (`int`, defaults to 768): Width of a generation embedding (1024 for SEED-2).
+        mlp_head_sizes (`list[int]`, defaults to `[256, 128, 32]`): Widths of the `"mlp"` head, per token.
+        quantizer_loss_weight, reconstruction_loss_weight, generation_loss_weight (`float`): Stage-2 weights 5, 2, 0.5.
+        code_contrastive_loss_weight (`float`, defaults to 0.0): Ours, not in the paper: adds the contrastive loss
+            on the features rebuilt from the codes, for small data where quantisation costs much retrieval.
+        label_smoothing (`float`, defaults to 0.1): Of the contrastive loss.
+        contrastive_gather (`str`, defaults to `"full"`): `"full"` lets gradients flow through features gathered
+            from other processes; `"detached"` is the original's gradient-free gather.
+        normalize_codes (`bool`, defaults to `False`): Compare L2-normalised vectors (a remedy against codebook
+            collapse on small data; the published weights need `False`).
+        codebook_ema_decay (`float`, defaults to 0.0): Above 0, codebook vectors are moving averages of what they
+            stand for, instead of being trained by gradient.
+        dead_code_steps (`int`, defaults to 0): Above 0, a code unused for so many updates restarts at a random
+            encoder output. Needs `codebook_ema_decay` > 0.
+        initializer_range (`float`, defaults to 0.02): Standard deviation of new weights.
+
+    Raises:
+        ValueError: A field that is out of range or contradicts another one.
+
+    Source: paper section 2 and 3; `models/seed_qformer/` of the original (branches v1 and main).
+
+    Example:
+
+    ```python
+    >>> from seed_hf import SeedImageTokenizerConfig
+    >>> config = SeedImageTokenizerConfig()
+    >>> (config.num_query_tokens, config.codebook_size, config.num_generation_tokens)
+    (32, 8192, 77)
+
+    ```
+    """
+
+    model_type = "seed_image_tokenizer"
+    sub_configs = {
+        "vision_config": Blip2VisionConfig,
+        "qformer_config": Blip2QFormerConfig,
+        "decoder_config": Blip2VisionConfig,
+        "reverse_qformer_config": Blip2QFormerConfig,
+    }
+
+    vision_config: dict | PreTrainedConfig | None = None
+    qformer_config: dict | PreTrainedConfig | None = None
+    decoder_config: dict | PreTrainedConfig | None = None
+    reverse_qformer_config: dict | PreTrainedConfig | None = None
+    num_query_tokens: int = 32
+    codebook_size: int = 8192
+    code_dim: int = 32
+    projection_dim: int = 256
+    ln_vision_eps: float = 1e-5
+    use_text_tower: bool = False
+    use_reconstruction_decoder: bool = False
+    generation_head: str = "text"
+    num_generation_tokens: int = 77
+    generation_dim: int = 768
+    mlp_head_sizes: list[int] | tuple[int, ...] = (256, 128, 32)
+    quantizer_loss_weight: float = 5.0
+    reconstruction_loss_weight: float = 2.0
+    generation_loss_weight: float = 0.5
+    code_contrastive_loss_weight: float = 0.0
+    label_smoothing: float = 0.1
+    contrastive_gather: str = "full"
+    normalize_codes: bool = False
+    codebook_ema_decay: float = 0.0
+    dead_code_steps: int = 0
+    initializer_range: float = 0.02
+
+    def __post_init__(self, **kwargs):
+        self._build_sub_configs()
+        super().__post_init__(**kwargs)
+        self._check_fields()
+
+    def _build_sub_configs(self):
+        """Sub-configs from dicts; widths that must agree are set in one place, here."""
+        self.vision_config = _as_config(self.vision_config, Blip2VisionConfig)
+        self.qformer_config = _as_config(self.qformer_config, Blip2QFormerConfig)
+        hidden_size = self.qformer_config.hidden_size
+        self.qformer_config.encoder_hidden_size = self.vision_config.hidden_size
+        self.qformer_config.use_qformer_text_input = self.use_text_tower
+        decoder_defaults = {"hidden_size": hidden_size, "intermediate_size": 4 * hidden_size, "num_hidden_layers": 4}
+        decoder_defaults |= {"num_attention_heads": 12, "initializer_range": self.initializer_range}
+        self.decoder_config = _as_config(self.decoder_config, Blip2VisionConfig, decoder_defaults)
+        if self.generation_head == "mlp":
+            self.reverse_qformer_config = None
+        else:
+            reverse_defaults = {"num_hidden_layers": 4, "encoder_hidden_size": hidden_size}
+            reverse_defaults |= {"hidden_size": hidden_size, "intermediate_size": 4 * hidden_size}
+            reverse_defaults["num_attention_heads"] = self.qformer_config.num_attention_heads
+            self.reverse_qformer_config = _as_config(self.reverse_qformer_config, Blip2QFormerConfig, reverse_defaults)
+        if self.generation_head in ("mlp", "qformer"):
+            self.num_generation_tokens = 1
+
+    def _check_fields(self):
+        _require(self.generation_head in GENERATION_HEADS, "generation_head", self.generation_head, GENERATION_HEADS)
+        _require(
+            self.contrastive_gather in ("full", "detached"),
+            "contrastive_gather",
+            self.contrastive_gather,
+            ("full", "detached"),
+        )
+        for name in ("num_query_tokens", "codebook_size", "code_dim", "num_generation_tokens", "generation_dim"):
+            _require(getattr(self, name) > 0, name, getattr(self, name), "a positive integer")
+        _require(0.0 <= self.codebook_ema_decay < 1.0, "codebook_ema_decay", self.codebook_ema_decay, "[0, 1)")
+        _require(
+            self.dead_code_steps == 0 or self.codebook_ema_decay > 0,
+            "dead_code_steps",
+            self.dead_code_steps,
+            "0 unless `codebook_ema_decay` is above 0",
+        )
+        hidden_size = self.qformer_config.hidden_size
+        for name in ("decoder_config", "reverse_qformer_config"):
+            config = getattr(self, name)
+            if config is not None:
+                allowed = f"{hidden_size}, the Q-Former's hidden_size"
+                _require(config.hidden_size == hidden_size, f"{name}.hidden_size", config.hidden_size, allowed)
+
+
+def _as_config(value, config_class, defaults=None):
+    if isinstance(value, PreTrainedConfig):
+        return value
+    return config_class(**{**(defaults or {}), **(value or {})})
+
+
+def _require(condition, name, value, allowed):
+    if not condition:
+        raise ValueError(f"`{name}` is {value!r}; allowed: {allowed}.")
+
+
+__all__ = ["SeedImageTokenizerConfig"]

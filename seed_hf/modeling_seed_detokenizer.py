@@ -1,0 +1,84 @@
+"""From code vectors back: decoder blocks and the heads that give generation embeddings."""
+
+import torch
+from torch import nn
+from transformers import Blip2VisionConfig
+from transformers import initialization as init
+from transformers.models.blip_2.modeling_blip_2 import Blip2Encoder, Blip2PreTrainedModel
+
+from .modeling_seed_qformer import SeedReverseQFormer
+
+
+class SeedCodeDecoder(Blip2PreTrainedModel):
+    r"""
+    Learned positions added once, then pre-norm transformer blocks (bidirectional, no final norm).
+
+    Args:
+        config (`Blip2VisionConfig`): `decoder_config` of the image tokenizer.
+        num_positions (`int`): Codes per image.
+
+    Source: `blocks`, `blocks_text`, `blocks_image` of the original, which are timm ViT blocks; transformers'
+    `Blip2Encoder` computes the same.
+    """
+
+    config: Blip2VisionConfig
+    config_class = Blip2VisionConfig
+
+    def __init__(self, config: Blip2VisionConfig, num_positions: int):
+        super().__init__(config)
+        self.position_embedding = nn.Parameter(torch.zeros(1, num_positions, config.hidden_size))
+        self.encoder = Blip2Encoder(config)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if module is self:
+            init.trunc_normal_(self.position_embedding, std=self.config.initializer_range)
+
+    def forward(self, decoded: torch.Tensor) -> torch.Tensor:
+        """`(batch_size, num_query_tokens, width)` -> the same shape."""
+        return self.encoder(decoded + self.position_embedding).last_hidden_state
+
+
+class SeedTextHead(nn.Module):
+    """SEED-1: Reverse Q-Former and a projection: `num_generation_tokens` generation embeddings."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.reverse_qformer = SeedReverseQFormer(config)
+        self.projection = nn.Linear(config.reverse_qformer_config.hidden_size, config.generation_dim)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """`(batch_size, num_query_tokens, width)` -> `(batch_size, num_generation_tokens, generation_dim)`."""
+        return self.projection(self.reverse_qformer(hidden_states))
+
+
+class SeedImageHead(SeedTextHead):
+    """SEED-2: Reverse Q-Former with one query and a projection: one image embedding."""
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """`(batch_size, num_query_tokens, width)` -> `(batch_size, generation_dim)`."""
+        return super().forward(hidden_states).squeeze(1)
+
+
+class SeedMlpHead(nn.Module):
+    """SEED-2's default: each token is narrowed by an MLP (no biases), all are flattened token-major and projected."""
+
+    def __init__(self, config):
+        super().__init__()
+        sizes = [config.decoder_config.hidden_size, *config.mlp_head_sizes]
+        layers = []
+        for size_in, size_out in zip(sizes[:-1], sizes[1:], strict=True):
+            layers += [nn.Linear(size_in, size_out, bias=False), nn.ReLU()]
+        self.down = nn.Sequential(*layers[:-1])
+        self.projection = nn.Linear(config.num_query_tokens * sizes[-1], config.generation_dim)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """`(batch_size, num_query_tokens, width)` -> `(batch_size, generation_dim)`."""
+        return self.projection(self.down(hidden_states).flatten(1))
+
+
+HEAD_CLASSES = {"text": SeedTextHead, "qformer": SeedImageHead, "mlp": SeedMlpHead}
+
+__all__ = ["HEAD_CLASSES", "SeedCodeDecoder", "SeedImageHead", "SeedMlpHead", "SeedTextHead"]

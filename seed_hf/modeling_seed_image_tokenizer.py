@@ -1,0 +1,382 @@
+"""SEED's image tokenizer: image -> codes -> generation embeddings, features for retrieval, both objectives."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import Blip2VisionModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from .configuration_seed_image_tokenizer import SeedImageTokenizerConfig
+from .losses_seed import contrastive_loss, reconstruction_loss
+from .modeling_seed_detokenizer import HEAD_CLASSES, SeedCodeDecoder
+from .modeling_seed_qformer import SeedCausalQFormer, SeedReverseQFormer
+from .modeling_seed_quantizer import SeedQuantizer
+
+
+@dataclass
+class SeedImageTokenizerOutput(ModelOutput):
+    r"""
+    Args:
+        loss (`torch.FloatTensor` of shape `()`, *optional*): The stage's objective, when its targets were given.
+        codes (`torch.LongTensor` of shape `(batch_size, num_query_tokens)`): In `[0, codebook_size)`.
+        causal_embeds (`torch.FloatTensor` of shape `(batch_size, num_query_tokens, hidden_size)`).
+        generation_embeds (`torch.FloatTensor` of shape `(batch_size, num_generation_tokens, generation_dim)`, or
+            `(batch_size, generation_dim)` for SEED-2).
+        reconstructed_embeds (`torch.FloatTensor` of the shape of `causal_embeds`, *optional*): From codes alone.
+        image_features, text_features (`torch.FloatTensor` of shape `(batch_size, projection_dim)`, *optional*).
+        quantizer_loss, reconstruction_loss, generation_loss, contrastive_loss (`torch.FloatTensor` of shape `()`,
+            *optional*): Parts of the loss before their weights.
+    """
+
+    loss: torch.FloatTensor | None = None
+    codes: torch.LongTensor | None = None
+    causal_embeds: torch.FloatTensor | None = None
+    generation_embeds: torch.FloatTensor | None = None
+    reconstructed_embeds: torch.FloatTensor | None = None
+    image_features: torch.FloatTensor | None = None
+    text_features: torch.FloatTensor | None = None
+    quantizer_loss: torch.FloatTensor | None = None
+    reconstruction_loss: torch.FloatTensor | None = None
+    generation_loss: torch.FloatTensor | None = None
+    contrastive_loss: torch.FloatTensor | None = None
+
+
+class SeedImageTokenizer(PreTrainedModel):
+    r"""
+    Frozen ViT, Causal Q-Former, codebook, decoder blocks and generation head, in one model.
+
+    Args:
+        config ([`SeedImageTokenizerConfig`]): Sizes and options.
+
+    Source: `models/seed_qformer/qformer_quantizer.py` of the original (branches v1, main); paper sections 2 and 3.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from seed_hf import SeedImageTokenizer, SeedImageTokenizerConfig
+    >>> config = SeedImageTokenizerConfig(
+    ...     vision_config=dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+    ...                        image_size=28),
+    ...     qformer_config=dict(hidden_size=48, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4),
+    ...     codebook_size=64,
+    ... )
+    >>> model = SeedImageTokenizer(config).eval()
+    >>> codes = model.encode(torch.randn(2, 3, 28, 28))
+    >>> codes.shape, model.decode(codes).shape
+    (torch.Size([2, 32]), torch.Size([2, 77, 768]))
+
+    ```
+    """
+
+    config: SeedImageTokenizerConfig
+    config_class = SeedImageTokenizerConfig
+    base_model_prefix = "image_tokenizer"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_attention_backend = True
+    _no_split_modules = ["Blip2EncoderLayer", "Blip2QFormerLayer", "Blip2VisionEmbeddings"]
+
+    def __init__(self, config: SeedImageTokenizerConfig):
+        super().__init__(config)
+        self.vision_model = Blip2VisionModel._from_config(config.vision_config)
+        # the original's ln_vision has another epsilon than its ViT
+        self.vision_model.post_layernorm.eps = config.ln_vision_eps
+        self.causal_qformer = SeedCausalQFormer(config)
+        self.quantizer = SeedQuantizer(config)
+        decoder_args = {"config": config.decoder_config, "num_positions": config.num_query_tokens}
+        self.generation_decoder = SeedCodeDecoder._from_config(**decoder_args)
+        self.generation_head = HEAD_CLASSES[config.generation_head](config)
+        self.reconstruction_decoder = (
+            SeedCodeDecoder._from_config(**decoder_args) if config.use_reconstruction_decoder else None
+        )
+        if config.use_text_tower:
+            hidden_size = config.qformer_config.hidden_size
+            self.vision_projection = nn.Linear(hidden_size, config.projection_dim)
+            self.text_projection = nn.Linear(hidden_size, config.projection_dim)
+            self.temperature = nn.Parameter(torch.tensor(0.07))
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        std = self.config.initializer_range
+        if isinstance(module, SeedCausalQFormer | SeedReverseQFormer):
+            init.normal_(module.query_tokens, std=std)
+        elif isinstance(module, SeedQuantizer):
+            bound = 1.0 / module.embedding.num_embeddings
+            init.uniform_(module.embedding.weight, -bound, bound)
+        elif isinstance(module, SeedImageTokenizer) and self.config.use_text_tower:
+            init.constant_(module.temperature, 0.07)
+
+    def train(self, mode: bool = True):
+        """Frozen parts stay in evaluation mode. (The original leaves dropout on in its frozen Q-Former.)"""
+        super().train(mode)
+        for part in (self.vision_model, self.causal_qformer):
+            if not any(parameter.requires_grad for parameter in part.parameters()):
+                part.eval()
+        return self
+
+    def get_input_embeddings(self):
+        """The patch embedding."""
+        return self.vision_model.get_input_embeddings()
+
+    # ---------------------------------------------------------------- image -> codes
+
+    def get_causal_embeds(self, pixel_values: torch.FloatTensor) -> torch.FloatTensor:
+        r"""
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, 3, image_size, image_size)`): RGB, normalised.
+
+        Returns:
+            `torch.FloatTensor` of shape `(batch_size, num_query_tokens, hidden_size)`: causal embeddings.
+
+        Raises:
+            ValueError: `pixel_values` of another shape.
+        """
+        size = self.config.vision_config.image_size
+        if pixel_values.ndim != 4 or tuple(pixel_values.shape[1:]) != (3, size, size):
+            raise ValueError(
+                f"`pixel_values` has shape {tuple(pixel_values.shape)}; allowed: (batch_size, 3, {size}, {size})."
+            )
+        return self.causal_qformer(self.vision_model(pixel_values).last_hidden_state)
+
+    @torch.no_grad()
+    def encode(self, pixel_values: torch.FloatTensor) -> torch.LongTensor:
+        r"""
+        Image -> codes.
+
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, 3, image_size, image_size)`): RGB, normalised.
+
+        Returns:
+            `torch.LongTensor` of shape `(batch_size, num_query_tokens)`: codes in `[0, codebook_size)`, causal: code
+            i depends on queries <= i only.
+
+        Raises:
+            ValueError: `pixel_values` of another shape.
+        """
+        return self.quantizer.nearest(self.quantizer.project(self.get_causal_embeds(pixel_values)))
+
+    # ---------------------------------------------------------------- codes -> embeddings
+
+    def get_code_vectors(self, codes: torch.LongTensor) -> torch.FloatTensor:
+        r"""
+        Codebook vectors of codes; reads any number of codes, so a prefix works too.
+
+        Args:
+            codes (`torch.LongTensor` of any shape): Codes in `[0, codebook_size)`.
+
+        Returns:
+            `torch.FloatTensor` of shape `(*codes.shape, code_dim)`.
+
+        Raises:
+            ValueError: Codes that are no integers or out of range.
+        """
+        return self.quantizer.lookup(self._check_codes(codes, whole_images=False))
+
+    def decode(self, codes: torch.LongTensor) -> torch.FloatTensor:
+        r"""
+        Codes -> generation embeddings.
+
+        Args:
+            codes (`torch.LongTensor` of shape `(batch_size, num_query_tokens)`): Codes in `[0, codebook_size)`.
+
+        Returns:
+            `torch.FloatTensor` of shape `(batch_size, num_generation_tokens, generation_dim)` (SEED-1) or
+            `(batch_size, generation_dim)` (SEED-2).
+
+        Raises:
+            ValueError: Codes of another shape, no integers, or out of range.
+        """
+        decoded = self.quantizer.decode(self.quantizer.lookup(self._check_codes(codes)))
+        return self.generation_head(self.generation_decoder(decoded))
+
+    def reconstruct(self, codes: torch.LongTensor) -> torch.FloatTensor:
+        r"""
+        Codes -> causal embeddings, through the reconstruction blocks.
+
+        Args:
+            codes (`torch.LongTensor` of shape `(batch_size, num_query_tokens)`): Codes in `[0, codebook_size)`.
+
+        Returns:
+            `torch.FloatTensor` of shape `(batch_size, num_query_tokens, hidden_size)`.
+
+        Raises:
+            ValueError: The model has no reconstruction blocks; or see [`~SeedImageTokenizer.decode`].
+        """
+        if self.reconstruction_decoder is None:
+            raise ValueError(
+                "`codes` can not be turned into causal embeddings; allowed only with "
+                "config.use_reconstruction_decoder=True (the published inference weights leave these blocks out)."
+            )
+        return self.reconstruction_decoder(self.quantizer.decode(self.quantizer.lookup(self._check_codes(codes))))
+
+    def _check_codes(self, codes: torch.LongTensor, whole_images: bool = True) -> torch.LongTensor:
+        length, size = self.config.num_query_tokens, self.config.codebook_size
+        if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
+            raise ValueError(f"`codes` has dtype {codes.dtype}; allowed: an integer dtype.")
+        if whole_images and (codes.ndim != 2 or codes.shape[1] != length):
+            raise ValueError(f"`codes` has shape {tuple(codes.shape)}; allowed: (batch_size, {length}).")
+        if codes.numel() and not (0 <= codes.min() and codes.max() < size):
+            raise ValueError(f"`codes` span [{codes.min()}, {codes.max()}]; allowed: [0, {size}).")
+        return codes.long()
+
+    # ---------------------------------------------------------------- retrieval
+
+    def get_image_features(
+        self, pixel_values: torch.FloatTensor | None = None, codes: torch.LongTensor | None = None
+    ) -> torch.FloatTensor:
+        r"""
+        One vector per image, comparable by dot product with [`~SeedImageTokenizer.get_text_features`].
+
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, 3, image_size, image_size)`, *optional*): Then
+                the feature is taken from the causal embeddings.
+            codes (`torch.LongTensor` of shape `(batch_size, num_query_tokens)`, *optional*): Then it is taken from
+                the causal embeddings rebuilt from these codes.
+
+        Returns:
+            `torch.FloatTensor` of shape `(batch_size, projection_dim)`, L2-normalised.
+
+        Raises:
+            ValueError: None or both of the arguments; a model without text tower (or reconstruction blocks).
+        """
+        if (pixel_values is None) == (codes is None):
+            raise ValueError("Give exactly one of `pixel_values` and `codes`.")
+        embeds = self.get_causal_embeds(pixel_values) if codes is None else self.reconstruct(codes)
+        return self._project_image(embeds)
+
+    def get_text_features(
+        self, input_ids: torch.LongTensor, attention_mask: torch.Tensor | None = None
+    ) -> torch.FloatTensor:
+        r"""
+        One vector per caption.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch_size, length)`): Ids of the Q-Former's (BERT) vocabulary,
+                `[CLS]` first; the paper cuts to 32.
+            attention_mask (`torch.Tensor` of shape `(batch_size, length)`, *optional*): 1 = token, 0 = padding.
+
+        Returns:
+            `torch.FloatTensor` of shape `(batch_size, projection_dim)`, L2-normalised.
+
+        Raises:
+            ValueError: A model without text tower.
+        """
+        hidden_states = self.causal_qformer.encode_text(input_ids, attention_mask)
+        return F.normalize(self.text_projection(hidden_states[:, 0]).float(), dim=-1)
+
+    def _project_image(self, causal_embeds: torch.Tensor) -> torch.Tensor:
+        if not self.config.use_text_tower:
+            raise ValueError("Image features need the projections; allowed only with config.use_text_tower=True.")
+        return F.normalize(self.vision_projection(causal_embeds[:, -1]).float(), dim=-1)
+
+    # ---------------------------------------------------------------- training
+
+    def forward(
+        self,
+        pixel_values: torch.FloatTensor | None = None,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        generation_targets: torch.FloatTensor | None = None,
+        causal_embeds: torch.FloatTensor | None = None,
+        return_dict: bool | None = None,
+        **kwargs,
+    ) -> SeedImageTokenizerOutput | tuple:
+        r"""
+        Encode and decode; with captions or targets, compute a training objective.
+
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, 3, image_size, image_size)`): RGB, normalised.
+            input_ids (`torch.LongTensor` of shape `(batch_size, length)`, *optional*): Captions; alone they ask for
+                the stage-1 (contrastive) objective.
+            attention_mask (`torch.Tensor` of shape `(batch_size, length)`, *optional*): 1 = token, 0 = padding.
+            generation_targets (`torch.FloatTensor` of the shape that [`~SeedImageTokenizer.decode`] gives,
+                *optional*): Asks for the stage-2 objective.
+            causal_embeds (`torch.FloatTensor` of shape `(batch_size, num_query_tokens, hidden_size)`, *optional*):
+                In place of `pixel_values`, when cached.
+            return_dict (`bool`, *optional*): `False` gives a tuple.
+
+        Returns:
+            [`SeedImageTokenizerOutput`].
+
+        Raises:
+            ValueError: None or both of `pixel_values` and `causal_embeds`.
+        """
+        if (pixel_values is None) == (causal_embeds is None):
+            raise ValueError("Give exactly one of `pixel_values` and `causal_embeds`.")
+        if causal_embeds is None:
+            causal_embeds = self.get_causal_embeds(pixel_values)
+        if generation_targets is not None:
+            output = self._codebook_objective(causal_embeds, generation_targets, input_ids, attention_mask)
+        elif input_ids is not None:
+            output = self._contrastive_objective(causal_embeds, input_ids, attention_mask)
+        else:
+            quantized = self.quantizer(causal_embeds)
+            output = SeedImageTokenizerOutput(
+                codes=quantized.codes,
+                causal_embeds=causal_embeds,
+                generation_embeds=self.generation_head(self.generation_decoder(quantized.decoded)),
+                quantizer_loss=quantized.loss,
+            )
+        return output.to_tuple() if return_dict is False else output
+
+    def _contrastive_objective(self, causal_embeds, input_ids, attention_mask) -> SeedImageTokenizerOutput:
+        """Stage 1, paper section 3.1."""
+        image_features = self._project_image(causal_embeds)
+        text_features = self.get_text_features(input_ids, attention_mask)
+        loss = self._contrastive_loss(image_features, text_features)
+        return SeedImageTokenizerOutput(
+            loss=loss,
+            causal_embeds=causal_embeds,
+            image_features=image_features,
+            text_features=text_features,
+            contrastive_loss=loss,
+        )
+
+    def _contrastive_loss(self, image_features, text_features):
+        config = self.config
+        return contrastive_loss(
+            image_features, text_features, self.temperature, config.label_smoothing, config.contrastive_gather
+        )
+
+    def _codebook_objective(self, causal_embeds, targets, input_ids, attention_mask) -> SeedImageTokenizerOutput:
+        """Stage 2, paper section 3.2: 5 * quantizer + 2 * reconstruction + 0.5 * generation."""
+        if self.reconstruction_decoder is None:
+            raise ValueError("`generation_targets` needs config.use_reconstruction_decoder=True; it is False.")
+        config = self.config
+        quantized = self.quantizer(causal_embeds)
+        reconstructed = self.reconstruction_decoder(quantized.decoded)
+        generation_embeds = self.generation_head(self.generation_decoder(quantized.decoded))
+        if generation_embeds.shape != targets.shape:
+            allowed = tuple(generation_embeds.shape)
+            raise ValueError(f"`generation_targets` has shape {tuple(targets.shape)}; allowed: {allowed}.")
+        output = SeedImageTokenizerOutput(
+            codes=quantized.codes,
+            causal_embeds=causal_embeds,
+            generation_embeds=generation_embeds,
+            reconstructed_embeds=reconstructed,
+            quantizer_loss=quantized.loss,
+            reconstruction_loss=reconstruction_loss(reconstructed, causal_embeds),
+            generation_loss=F.mse_loss(generation_embeds.float(), targets.float()),
+        )
+        output.loss = (
+            config.quantizer_loss_weight * output.quantizer_loss
+            + config.reconstruction_loss_weight * output.reconstruction_loss
+            + config.generation_loss_weight * output.generation_loss
+        )
+        if config.code_contrastive_loss_weight > 0 and input_ids is not None:
+            output.image_features = self._project_image(reconstructed)
+            output.text_features = self.get_text_features(input_ids, attention_mask)
+            output.contrastive_loss = self._contrastive_loss(output.image_features, output.text_features)
+            output.loss = output.loss + config.code_contrastive_loss_weight * output.contrastive_loss
+        return output
+
+
+__all__ = ["SeedImageTokenizer", "SeedImageTokenizerOutput"]

@@ -1,0 +1,157 @@
+"""Vector quantizer of SEED: causal embeddings -> codes -> code vectors, with its loss and its codebook."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn import functional as F
+from transformers.utils import ModelOutput
+
+
+@dataclass
+class SeedQuantizerOutput(ModelOutput):
+    r"""
+    Args:
+        loss (`torch.FloatTensor` of shape `()`): Commitment loss + 0.25 * codebook loss, unweighted.
+        codes (`torch.LongTensor` of shape `(batch_size, num_query_tokens)`): Nearest codes.
+        projected (`torch.FloatTensor` of shape `(batch_size, num_query_tokens, code_dim)`): What was compared.
+        quantized (`torch.FloatTensor` of shape `(batch_size, num_query_tokens, code_dim)`): Code vectors, with the
+            gradient of `projected` (straight-through).
+        decoded (`torch.FloatTensor` of shape `(batch_size, num_query_tokens, hidden_size)`): Code vectors brought
+            back to the Q-Former's width.
+    """
+
+    loss: torch.FloatTensor | None = None
+    codes: torch.LongTensor | None = None
+    projected: torch.FloatTensor | None = None
+    quantized: torch.FloatTensor | None = None
+    decoded: torch.FloatTensor | None = None
+
+
+class SeedQuantizer(nn.Module):
+    r"""
+    Down-projection, nearest codebook vector, up-projection.
+
+    The squared Euclidean distance is computed in float32 whatever the autocast state: fresh code vectors are about
+    1e-4, near the smallest normal float16.
+
+    Source: `models/seed_qformer/vqvae` (`VectorQuantizer2`, `legacy=True`) of the original; paper section 3.2. The
+    original puts the factor 0.25 on the codebook term, not on the commitment term; kept, the published weights were
+    trained so. `normalize_codes`, moving averages, k-means start and restarts are ours and off by default.
+    """
+
+    beta = 0.25
+
+    def __init__(self, config):
+        super().__init__()
+        self.normalize_codes = config.normalize_codes
+        self.ema_decay = config.codebook_ema_decay
+        self.dead_code_steps = config.dead_code_steps
+        hidden_size, code_dim = config.qformer_config.hidden_size, config.code_dim
+        self.encode_layers = nn.Sequential(
+            nn.Linear(hidden_size, hidden_size), nn.Tanh(), nn.Linear(hidden_size, code_dim)
+        )
+        self.embedding = nn.Embedding(config.codebook_size, code_dim)
+        self.decode_layers = nn.Sequential(nn.Linear(code_dim, code_dim), nn.Tanh(), nn.Linear(code_dim, hidden_size))
+        if self.ema_decay > 0:
+            self.embedding.weight.requires_grad_(False)
+            self.register_buffer("ema_count", torch.ones(config.codebook_size))
+            self.register_buffer("ema_sum", torch.zeros(config.codebook_size, code_dim))
+            self.register_buffer("steps_unused", torch.zeros(config.codebook_size, dtype=torch.long))
+
+    def project(self, causal_embeds: torch.Tensor) -> torch.Tensor:
+        """`(..., hidden_size)` causal embeddings -> `(..., code_dim)` float vectors to compare with the codebook."""
+        projected = self.encode_layers(causal_embeds)
+        return F.normalize(projected.float(), dim=-1) if self.normalize_codes else projected
+
+    def get_codebook(self) -> torch.Tensor:
+        """The vectors codes stand for: `(codebook_size, code_dim)`, L2-normalised with `normalize_codes`."""
+        weight = self.embedding.weight
+        return F.normalize(weight.float(), dim=-1).to(weight.dtype) if self.normalize_codes else weight
+
+    def nearest(self, projected: torch.Tensor) -> torch.LongTensor:
+        """Index of the nearest codebook vector, lowest index on ties: `(..., code_dim)` -> `(...)`."""
+        with torch.no_grad(), torch.autocast(projected.device.type, enabled=False):
+            codebook = self.get_codebook().float()
+            flat = projected.reshape(-1, projected.shape[-1]).float()
+            # |z|^2 is the same for every code and is left out
+            distances = torch.addmm(codebook.pow(2).sum(1), flat, codebook.t(), beta=1.0, alpha=-2.0)
+            return distances.argmin(1).view(projected.shape[:-1])
+
+    def lookup(self, codes: torch.LongTensor) -> torch.Tensor:
+        """Code vectors `(..., code_dim)` of codes `(...)`."""
+        return F.embedding(codes, self.get_codebook())
+
+    def decode(self, code_vectors: torch.Tensor) -> torch.Tensor:
+        """Code vectors `(..., code_dim)` -> `(..., hidden_size)`."""
+        return self.decode_layers(code_vectors)
+
+    def forward(self, causal_embeds: torch.Tensor) -> SeedQuantizerOutput:
+        """Quantize `(batch_size, num_query_tokens, hidden_size)` causal embeddings; see [`SeedQuantizerOutput`]."""
+        projected = self.project(causal_embeds)
+        codes = self.nearest(projected)
+        with torch.autocast(projected.device.type, enabled=False):
+            compared = projected.float()
+            if self.training and self.ema_decay > 0:
+                self._move_codebook(compared.detach().flatten(0, 1), codes.flatten())
+            vectors = self.lookup(codes).float()
+            loss = F.mse_loss(compared, vectors.detach()) + self.beta * F.mse_loss(vectors, compared.detach())
+            quantized = compared + (vectors - compared).detach()
+        decoded = self.decode(quantized.to(projected.dtype))
+        return SeedQuantizerOutput(loss=loss, codes=codes, projected=projected, quantized=quantized, decoded=decoded)
+
+    @torch.no_grad()
+    def init_codebook(self, vectors: torch.Tensor, num_iterations: int = 10, generator=None):
+        r"""
+        Start the codebook at k-means centres of encoder outputs (a remedy against collapse on small data).
+
+        Args:
+            vectors (`torch.FloatTensor` of shape `(num_vectors, code_dim)`): Outputs of [`~SeedQuantizer.project`].
+            num_iterations (`int`, defaults to 10): Lloyd iterations.
+            generator (`torch.Generator`, *optional*): For the first centres.
+
+        Raises:
+            ValueError: Fewer vectors than codes.
+        """
+        num_codes = self.embedding.num_embeddings
+        if len(vectors) < num_codes:
+            raise ValueError(f"`vectors` has {len(vectors)} rows; allowed: at least codebook_size = {num_codes}.")
+        choice = torch.randperm(len(vectors), generator=generator)[:num_codes].to(vectors.device)
+        self.embedding.weight.copy_(vectors[choice])
+        for _ in range(num_iterations):
+            codes = self.nearest(vectors)
+            counts = torch.bincount(codes, minlength=num_codes).unsqueeze(1)
+            sums = torch.zeros_like(self.embedding.weight).index_add_(0, codes, vectors.to(self.embedding.weight))
+            self.embedding.weight.copy_(torch.where(counts > 0, sums / counts.clamp(min=1), self.embedding.weight))
+        if self.ema_decay > 0:
+            self.ema_count.fill_(1.0)
+            self.ema_sum.copy_(self.embedding.weight)
+
+    @torch.no_grad()
+    def _move_codebook(self, vectors: torch.Tensor, codes: torch.LongTensor):
+        """One moving-average step over the vectors of all processes, then restarts of codes long unused."""
+        counts = torch.bincount(codes, minlength=self.embedding.num_embeddings).to(vectors.dtype)
+        sums = torch.zeros_like(self.ema_sum).index_add_(0, codes, vectors)
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(counts)
+            dist.all_reduce(sums)
+        self.ema_count.mul_(self.ema_decay).add_(counts, alpha=1 - self.ema_decay)
+        self.ema_sum.mul_(self.ema_decay).add_(sums, alpha=1 - self.ema_decay)
+        self.steps_unused.add_(1).masked_fill_(counts > 0, 0)
+        if self.dead_code_steps > 0:
+            self._restart_dead_codes(vectors)
+        self.embedding.weight.copy_(self.ema_sum / self.ema_count.clamp(min=1e-5).unsqueeze(1))
+
+    def _restart_dead_codes(self, vectors: torch.Tensor):
+        """Move codes unused for `dead_code_steps` updates to random encoder outputs, the same in every process."""
+        dead = self.steps_unused >= self.dead_code_steps
+        picks = vectors[torch.randint(len(vectors), (len(dead),), device=vectors.device)]
+        if dist.is_available() and dist.is_initialized():
+            dist.broadcast(picks, src=0)
+        self.ema_sum.copy_(torch.where(dead.unsqueeze(1), picks, self.ema_sum))
+        self.ema_count.masked_fill_(dead, 1.0)
+        self.steps_unused.masked_fill_(dead, 0)
+
+
+__all__ = ["SeedQuantizer", "SeedQuantizerOutput"]
