@@ -1,0 +1,209 @@
+"""Endless batches that are a function of (seed, step, process), so that a resumed run needs no loader state."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+
+def derive_seed(*numbers: int) -> int:
+    """Mixes non-negative integers, such as (seed, epoch, index), into one seed with unrelated random streams.
+
+    Args:
+        numbers (`int`): what the stream belongs to; order matters.
+
+    Returns:
+        `int`: seed in `[0, 2**32)`, valid for `torch`, `numpy` and `random`.
+
+    Example:
+        ```python
+        >>> from seed_hf.training_data import derive_seed
+
+        >>> derive_seed(42, 0, 7) == derive_seed(42, 0, 7), derive_seed(42, 0, 7) == derive_seed(42, 7, 0)
+        (True, False)
+        ```
+    """
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def sample_positions(
+    num_samples: int,
+    batch_size: int,
+    *,
+    seed: int,
+    step: int,
+    num_processes: int = 1,
+    process_index: int = 0,
+    accumulation_steps: int = 1,
+) -> list[list[tuple[int, int]]]:
+    """Names the samples that one process reads for one optimizer update.
+
+    An epoch is a seeded permutation of the data set cut into global batches; the last, partial one is left out. Which
+    samples make up a global batch depends only on its size: the same run on another number of processes, with
+    accumulation making up the difference, sees the same samples at the same step.
+
+    Args:
+        num_samples (`int`): length of the data set.
+        batch_size (`int`): samples per process and micro-batch.
+        seed (`int`): run seed.
+        step (`int`): optimizer update, counted from 0.
+        num_processes (`int`, defaults to 1): processes that share the global batch.
+        process_index (`int`, defaults to 0): this process.
+        accumulation_steps (`int`, defaults to 1): micro-batches per optimizer update.
+
+    Returns:
+        `list[list[tuple[int, int]]]`: for each micro-batch the `(epoch, index)` of its samples.
+
+    Raises:
+        ValueError: if the data set is smaller than one global batch.
+    """
+    global_batch_size = batch_size * num_processes * accumulation_steps
+    epoch, batch_in_epoch = divmod(step, num_batches_per_epoch(num_samples, global_batch_size))
+    permutation = _epoch_permutation(num_samples, seed, epoch)
+    micro_batches = []
+    for micro_step in range(accumulation_steps):
+        start = batch_in_epoch * global_batch_size + (micro_step * num_processes + process_index) * batch_size
+        micro_batches.append([(epoch, int(index)) for index in permutation[start : start + batch_size]])
+    return micro_batches
+
+
+def num_batches_per_epoch(num_samples: int, global_batch_size: int) -> int:
+    """Counts the optimizer updates of one pass over the data.
+
+    Args:
+        num_samples (`int`): length of the data set.
+        global_batch_size (`int`): samples per optimizer update over all processes.
+
+    Returns:
+        `int`: full global batches in the data set.
+
+    Raises:
+        ValueError: if there is not even one.
+    """
+    if num_samples < global_batch_size:
+        raise ValueError(
+            f"The data set has {num_samples} samples, fewer than one optimizer update reads ({global_batch_size} = "
+            "batch_size x processes x gradient_accumulation_steps). Use a smaller batch or more data."
+        )
+    return num_samples // global_batch_size
+
+
+_last_permutation: tuple[tuple[int, int, int], torch.Tensor] | None = None
+
+
+def _epoch_permutation(num_samples: int, seed: int, epoch: int) -> torch.Tensor:
+    # One entry is kept: at 5M samples a permutation takes 40 MB and is read thousands of times in a row.
+    global _last_permutation
+    key = (num_samples, seed, epoch)
+    if _last_permutation is None or _last_permutation[0] != key:
+        generator = torch.Generator().manual_seed(derive_seed(seed, epoch))
+        _last_permutation = (key, torch.randperm(num_samples, generator=generator))
+    return _last_permutation[1]
+
+
+class SeededDataset(Dataset):
+    """Gives each sample of each epoch its own random generator, whichever worker or process reads it.
+
+    Args:
+        dataset (`Dataset`): any map-style data set (also a plain list or a `datasets.Dataset`).
+        transform (`Callable[[Any, torch.Generator], Any]`, *optional*): turns a sample into what is collated. Draw
+            every random choice from the generator; for numpy or `random`, seed with `generator.initial_seed()`.
+        seed (`int`, defaults to 0): run seed.
+    """
+
+    def __init__(
+        self, dataset: Sequence, transform: Callable[[Any, torch.Generator], Any] | None = None, seed: int = 0
+    ):
+        self.dataset = dataset
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        """Length of the wrapped data set."""
+        return len(self.dataset)
+
+    def __getitem__(self, position: tuple[int, int]) -> Any:
+        """Reads the sample at `(epoch, index)`."""
+        epoch, index = position
+        sample = self.dataset[index]
+        if self.transform is None:
+            return sample
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch, index))
+        return self.transform(sample, generator)
+
+
+def make_batches(
+    dataset: Sequence,
+    batch_size: int,
+    *,
+    seed: int,
+    start_step: int = 0,
+    num_processes: int = 1,
+    process_index: int = 0,
+    accumulation_steps: int = 1,
+    transform: Callable[[Any, torch.Generator], Any] | None = None,
+    collate_fn: Callable[[list], Any] | None = None,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+) -> Iterator[Any]:
+    """Reads a map-style data set for ever, starting at any optimizer update.
+
+    Never pass the result through `Accelerator.prepare`: it is already this process's share and would be split again,
+    so that half of the data is silently never seen.
+
+    Args:
+        dataset (`Sequence`): map-style data set.
+        batch_size (`int`): samples per process and micro-batch.
+        seed (`int`): run seed.
+        start_step (`int`, defaults to 0): optimizer update to start at.
+        num_processes (`int`, defaults to 1): processes that share the data.
+        process_index (`int`, defaults to 0): this process.
+        accumulation_steps (`int`, defaults to 1): micro-batches per optimizer update.
+        transform (`Callable[[Any, torch.Generator], Any]`, *optional*): see [`SeededDataset`].
+        collate_fn (`Callable[[list], Any]`, *optional*): makes a batch of a list of samples; torch's otherwise.
+        num_workers (`int`, defaults to 0): reader processes; batches do not depend on it.
+        pin_memory (`bool`, defaults to `False`): use page-locked memory, for copies to a GPU.
+
+    Returns:
+        `Iterator`: micro-batches on the CPU; `accumulation_steps` of them make up one optimizer update.
+
+    Raises:
+        ValueError: if the data set is smaller than one global batch.
+
+    Example:
+        ```python
+        >>> from seed_hf.training_data import make_batches
+
+        >>> batches = make_batches(list(range(6)), batch_size=3, seed=0)
+        >>> sorted([*next(batches).tolist(), *next(batches).tolist()])
+        [0, 1, 2, 3, 4, 5]
+        ```
+    """
+    num_batches_per_epoch(len(dataset), batch_size * num_processes * accumulation_steps)
+
+    def positions():
+        step = start_step
+        while True:
+            yield from sample_positions(
+                len(dataset),
+                batch_size,
+                seed=seed,
+                step=step,
+                num_processes=num_processes,
+                process_index=process_index,
+                accumulation_steps=accumulation_steps,
+            )
+            step += 1
+
+    loader = DataLoader(
+        SeededDataset(dataset, transform, seed),
+        batch_sampler=positions(),
+        collate_fn=collate_fn or default_collate,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        # A generator of its own: the loader's seed for its workers must not be drawn from the model's random numbers.
+        generator=torch.Generator().manual_seed(derive_seed(seed, start_step)),
+    )
+    return iter(loader)

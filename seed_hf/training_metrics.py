@@ -1,0 +1,153 @@
+"""Metrics of a training run: means over steps, in `metrics.jsonl` and a tracker, and a plot of them."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+
+_FILE_NAME = "metrics.jsonl"
+
+
+class MetricsLog:
+    """Averages the metrics of steps and writes them, from the main process only.
+
+    Args:
+        output_dir (`str` or `os.PathLike`): folder of the run.
+        accelerator (`Accelerator`): tells which process is the main one, and holds the tracker.
+
+    Attributes:
+        window (`dict[str, list[float]]`): `[sum, count]` by metric since the last line; saved with checkpoints so that
+            a resumed run writes the same lines.
+    """
+
+    def __init__(self, output_dir: str | os.PathLike, accelerator: Accelerator):
+        self.path = Path(output_dir) / _FILE_NAME
+        self.accelerator = accelerator
+        self.window: dict[str, list[float]] = {}
+
+    def start(self, step: int, arguments: Mapping) -> None:
+        """Opens the files; lines after `step`, from a run that was killed, are dropped.
+
+        Args:
+            step (`int`): optimizer updates done.
+            arguments (`Mapping`): written to `training_arguments.json`.
+        """
+        if self.accelerator.is_main_process:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            kept = [line for line in read_metrics(self.path) if line["step"] <= step] if self.path.exists() else []
+            temporary = self.path.with_suffix(".tmp")
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            os.replace(temporary, self.path)
+            arguments_file = self.path.parent / "training_arguments.json"
+            arguments_file.write_text(json.dumps(dict(arguments), indent=2, default=str))
+        self.accelerator.init_trackers("logs", init_kwargs={"tensorboard": {"purge_step": step + 1}})
+
+    def add(self, metrics: Mapping[str, float], num_samples: int, seconds: float) -> None:
+        """Adds one step.
+
+        Args:
+            metrics (`Mapping[str, float]`): numbers of the step.
+            num_samples (`int`): samples read, over all processes.
+            seconds (`float`): wall time of the step.
+        """
+        for name, value in {**metrics, "_samples": num_samples, "_seconds": seconds}.items():
+            total, count = self.window.get(name, (0.0, 0))
+            self.window[name] = [total + value, count + 1]
+
+    def write(self, step: int, max_steps: int) -> dict[str, float]:
+        """Writes the means since the last line, and begins anew.
+
+        Args:
+            step (`int`): optimizer updates done.
+            max_steps (`int`): optimizer updates in all.
+
+        Returns:
+            `dict[str, float]`: a few of them for the progress bar.
+        """
+        samples, (seconds, num_steps) = self.window.pop("_samples")[0], self.window.pop("_seconds")
+        means = {name: total / count for name, (total, count) in self.window.items()}
+        self.window = {}
+        means["images_per_second"] = round(samples / max(seconds, 1e-9), 2)
+        means["eta_seconds"] = round((max_steps - step) * seconds / num_steps, 1)
+        if self.accelerator.device.type == "cuda":
+            means["gpu_memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
+        self._append(step, means)
+        return {"loss": round(means["loss"], 4), "images/s": means["images_per_second"]}
+
+    def write_evaluation(self, step: int, results: Mapping[str, float]) -> None:
+        """Writes the results of an evaluation, with `eval_` before their names.
+
+        Args:
+            step (`int`): optimizer updates done.
+            results (`Mapping[str, float]`): numbers by name.
+        """
+        self._append(step, {f"eval_{name.removeprefix('eval_')}": float(value) for name, value in results.items()})
+
+    def _append(self, step: int, values: dict[str, float]) -> None:
+        if self.accelerator.is_main_process:
+            with self.path.open("a") as file:
+                file.write(json.dumps({"step": step, **values}) + "\n")
+        self.accelerator.log(values, step=step)
+
+    def close(self) -> None:
+        """Flushes and closes the tracker."""
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
+
+
+def read_metrics(path: str | os.PathLike) -> list[dict[str, float]]:
+    """Reads `metrics.jsonl`; a last line that a kill cut off is left out.
+
+    Args:
+        path (`str` or `os.PathLike`): the file.
+
+    Returns:
+        `list[dict[str, float]]`: its lines, each with `step`.
+
+    Raises:
+        ValueError: if a line other than the last is not JSON.
+    """
+    lines = Path(path).read_text().splitlines()
+    parsed = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            parsed.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number < len(lines):
+                raise ValueError(f"Line {number} of {path} is not JSON: {line[:80]!r}.") from error
+    return parsed
+
+
+def plot_metrics(path: str | os.PathLike, picture: str | os.PathLike) -> None:
+    """Draws every metric of a run against the step, one small panel each.
+
+    Args:
+        path (`str` or `os.PathLike`): `metrics.jsonl` of the run.
+        picture (`str` or `os.PathLike`): file to write, such as `curves.png`.
+
+    Raises:
+        ValueError: if there is nothing to draw.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    lines = read_metrics(path)
+    names = sorted({name for line in lines for name in line} - {"step", "eta_seconds"})
+    if not names:
+        raise ValueError(f"path={str(path)!r} holds no metrics.")
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(4.2 * columns, 2.6 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, name in zip(figure.subplots(rows, columns, squeeze=False).flat, names, strict=False):
+        points = [(line["step"], line[name]) for line in lines if name in line]
+        axes.plot(*zip(*points, strict=True), marker="." if len(points) < 30 else None)
+        axes.set_title(name, fontsize=9)
+        axes.grid(alpha=0.3)
+    for axes in figure.axes[len(names) :]:
+        axes.set_visible(False)
+    figure.savefig(picture, dpi=110)
