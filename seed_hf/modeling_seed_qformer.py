@@ -33,7 +33,7 @@ class SeedCausalQFormer(nn.Module):
         self.text_embeddings = Blip2TextEmbeddings(config.qformer_config) if config.use_text_tower else None
 
     def forward(self, image_embeds: torch.Tensor) -> torch.Tensor:
-        """`(batch_size, num_patches + 1, vision width)` -> causal embeddings `(batch_size, num_query_tokens, width)`."""
+        """`(batch_size, num_patches + 1, vision width)` -> `(batch_size, num_query_tokens, width)`."""
         queries = self.query_tokens.expand(image_embeds.shape[0], -1, -1)
         mask = causal_mask(queries.shape[1], queries.dtype, queries.device)
         return self.qformer(
