@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.utils import logging
@@ -145,7 +146,7 @@ def save_checkpoint(
             shutil.rmtree(folder)
         os.rename(temporary, folder)
         _flush_to_disk(folder.parent)
-    except OSError as error:
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
         shutil.rmtree(temporary, ignore_errors=True)
         kept = list_checkpoints(output_dir)
         last = f"the last good one is {kept[-1]}" if kept else "there is no earlier one"

@@ -51,6 +51,7 @@ from torch import nn
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
+from .training_arguments import add_training_arguments, check_training_arguments
 from .training_checkpoint import (
     find_checkpoint,
     load_model_state,
@@ -60,163 +61,13 @@ from .training_checkpoint import (
     trainable_state,
 )
 from .training_data import derive_seed, make_batches
-from .training_metrics import MetricsLog
+from .training_metrics import MetricsLog, plot_metrics
+from .training_optimizer import learning_rate_at, make_parameter_groups
 
+
+__all__ = ["TrainingRun", "add_training_arguments", "make_accelerator", "plot_metrics"]
 
 logger = logging.get_logger(__name__)
-
-
-def add_training_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags that all training scripts share.
-
-    A script sets its own defaults afterwards with `parser.set_defaults(learning_rate=..., max_steps=...)`.
-
-    Args:
-        parser (`argparse.ArgumentParser`): parser to extend.
-    """
-    group = parser.add_argument_group("length and batch (a step is one optimizer update)")
-    add = group.add_argument
-    add("--max_steps", type=int, default=1000, help="optimizer updates in all")
-    add("--max_minutes", type=float, default=0, help="stop with a checkpoint after so many minutes; 0 = no limit")
-    add("--batch_size", type=int, default=64, help="samples per process and micro-batch")
-    add("--gradient_accumulation_steps", type=int, default=1, help="micro-batches per optimizer update")
-    add("--num_workers", type=int, default=0, help="data reading processes per process; batches do not depend on it")
-    add("--seed", type=int, default=42, help="seed of weights, data order, augmentation and dropout")
-
-    group = parser.add_argument_group("optimizer (AdamW, linear warm-up, then cosine)")
-    add = group.add_argument
-    add("--learning_rate", type=float, default=1e-4, help="peak, reached after the warm-up")
-    add("--min_learning_rate", type=float, default=0.0, help="end of the cosine, reached at max_steps")
-    add("--warmup_steps", type=int, default=0, help="optimizer updates of warm-up")
-    add("--warmup_learning_rate", type=float, default=0.0, help="start of the warm-up")
-    add("--weight_decay", type=float, default=0.05, help="not applied to vectors, biases and norms")
-    add("--adam_beta1", type=float, default=0.9, help="decay of the mean of gradients")
-    add("--adam_beta2", type=float, default=0.999, help="decay of the mean of squared gradients")
-    add("--adam_epsilon", type=float, default=1e-8, help="added to the denominator of AdamW")
-    add("--max_grad_norm", type=float, default=0.0, help="clip the norm of the gradient to this; 0 = no clipping")
-    add("--mixed_precision", choices=["no", "fp16", "bf16"], help="default: what `accelerate launch` says, else no")
-
-    group = parser.add_argument_group("output")
-    add = group.add_argument
-    add("--output_dir", type=str, required=True, help="folder of metrics, checkpoints and the final model")
-    add("--log_every", type=int, default=10, help="steps between lines of metrics.jsonl (means over these steps)")
-    add("--eval_every", type=int, default=0, help="steps between evaluations; 0 = at the end only")
-    add("--checkpoint_every", type=int, default=500, help="steps between checkpoints; 0 = at the end only")
-    add("--keep_checkpoints", type=int, default=2, help="newest checkpoints to keep; 0 = all")
-    add("--resume", type=str, default="auto", help="auto = newest in output_dir; no; or a checkpoint's path")
-    add("--report_to", choices=["tensorboard", "wandb", "none"], default="tensorboard", help="tracker")
-
-
-def check_training_arguments(args: argparse.Namespace) -> None:
-    """Refuses values with which a run could only fail later.
-
-    Args:
-        args (`argparse.Namespace`): parsed flags of [`add_training_arguments`].
-
-    Raises:
-        ValueError: naming the argument, its value and what is allowed.
-    """
-    for name in ("max_steps", "batch_size", "gradient_accumulation_steps", "log_every"):
-        if getattr(args, name) < 1:
-            raise ValueError(f"{name}={getattr(args, name)} must be at least 1.")
-    for name, value in vars(args).items():
-        if isinstance(value, int | float) and name in _NOT_NEGATIVE and not 0 <= value < math.inf:
-            raise ValueError(f"{name}={value} must be finite and not negative.")
-    if args.min_learning_rate > args.learning_rate:
-        raise ValueError(
-            f"min_learning_rate={args.min_learning_rate} must not exceed learning_rate={args.learning_rate}."
-        )
-    if args.mixed_precision in ("fp16", "bf16") and torch.cuda.is_available():
-        if args.mixed_precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
-            raise ValueError("mixed_precision='bf16' is only emulated, slowly, on this GPU. Allowed: 'no', 'fp16'.")
-    elif args.mixed_precision == "fp16":
-        raise ValueError("mixed_precision='fp16' would silently do nothing on a CPU. Allowed: 'no', 'bf16'.")
-
-
-_NOT_NEGATIVE = frozenset(
-    "max_minutes num_workers seed learning_rate min_learning_rate warmup_steps warmup_learning_rate weight_decay "
-    "adam_epsilon max_grad_norm eval_every checkpoint_every keep_checkpoints".split()
-)
-
-
-def learning_rate_at(step: int, args: argparse.Namespace) -> float:
-    """Computes the learning rate of an optimizer update: linear warm-up, then half a cosine.
-
-    It is set from the step instead of by a scheduler object: a scheduler that Accelerate prepared is stepped once per
-    process, so the schedule would run `num_processes` times too fast.
-
-    Source: recipe of BLIP-2 in LAVIS (`lavis/common/optims.py`), with the cosine per step instead of per epoch and a
-    warm-up that is not cut off at the end of the first epoch.
-
-    Args:
-        step (`int`): optimizer update, counted from 0.
-        args (`argparse.Namespace`): parsed flags of [`add_training_arguments`].
-
-    Returns:
-        `float`: learning rate.
-    """
-    if step < args.warmup_steps:
-        slope = (args.learning_rate - args.warmup_learning_rate) / args.warmup_steps
-        return args.warmup_learning_rate + slope * step
-    progress = min(1.0, (step - args.warmup_steps) / max(1, args.max_steps - args.warmup_steps))
-    cosine = 0.5 * (1 + math.cos(math.pi * progress))
-    return args.min_learning_rate + (args.learning_rate - args.min_learning_rate) * cosine
-
-
-def is_decayed(name: str, parameter: torch.Tensor) -> bool:
-    """Tells whether weight decay applies: to tensors of two or more dimensions that are neither bias nor norm.
-
-    Source: `optimizer` in `lavis/runners/runner_base.py`. As there, query tokens, position embeddings and a trained
-    codebook are decayed; the temperature is not.
-
-    Args:
-        name (`str`): name of the parameter.
-        parameter (`torch.Tensor`): the parameter.
-
-    Returns:
-        `bool`: whether it is decayed.
-    """
-    parts = name.lower().split(".")
-    is_norm = any("norm" in part or part in ("ln", "bn") or part.startswith(("ln_", "bn")) for part in parts)
-    return parameter.ndim >= 2 and "bias" not in parts[-1] and not is_norm
-
-
-def make_parameter_groups(
-    model: nn.Module, weight_decay: float, learning_rate_multipliers: Mapping[str, float] | None = None
-) -> list[dict]:
-    """Sorts the trainable parameters by weight decay and learning rate.
-
-    Args:
-        model (`nn.Module`): only its parameters with `requires_grad` are taken.
-        weight_decay (`float`): decay of the decayed ones, see [`is_decayed`].
-        learning_rate_multipliers (`Mapping[str, float]`, *optional*): factor on the learning rate by prefix of the
-            parameter's name; the longest prefix that fits counts; 1 otherwise.
-
-    Returns:
-        `list[dict]`: groups for `torch.optim.AdamW` with the further keys `multiplier` (`float`) and `names`
-        (`list[str]`).
-
-    Raises:
-        ValueError: if nothing is trainable or a prefix fits no trainable parameter.
-    """
-    multipliers = dict(learning_rate_multipliers or {})
-    groups: dict[tuple[float, float], dict] = {}
-    unused = set(multipliers)
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        prefix = max((prefix for prefix in multipliers if name.startswith(prefix)), key=len, default=None)
-        unused.discard(prefix)
-        decay, multiplier = weight_decay if is_decayed(name, parameter) else 0.0, multipliers.get(prefix, 1.0)
-        empty = {"params": [], "weight_decay": decay, "multiplier": multiplier, "names": []}
-        group = groups.setdefault((decay, multiplier), empty)
-        group["params"].append(parameter)
-        group["names"].append(name)
-    if not groups:
-        raise ValueError("model has no parameter with requires_grad=True: nothing to train.")
-    if unused:
-        raise ValueError(f"learning_rate_multipliers names {sorted(unused)}, but no trainable parameter starts so.")
-    return list(groups.values())
 
 
 def make_accelerator(args: argparse.Namespace) -> Accelerator:
@@ -231,7 +82,10 @@ def make_accelerator(args: argparse.Namespace) -> Accelerator:
     Raises:
         RuntimeError: if several processes were launched that do not know of each other.
     """
+    launched = int(os.environ.get("WORLD_SIZE", 1))
     accelerator = Accelerator(
+        # Without this hint Accelerate starts processes on CPUs that do not know of each other.
+        cpu=launched > 1 and not torch.accelerator.is_available(),
         mixed_precision=args.mixed_precision,
         gradient_accumulation_steps=args.gradient_accumulation_steps,
         step_scheduler_with_optimizer=False,
@@ -239,11 +93,10 @@ def make_accelerator(args: argparse.Namespace) -> Accelerator:
         project_dir=args.output_dir,
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
     )
-    launched = int(os.environ.get("WORLD_SIZE", 1))
     if launched != accelerator.num_processes:
         raise RuntimeError(
-            f"{launched} processes were launched, but each runs alone. On CPUs, set ACCELERATE_USE_CPU=true and "
-            "launch with `accelerate launch --multi_gpu --num_processes N` (see training/README.md)."
+            f"{launched} processes were launched, but this one knows of {accelerator.num_processes}. See "
+            "training/README.md for launches that work; for CPUs, ACCELERATE_USE_CPU=true may be missing."
         )
     return accelerator
 
@@ -584,8 +437,8 @@ class TrainingRun:
         state, description = load_training_state(checkpoint)
         if description["identity"] != self._identity():
             raise ValueError(
-                f"{checkpoint} was saved with {description['identity']}, this run has {self._identity()}: it would not "
-                "go on with the same samples. Set batch_size x gradient_accumulation_steps x processes and the seed "
+                f"{checkpoint} was saved with {description['identity']}, this run has {self._identity()}: it would "
+                "not go on with the same samples. Set batch_size x gradient_accumulation_steps x processes and the seed "
                 "as before, or start in another output_dir."
             )
         changed = {

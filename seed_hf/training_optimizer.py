@@ -1,0 +1,88 @@
+"""Learning rate by step, and the parameter groups of AdamW."""
+
+import argparse
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+
+def learning_rate_at(step: int, args: argparse.Namespace) -> float:
+    """Computes the learning rate of an optimizer update: linear warm-up, then half a cosine.
+
+    It is set from the step instead of by a scheduler object: a scheduler that Accelerate prepared is stepped once per
+    process, so the schedule would run `num_processes` times too fast.
+
+    Source: recipe of BLIP-2 in LAVIS (`lavis/common/optims.py`), with the cosine per step instead of per epoch and a
+    warm-up that is not cut off at the end of the first epoch.
+
+    Args:
+        step (`int`): optimizer update, counted from 0.
+        args (`argparse.Namespace`): parsed flags of [`add_training_arguments`].
+
+    Returns:
+        `float`: learning rate.
+    """
+    if step < args.warmup_steps:
+        slope = (args.learning_rate - args.warmup_learning_rate) / args.warmup_steps
+        return args.warmup_learning_rate + slope * step
+    progress = min(1.0, (step - args.warmup_steps) / max(1, args.max_steps - args.warmup_steps))
+    cosine = 0.5 * (1 + math.cos(math.pi * progress))
+    return args.min_learning_rate + (args.learning_rate - args.min_learning_rate) * cosine
+
+
+def is_decayed(name: str, parameter: torch.Tensor) -> bool:
+    """Tells whether weight decay applies: to tensors of two or more dimensions that are neither bias nor norm.
+
+    Source: `optimizer` in `lavis/runners/runner_base.py`. As there, query tokens, position embeddings and a trained
+    codebook are decayed; the temperature is not.
+
+    Args:
+        name (`str`): name of the parameter.
+        parameter (`torch.Tensor`): the parameter.
+
+    Returns:
+        `bool`: whether it is decayed.
+    """
+    parts = name.lower().split(".")
+    is_norm = any("norm" in part or part in ("ln", "bn") or part.startswith(("ln_", "bn")) for part in parts)
+    return parameter.ndim >= 2 and "bias" not in parts[-1] and not is_norm
+
+
+def make_parameter_groups(
+    model: nn.Module, weight_decay: float, learning_rate_multipliers: Mapping[str, float] | None = None
+) -> list[dict]:
+    """Sorts the trainable parameters by weight decay and learning rate.
+
+    Args:
+        model (`nn.Module`): only its parameters with `requires_grad` are taken.
+        weight_decay (`float`): decay of the decayed ones, see [`is_decayed`].
+        learning_rate_multipliers (`Mapping[str, float]`, *optional*): factor on the learning rate by prefix of the
+            parameter's name; the longest prefix that fits counts; 1 otherwise.
+
+    Returns:
+        `list[dict]`: groups for `torch.optim.AdamW` with the further keys `multiplier` (`float`) and `names`
+        (`list[str]`).
+
+    Raises:
+        ValueError: if nothing is trainable or a prefix fits no trainable parameter.
+    """
+    multipliers = dict(learning_rate_multipliers or {})
+    groups: dict[tuple[float, float], dict] = {}
+    unused = set(multipliers)
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        prefix = max((prefix for prefix in multipliers if name.startswith(prefix)), key=len, default=None)
+        unused.discard(prefix)
+        decay, multiplier = weight_decay if is_decayed(name, parameter) else 0.0, multipliers.get(prefix, 1.0)
+        empty = {"params": [], "weight_decay": decay, "multiplier": multiplier, "names": []}
+        group = groups.setdefault((decay, multiplier), empty)
+        group["params"].append(parameter)
+        group["names"].append(name)
+    if not groups:
+        raise ValueError("model has no parameter with requires_grad=True: nothing to train.")
+    if unused:
+        raise ValueError(f"learning_rate_multipliers names {sorted(unused)}, but no trainable parameter starts so.")
+    return list(groups.values())
