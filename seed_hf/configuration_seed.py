@@ -1,0 +1,168 @@
+"""Configuration of the SEED language model (a causal LM that reads and writes image tokens)."""
+
+import copy
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, OPTConfig, PreTrainedConfig
+
+from .configuration_seed_image_tokenizer import SeedImageTokenizerConfig
+from .image_tokens_seed import ImageTokenLayout
+
+
+IMAGE_TOKEN_EMBEDDINGS = ("projected_codes", "learned")
+# `<img>`, `</img>` and `<image>`
+NUM_SPECIAL_TOKENS = 3
+
+
+@strict
+class SeedConfig(PreTrainedConfig):
+    r"""
+    Configuration of [`SeedForCausalLM`]: any causal language model of transformers plus image tokens.
+
+    The vocabulary is: the first `first_image_token_id` ids of the text vocabulary, one image token per code, then
+    `<img>`, `</img>` and `<image>`.
+
+    Args:
+        text_config (`PreTrainedConfig` or `dict`, *optional*):
+            Configuration of any causal LM. Defaults to OPT-2.7B, the language model of the paper. With
+            `"projected_codes"` its `vocab_size` is the one of the untouched LM; with `"learned"` it counts every token.
+        image_tokenizer_config (`SeedImageTokenizerConfig` or `dict`, *optional*):
+            Of the image tokenizer that is a sub-module, so that the model accepts `pixel_values`. `None`: no such
+            sub-module (images come as codes).
+        codebook_size (`int`, defaults to 8192): Number of codes.
+        num_query_tokens (`int`, defaults to 32): Codes per image.
+        code_dim (`int`, defaults to 32): Width of a codebook vector.
+        image_token_embedding (`str`, defaults to `"projected_codes"`):
+            `"projected_codes"` is the paper's: the frozen codebook vector goes through one fully-connected layer, and
+            the logit of a code is the product of the hidden state with that same vector. `"learned"` is
+            SEED-LLaMA's: image tokens are ordinary rows of the LM's tables.
+        vocab_size (`int`, *optional*): Number of logits: text, image tokens and specials.
+        first_image_token_id (`int`, *optional*): Id of the image token of code 0.
+        boi_token_id, eoi_token_id, image_placeholder_token_id (`int`, *optional*):
+            Ids of `<img>`, `</img>` and `<image>`. By default they follow the image tokens in this order.
+        image_tokenizer_id (`str`, *optional*): Repository of the image tokenizer that makes and decodes the codes.
+        image_tokenizer_revision (`str`, *optional*): Revision of it.
+
+    Raises:
+        ValueError: A field that is out of range or contradicts another one.
+
+    Source: paper section 2.3 and 3 (`"projected_codes"`); SEED-LLaMA, arXiv 2310.01218 (`"learned"`). That the output
+    uses the projected vectors too is our reading: the paper does not say, and its LM (OPT) ties its tables.
+
+    Example:
+
+    ```python
+    >>> from seed_hf import SeedConfig
+    >>> config = SeedConfig()
+    >>> (config.text_config.model_type, config.first_image_token_id, config.vocab_size)
+    ('opt', 50272, 58467)
+
+    ```
+    """
+
+    model_type = "seed"
+    sub_configs = {"text_config": AutoConfig, "image_tokenizer_config": SeedImageTokenizerConfig}
+
+    text_config: dict | PreTrainedConfig | None = None
+    image_tokenizer_config: dict | PreTrainedConfig | None = None
+    codebook_size: int = 8192
+    num_query_tokens: int = 32
+    code_dim: int = 32
+    image_token_embedding: str = "projected_codes"
+    vocab_size: int | None = None
+    first_image_token_id: int | None = None
+    boi_token_id: int | None = None
+    eoi_token_id: int | None = None
+    image_placeholder_token_id: int | None = None
+    image_tokenizer_id: str | None = None
+    image_tokenizer_revision: str | None = None
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self, **kwargs):
+        self._build_sub_configs()
+        self._fill_token_ids()
+        # transformers and PEFT read the flag of the outermost config to know whether the LM's head is its input table
+        self.tie_word_embeddings = bool(getattr(self.text_config, "tie_word_embeddings", False))
+        super().__post_init__(**kwargs)
+        self._check_fields()
+
+    def _build_sub_configs(self):
+        if self.text_config is None:
+            sizes = {"hidden_size": 2560, "word_embed_proj_dim": 2560, "ffn_dim": 10240}
+            self.text_config = OPTConfig(num_hidden_layers=32, num_attention_heads=32, **sizes)
+        elif isinstance(self.text_config, dict):
+            self.text_config = AutoConfig.for_model(**self.text_config)
+        if isinstance(self.image_tokenizer_config, dict):
+            self.image_tokenizer_config = SeedImageTokenizerConfig(**self.image_tokenizer_config)
+
+    def _fill_token_ids(self):
+        num_new = self.codebook_size + NUM_SPECIAL_TOKENS
+        if self.first_image_token_id is None:
+            learned = self.image_token_embedding == "learned"
+            self.first_image_token_id = self.text_config.vocab_size - (num_new if learned else 0)
+        end = self.first_image_token_id + self.codebook_size
+        for offset, name in enumerate(("boi_token_id", "eoi_token_id", "image_placeholder_token_id")):
+            if getattr(self, name) is None:
+                setattr(self, name, end + offset)
+        if self.vocab_size is None:
+            projected = self.image_token_embedding == "projected_codes"
+            self.vocab_size = end + NUM_SPECIAL_TOKENS if projected else self.text_config.vocab_size
+
+    def _check_fields(self):
+        _require(
+            self.image_token_embedding in IMAGE_TOKEN_EMBEDDINGS,
+            "image_token_embedding",
+            self.image_token_embedding,
+            IMAGE_TOKEN_EMBEDDINGS,
+        )
+        for name in ("codebook_size", "num_query_tokens", "code_dim"):
+            _require(getattr(self, name) > 0, name, getattr(self, name), "a positive integer")
+        first, end = self.first_image_token_id, self.first_image_token_id + self.codebook_size
+        text_rows = self.text_config.vocab_size
+        if self.image_token_embedding == "projected_codes":
+            _require(0 <= first <= text_rows, "first_image_token_id", first, f"[0, {text_rows}], ids of the LM")
+            _require(self.vocab_size == end + NUM_SPECIAL_TOKENS, "vocab_size", self.vocab_size, end + 3)
+            specials = {self.boi_token_id, self.eoi_token_id, self.image_placeholder_token_id}
+            allowed = set(range(end, end + NUM_SPECIAL_TOKENS))
+            _require(specials == allowed, "boi, eoi and image_placeholder token ids", sorted(specials), sorted(allowed))
+        else:
+            _require(self.vocab_size == text_rows, "vocab_size", self.vocab_size, f"{text_rows}, the LM's")
+            allowed = f"[0, {text_rows - self.codebook_size}], so that every code has a row"
+            _require(0 <= first and end <= text_rows, "first_image_token_id", first, allowed)
+        if self.image_tokenizer_config is not None:
+            for name in ("codebook_size", "num_query_tokens", "code_dim"):
+                value = getattr(self.image_tokenizer_config, name)
+                _require(value == getattr(self, name), f"image_tokenizer_config.{name}", value, getattr(self, name))
+
+    @property
+    def image_token_layout(self) -> ImageTokenLayout:
+        """[`ImageTokenLayout`]: the arithmetic between codes and token ids."""
+        return ImageTokenLayout(
+            first_image_token_id=self.first_image_token_id,
+            codebook_size=self.codebook_size,
+            num_query_tokens=self.num_query_tokens,
+            boi_token_id=self.boi_token_id,
+            eoi_token_id=self.eoi_token_id,
+            image_placeholder_token_id=self.image_placeholder_token_id,
+        )
+
+    def get_text_config(self, decoder=None, encoder=None) -> PreTrainedConfig:
+        """
+        The LM's configuration, with `vocab_size` counting the image tokens too.
+
+        `generate()` takes the number of logits from here; with `"projected_codes"` the LM's own table is smaller.
+        """
+        text_config = self.text_config
+        if encoder and not decoder or text_config.vocab_size == self.vocab_size:
+            return super().get_text_config(decoder=decoder, encoder=encoder)
+        text_config = copy.copy(text_config)
+        text_config.vocab_size = self.vocab_size
+        return text_config
+
+
+def _require(condition, name, value, allowed):
+    if not condition:
+        raise ValueError(f"`{name}` is {value!r}; allowed: {allowed}.")
+
+
+__all__ = ["SeedConfig"]

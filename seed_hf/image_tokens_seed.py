@@ -1,0 +1,203 @@
+"""Code <-> image token arithmetic and the image-span layout, in one place.
+
+A **code** is a codebook index in `[0, codebook_size)`; an **image token** is its id in the text vocabulary. An image
+span is `<img>` + exactly `num_query_tokens` image tokens + `</img>`.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+
+BOI_TOKEN = "<img>"
+EOI_TOKEN = "</img>"
+IMAGE_PLACEHOLDER_TOKEN = "<image>"
+
+
+def image_token(code: int) -> str:
+    """The text of one image token, `<img_00042>` for code 42 (the spelling of SEED-LLaMA's tokenizer)."""
+    return f"<img_{code:05d}>"
+
+
+@dataclass(frozen=True)
+class ImageTokenLayout:
+    """
+    Where the image tokens are in a text vocabulary.
+
+    Args:
+        first_image_token_id (`int`): Id of the image token of code 0; code `k` has id `first_image_token_id + k`.
+        codebook_size (`int`): Number of codes.
+        num_query_tokens (`int`): Codes per image.
+        boi_token_id (`int`): Id of `<img>`, which opens a span.
+        eoi_token_id (`int`): Id of `</img>`, which closes it.
+        image_placeholder_token_id (`int`): Id of `<image>`: stands for one code that is not computed yet.
+    """
+
+    first_image_token_id: int
+    codebook_size: int
+    num_query_tokens: int
+    boi_token_id: int
+    eoi_token_id: int
+    image_placeholder_token_id: int
+
+    @property
+    def end_image_token_id(self) -> int:
+        """One past the id of the last image token."""
+        return self.first_image_token_id + self.codebook_size
+
+    def is_image_token(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """Boolean tensor of the shape of `token_ids`: true where the id is an image token."""
+        return (token_ids >= self.first_image_token_id) & (token_ids < self.end_image_token_id)
+
+    def codes_to_token_ids(self, codes: torch.Tensor) -> torch.Tensor:
+        """
+        Codes to ids in the text vocabulary.
+
+        Args:
+            codes (`torch.LongTensor` of any shape): Codes in `[0, codebook_size)`.
+
+        Returns:
+            `torch.LongTensor` of the same shape: image tokens.
+
+        Raises:
+            ValueError: `codes` is not an integer tensor or holds a value out of range.
+        """
+        codes = self.check_codes(codes)
+        return codes + self.first_image_token_id
+
+    def token_ids_to_codes(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """
+        Image tokens to codes, the inverse of `codes_to_token_ids`.
+
+        Args:
+            token_ids (`torch.LongTensor` of any shape): Image tokens.
+
+        Returns:
+            `torch.LongTensor` of the same shape: codes in `[0, codebook_size)`.
+
+        Raises:
+            ValueError: An id is not an image token.
+        """
+        token_ids = as_integer_tensor(token_ids, "token_ids")
+        bad = token_ids[~self.is_image_token(token_ids)]
+        if bad.numel() > 0:
+            raise ValueError(
+                f"`token_ids` holds {bad.flatten()[0].item()}, which is not an image token; allowed: "
+                f"[{self.first_image_token_id}, {self.end_image_token_id})."
+            )
+        return token_ids - self.first_image_token_id
+
+    def check_codes(self, codes: torch.Tensor) -> torch.Tensor:
+        """`codes` as a `torch.LongTensor`; raises `ValueError` on a wrong dtype or a value out of range."""
+        codes = as_integer_tensor(codes, "codes")
+        if codes.numel() > 0 and (codes.min() < 0 or codes.max() >= self.codebook_size):
+            bad = codes[(codes < 0) | (codes >= self.codebook_size)].flatten()[0].item()
+            raise ValueError(f"`codes` holds {bad}; allowed: [0, {self.codebook_size}).")
+        return codes
+
+    def check_image_codes(self, codes: torch.Tensor) -> torch.Tensor:
+        """Like `check_codes`; a vector counts as one image and the result has shape `(num_images, codes per image)`."""
+        codes = self.check_codes(codes)
+        codes = codes[None] if codes.ndim == 1 else codes
+        if codes.ndim != 2 or codes.shape[1] != self.num_query_tokens:
+            raise ValueError(
+                f"`codes` has shape {tuple(codes.shape)}; allowed: (num_images, {self.num_query_tokens}) or "
+                f"({self.num_query_tokens},)."
+            )
+        return codes
+
+    def span(self, codes: torch.Tensor) -> list[int]:
+        """Token ids of one whole image span: `<img>`, the image tokens of `codes`, `</img>`."""
+        codes = self.check_image_codes(codes)
+        return [self.boi_token_id, *self.codes_to_token_ids(codes)[0].tolist(), self.eoi_token_id]
+
+    def placeholder_span(self) -> list[int]:
+        """Token ids of an image span whose codes are not known yet."""
+        return [self.boi_token_id, *[self.image_placeholder_token_id] * self.num_query_tokens, self.eoi_token_id]
+
+    def insert_codes(self, input_ids: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        """
+        Replaces placeholders by image tokens, in reading order; the length stays the same.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`): Ids with placeholders.
+            codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)`): One row for each image of the batch.
+
+        Returns:
+            `torch.LongTensor` of shape `(batch_size, sequence_length)`.
+
+        Raises:
+            ValueError: The number of placeholders is not `num_images * num_query_tokens`.
+        """
+        codes = self.check_image_codes(codes)
+        is_placeholder = input_ids == self.image_placeholder_token_id
+        num_placeholders = int(is_placeholder.sum())
+        if num_placeholders != codes.numel():
+            raise ValueError(
+                f"`input_ids` holds {num_placeholders} `{IMAGE_PLACEHOLDER_TOKEN}` placeholders but {codes.shape[0]} "
+                f"images were given; allowed: {self.num_query_tokens} placeholders for each image."
+            )
+        tokens = self.codes_to_token_ids(codes).to(input_ids.device).flatten()
+        return input_ids.masked_scatter(is_placeholder, tokens.to(input_ids.dtype))
+
+    def span_state(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Whether each sequence ends inside an image span, and how far.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`): Ids, left padding allowed.
+
+        Returns:
+            `torch.BoolTensor` of shape `(batch_size,)`: the last `<img>` is not closed; `torch.LongTensor` of shape
+            `(batch_size,)`: tokens after the last `<img>` (meaningful where the first is true).
+        """
+        if input_ids.shape[-1] == 0:
+            shape = input_ids.shape[:1]
+            return input_ids.new_zeros(shape, dtype=torch.bool), input_ids.new_zeros(shape)
+        positions = torch.arange(input_ids.shape[-1], device=input_ids.device)
+        last_boi = torch.where(input_ids == self.boi_token_id, positions, -1).amax(dim=-1)
+        last_eoi = torch.where(input_ids == self.eoi_token_id, positions, -1).amax(dim=-1)
+        return last_boi > last_eoi, input_ids.shape[-1] - 1 - last_boi
+
+    def split(self, token_ids: list[int]) -> list[tuple[str, list[int]]]:
+        """
+        Splits one sequence into text and images, in order.
+
+        Args:
+            token_ids (`list[int]`): Ids of one sequence.
+
+        Returns:
+            `list[tuple[str, list[int]]]`: `("text", token ids)` and `("image", codes)` pieces. A span that is cut
+            short at the start or the end of the sequence, or malformed, gives an image with fewer codes.
+        """
+        pieces: list[tuple[str, list[int]]] = []
+        in_span = False
+        for token_id in token_ids:
+            if token_id == self.boi_token_id:
+                pieces.append(("image", []))
+                in_span = True
+            elif token_id == self.eoi_token_id:
+                in_span = False
+            elif self.first_image_token_id <= token_id < self.end_image_token_id:
+                if not in_span:
+                    pieces.append(("image", []))
+                    in_span = True
+                pieces[-1][1].append(token_id - self.first_image_token_id)
+            else:
+                if in_span or not pieces or pieces[-1][0] != "text":
+                    pieces.append(("text", []))
+                    in_span = False
+                pieces[-1][1].append(token_id)
+        return pieces
+
+
+def as_integer_tensor(values, name: str) -> torch.Tensor:
+    """`values` as a `torch.LongTensor`; raises `ValueError` naming `name` where they are not integers."""
+    try:
+        tensor = torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"`{name}` is not a rectangular array of integers: {error}.") from error
+    if tensor.dtype.is_floating_point or tensor.dtype.is_complex or tensor.dtype == torch.bool:
+        if tensor.numel() > 0:
+            raise ValueError(f"`{name}` has dtype {tensor.dtype}; allowed: an integer dtype.")
+    return tensor.long()

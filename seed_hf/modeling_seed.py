@@ -1,0 +1,572 @@
+"""The SEED language model: any causal LM of transformers that reads and writes image tokens."""
+
+import copy
+import inspect
+import re
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.utils import logging
+
+from .configuration_seed import NUM_SPECIAL_TOKENS, SeedConfig
+from .generation_seed import SeedGenerationMixin
+from .modeling_seed_image_tokenizer import SeedImageTokenizer
+
+
+logger = logging.get_logger(__name__)
+
+# Fields by which some LMs scale or squash their logits; our head would have to repeat what their `forward` does
+_LOGIT_TRANSFORMS = {"final_logit_softcapping": (None,), "logit_scale": (None, 1, 1.0), "logits_scaling": (None, 1, 1.0)}
+
+
+class SeedImageTokenEmbedding(nn.Module):
+    r"""
+    Vectors of the image tokens and the three special tokens, used at both ends of the LM.
+
+    A code's vector is one fully-connected layer over its frozen codebook vector; `<img>`, `</img>` and `<image>`
+    have a row each.
+
+    Args:
+        code_dim (`int`): Width of a codebook vector.
+        embedding_dim (`int`): Width of the LM's token vectors.
+
+    Source: paper section 3 (input); the same layer at the output is our reading of section 1.
+    """
+
+    def __init__(self, code_dim: int, embedding_dim: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(embedding_dim, code_dim))
+        self.bias = nn.Parameter(torch.empty(embedding_dim))
+        self.special_weight = nn.Parameter(torch.empty(NUM_SPECIAL_TOKENS, embedding_dim))
+
+    def forward(self, inputs: torch.Tensor, codebook: torch.Tensor, as_logits: bool = False) -> torch.Tensor:
+        """
+        Token vectors, or with `as_logits` their products with hidden states.
+
+        One `forward` for both so that PEFT's `modules_to_save` can stand in for this module.
+
+        Args:
+            inputs (`torch.Tensor`): Indices, `torch.LongTensor` of any shape with values in
+                `[0, codebook_size + 3)`, or hidden states, `(..., embedding_dim)`.
+            codebook (`torch.FloatTensor` of shape `(codebook_size, code_dim)`): The frozen codebook.
+            as_logits (`bool`, defaults to `False`): What `inputs` is.
+
+        Returns:
+            `torch.FloatTensor` of shape `(*inputs.shape, embedding_dim)`, or `(..., codebook_size + 3)`.
+        """
+        codebook = codebook.to(self.weight.dtype)
+        if as_logits:
+            # h . (W e + b) = (W^T h) . e + h . b: never builds the codebook_size x embedding_dim table
+            code_logits = nn.functional.linear(inputs @ self.weight, codebook) + (inputs @ self.bias)[..., None]
+            return torch.cat([code_logits, nn.functional.linear(inputs, self.special_weight)], dim=-1)
+        codebook_size = codebook.shape[0]
+        code_vectors = nn.functional.linear(codebook[inputs.clamp(max=codebook_size - 1)], self.weight, self.bias)
+        special_vectors = self.special_weight[(inputs - codebook_size).clamp(min=0)]
+        is_code = (inputs < codebook_size)[..., None]
+        return torch.where(is_code, code_vectors, special_vectors.to(code_vectors.dtype))
+
+
+class SeedForCausalLM(SeedGenerationMixin, PreTrainedModel, GenerationMixin):
+    r"""
+    A causal language model that reads and writes images as `num_query_tokens` image tokens.
+
+    `language_model` is an unchanged model of transformers, of any architecture. `image_tokenizer` is optional: with
+    it the model accepts `pixel_values`, without it images come as codes. `generate()` is transformers' own.
+
+    Args:
+        config ([`SeedConfig`]): Sizes and ids.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from transformers import LlamaConfig
+    >>> from seed_hf import SeedConfig, SeedForCausalLM
+    >>> text_config = LlamaConfig(
+    ...     vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
+    ... )
+    >>> model = SeedForCausalLM(SeedConfig(text_config=text_config, codebook_size=8, num_query_tokens=4, code_dim=4))
+    >>> ids = model.generate(torch.tensor([[1, 2]]), generation_mode="image", do_sample=False)
+    >>> ids.shape  # the prompt, <img>, 4 image tokens, </img>
+    torch.Size([1, 8])
+
+    ```
+    """
+
+    config: SeedConfig
+    config_class = SeedConfig
+    main_input_name = "input_ids"
+    input_modalities = ("image", "text")
+    output_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    _skip_keys_device_placement = ["past_key_values"]
+    # a dict, not None: PEFT looks for tied weights in sub-modules only where the outermost model declares some form
+    _tied_weights_keys = {}
+
+    def __init__(self, config: SeedConfig):
+        super().__init__(config)
+        self.language_model = AutoModelForCausalLM.from_config(config.text_config)
+        self.image_embeddings = None
+        if config.image_token_embedding == "projected_codes":
+            _check_plain_head(self.language_model)
+            embedding_dim = self.language_model.get_input_embeddings().embedding_dim
+            self.image_embeddings = SeedImageTokenEmbedding(config.code_dim, embedding_dim)
+            self.register_buffer("codebook", torch.zeros(config.codebook_size, config.code_dim))
+        self.image_tokenizer = None
+        if config.image_tokenizer_config is not None:
+            self.image_tokenizer = SeedImageTokenizer(config.image_tokenizer_config)
+        else:
+            # left out on purpose: the weights in the file are then not unexpected
+            self._keys_to_ignore_on_load_unexpected = [r"^image_tokenizer\."]
+        self._lm_arguments = frozenset(inspect.signature(self.language_model.forward).parameters)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if isinstance(module, SeedImageTokenEmbedding):
+            std = getattr(self.config.text_config, "initializer_range", 0.02)
+            nn.init.normal_(module.weight, std=std)
+            nn.init.zeros_(module.bias)
+            nn.init.normal_(module.special_weight, std=std)
+
+    # ------------------------------------------------------------------------------------------ construction
+    @classmethod
+    def from_language_model(
+        cls,
+        language_model: PreTrainedModel,
+        tokenizer,
+        image_tokenizer: PreTrainedModel | None = None,
+        codebook: torch.Tensor | None = None,
+        image_token_embedding: str = "projected_codes",
+        include_image_tokenizer: bool = False,
+    ) -> "SeedForCausalLM":
+        """
+        Teaches a pretrained language model the image tokens of a tokenizer.
+
+        The given model becomes the sub-module `language_model` (it is not copied). With `"projected_codes"` it stays
+        as it is, with `"learned"` its vocabulary is resized.
+
+        Args:
+            language_model (`PreTrainedModel`): Any causal LM of transformers.
+            tokenizer ([`SeedTokenizer`]): Made from the LM's own tokenizer.
+            image_tokenizer ([`SeedImageTokenizer`], *optional*): Gives the codebook.
+            codebook (`torch.FloatTensor` of shape `(codebook_size, code_dim)`, *optional*): Instead of it.
+            image_token_embedding (`str`, defaults to `"projected_codes"`): See [`SeedConfig`].
+            include_image_tokenizer (`bool`, defaults to `False`): Keep `image_tokenizer` as a sub-module, so that the
+                model accepts `pixel_values`.
+
+        Returns:
+            [`SeedForCausalLM`]: the new parts are freshly initialised.
+
+        Raises:
+            ValueError: No codebook for `"projected_codes"`, or the vocabularies do not fit together.
+        """
+        layout = tokenizer.image_token_layout
+        if codebook is None and image_tokenizer is not None:
+            codebook = image_tokenizer.quantizer.embedding.weight
+        if codebook is None and image_token_embedding == "projected_codes":
+            raise ValueError("`codebook` is None; `image_token_embedding='projected_codes'` needs it or `image_tokenizer`.")
+        if codebook is not None and codebook.shape[0] != layout.codebook_size:
+            raise ValueError(f"`codebook` has {codebook.shape[0]} rows; allowed: {layout.codebook_size}, the tokenizer's.")
+        rows = language_model.get_input_embeddings().weight.shape[0]
+        if layout.first_image_token_id > rows:
+            raise ValueError(
+                f"`tokenizer` has {layout.first_image_token_id} text tokens; allowed: at most {rows}, the rows of "
+                "`language_model`."
+            )
+        if image_token_embedding == "learned":
+            rows = max(rows, len(tokenizer))
+            language_model.resize_token_embeddings(rows, mean_resizing=True)
+        config = SeedConfig(
+            text_config=language_model.config,
+            image_tokenizer_config=image_tokenizer.config if include_image_tokenizer else None,
+            codebook_size=layout.codebook_size,
+            num_query_tokens=layout.num_query_tokens,
+            code_dim=SeedConfig.code_dim if codebook is None else codebook.shape[1],
+            image_token_embedding=image_token_embedding,
+            first_image_token_id=layout.first_image_token_id,
+            boi_token_id=layout.boi_token_id,
+            eoi_token_id=layout.eoi_token_id,
+            image_placeholder_token_id=layout.image_placeholder_token_id,
+            image_tokenizer_id=tokenizer.image_tokenizer_id,
+            image_tokenizer_revision=tokenizer.image_tokenizer_revision,
+        )
+        with torch.device("meta"):
+            model = cls(config)
+        model.language_model = language_model
+        if include_image_tokenizer:
+            model.image_tokenizer = image_tokenizer
+        if model.image_embeddings is not None:
+            reference = language_model.get_input_embeddings().weight
+            model.codebook = codebook.detach().to(reference.device, torch.float32, copy=True)
+            model.image_embeddings.to_empty(device=reference.device).to(reference.dtype)
+            model._match_text_vectors()
+        model.generation_config = copy.deepcopy(language_model.generation_config)
+        return model.eval()
+
+    @torch.no_grad()
+    def _match_text_vectors(self):
+        """Starts the new vectors with the mean and the spread of the text vectors, so that training starts smoothly."""
+        table = self.language_model.get_input_embeddings().weight[: self.config.first_image_token_id].float()
+        mean, std = table.mean(dim=0), table.std(dim=0).mean()
+        embeddings = self.image_embeddings
+        code_norm = self.codebook.float().pow(2).sum(dim=-1).mean().sqrt().clamp(min=1e-6)
+        nn.init.normal_(embeddings.weight, std=float(std / code_norm))
+        embeddings.bias.copy_(mean)
+        embeddings.special_weight.normal_(std=float(std)).add_(mean)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, image_tokenizer=True, **kwargs):
+        """
+        Loads a model strictly: a missing, unexpected or misshapen weight is an error.
+
+        Args:
+            pretrained_model_name_or_path (`str` or `os.PathLike`): Folder or repository.
+            image_tokenizer (`bool` or [`SeedImageTokenizer`] or `None`, defaults to `True`):
+                `True` loads the image tokenizer where the repository has one; `False` or `None` leaves it out (for
+                precomputed codes); a model is attached as it is.
+            kwargs: As in `PreTrainedModel.from_pretrained`.
+
+        Returns:
+            [`SeedForCausalLM`], in eval mode.
+
+        Raises:
+            ValueError: The weights do not fit the configuration.
+        """
+        if image_tokenizer is not True:
+            if kwargs.get("config") is not None:
+                kwargs["config"] = copy.deepcopy(kwargs["config"])
+                kwargs["config"].image_tokenizer_config = None
+            else:
+                kwargs["image_tokenizer_config"] = None
+        wants_info = kwargs.pop("output_loading_info", False)
+        try:
+            model, info = super().from_pretrained(
+                pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
+            )
+        except RuntimeError as error:
+            if "size mismatch" not in str(error) and "ismatch" not in str(error):
+                raise
+            raise ValueError(f"`{pretrained_model_name_or_path}` holds misshapen weights: {error}") from error
+        problems = {key: sorted(map(str, info[key])) for key in ("missing_keys", "unexpected_keys", "mismatched_keys")}
+        if any(problems.values()):
+            raise ValueError(
+                f"`{pretrained_model_name_or_path}` does not fit its configuration: "
+                f"{ {key: value[:5] for key, value in problems.items() if value} }; allowed: none of these."
+            )
+        if image_tokenizer is not True and image_tokenizer:
+            model.attach_image_tokenizer(image_tokenizer)
+        return (model, info) if wants_info else model
+
+    def attach_image_tokenizer(self, image_tokenizer: PreTrainedModel):
+        """
+        Makes `image_tokenizer` a sub-module, so that the model accepts `pixel_values`.
+
+        Args:
+            image_tokenizer ([`SeedImageTokenizer`]): The one whose codes this model was trained on.
+
+        Raises:
+            ValueError: Its sizes or its codebook differ from this model's.
+        """
+        for name in ("codebook_size", "num_query_tokens"):
+            got, wanted = getattr(image_tokenizer.config, name), getattr(self.config, name)
+            if got != wanted:
+                raise ValueError(f"`image_tokenizer` has {name}={got}; allowed: {wanted}, this model's.")
+        if self.image_embeddings is not None:
+            weight = image_tokenizer.quantizer.embedding.weight
+            # half-precision checkpoints of either part may round the codebook
+            if not torch.allclose(weight.float().cpu(), self.codebook.float().cpu(), rtol=1e-2, atol=1e-3):
+                raise ValueError("`image_tokenizer` has another codebook; allowed: the one this model was trained on.")
+        self.image_tokenizer = image_tokenizer.to(self.device).eval()
+        self.config.image_tokenizer_config = image_tokenizer.config
+
+    # ------------------------------------------------------------------------------------------ vocabulary
+    def get_input_embeddings(self):
+        """The LM's own token table (text tokens; all tokens with `"learned"`)."""
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value):
+        """Replaces the LM's own token table."""
+        self.language_model.set_input_embeddings(value)
+
+    def get_output_embeddings(self):
+        """The LM's own head."""
+        return self.language_model.get_output_embeddings()
+
+    def set_output_embeddings(self, new_embeddings):
+        """Replaces the LM's own head."""
+        self.language_model.set_output_embeddings(new_embeddings)
+
+    def resize_token_embeddings(self, *args, **kwargs):
+        """Refused: the vocabulary is fixed by the tokenizer. Use `from_language_model` with another tokenizer."""
+        if not args and not kwargs:
+            return self.get_input_embeddings()
+        raise ValueError("`SeedForCausalLM` cannot be resized; build it anew with `from_language_model`.")
+
+    def check_tokenizer(self, tokenizer):
+        """
+        Makes sure that ids mean the same to a tokenizer and to this model.
+
+        Raises:
+            ValueError: An id, a size or the vocabulary differs.
+        """
+        layout, expected = tokenizer.image_token_layout, self.config.image_token_layout
+        if layout != expected:
+            raise ValueError(f"`tokenizer` has {layout}; allowed: {expected}, this model's.")
+        if len(tokenizer) > self.config.vocab_size:
+            raise ValueError(
+                f"`tokenizer` has {len(tokenizer)} tokens; allowed: at most {self.config.vocab_size}, this model's."
+            )
+
+    def lora_target_modules(self) -> str:
+        """
+        Regular expression of every linear layer of the language model, for PEFT's `target_modules`.
+
+        Layer names alone (`"fc1"`) or `"all-linear"` would also match the image tokenizer's layers.
+        """
+        head = self.get_output_embeddings()
+        names = set()
+        for name, module in self.language_model.named_modules():
+            is_linear = isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+            if is_linear and module is not head:
+                names.add(name.rsplit(".", 1)[-1])
+        return rf"language_model\..*\.({'|'.join(sorted(map(re.escape, names)))})"
+
+    # ------------------------------------------------------------------------------------------ forward
+    def get_image_codes(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """
+        Codes of images.
+
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(num_images, 3, image_size, image_size)`): CLIP-normalised.
+
+        Returns:
+            `torch.LongTensor` of shape `(num_images, num_query_tokens)`.
+
+        Raises:
+            ValueError: The model was loaded without its image tokenizer.
+        """
+        if self.image_tokenizer is None:
+            raise ValueError(
+                "`pixel_values` was given to a model without an image tokenizer; allowed: `codes`, or a model loaded "
+                "with `image_tokenizer=True`."
+            )
+        with torch.no_grad():
+            weight = next(self.image_tokenizer.parameters())
+            return self.image_tokenizer.encode(pixel_values.to(weight.device, weight.dtype))
+
+    def insert_images(
+        self,
+        input_ids: torch.Tensor,
+        pixel_values: torch.Tensor | None = None,
+        codes: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """
+        Replaces the `<image>` placeholders by image tokens; the length stays the same.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`): Ids.
+            pixel_values (`torch.FloatTensor` of shape `(num_images, 3, image_size, image_size)`, *optional*):
+                Images in reading order.
+            codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)`, *optional*): Or their codes.
+
+        Returns:
+            `torch.LongTensor` of shape `(batch_size, sequence_length)`.
+
+        Raises:
+            ValueError: Both or neither of `pixel_values` and `codes`, or another number of images than placeholders.
+        """
+        if pixel_values is not None and codes is not None:
+            raise ValueError("`pixel_values` and `codes` were both given; allowed: one of them.")
+        if pixel_values is not None:
+            codes = self.get_image_codes(pixel_values)
+        return self.config.image_token_layout.insert_codes(input_ids, codes)
+
+    def embed_tokens(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """
+        Token vectors of text, image and special tokens.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`): Ids.
+
+        Returns:
+            `torch.FloatTensor` of shape `(batch_size, sequence_length, embedding_dim)`.
+        """
+        table = self.get_input_embeddings()
+        if self.image_embeddings is None:
+            return table(input_ids)
+        first = self.config.first_image_token_id
+        is_text = input_ids < first
+        text_vectors = table(torch.where(is_text, input_ids, 0))
+        image_vectors = self.image_embeddings((input_ids - first).clamp(min=0), self.codebook)
+        return torch.where(is_text[..., None], text_vectors, image_vectors.to(text_vectors.dtype))
+
+    def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """
+        Logits of text, image and special tokens.
+
+        Args:
+            hidden_states (`torch.FloatTensor` of shape `(..., embedding_dim)`): What the LM's head takes.
+
+        Returns:
+            `torch.FloatTensor` of shape `(..., vocab_size)`.
+        """
+        text_logits = self.get_output_embeddings()(hidden_states)
+        if self.image_embeddings is None:
+            return text_logits
+        image_logits = self.image_embeddings(hidden_states, self.codebook, as_logits=True)
+        return torch.cat([text_logits[..., : self.config.first_image_token_id], image_logits], dim=-1)
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        pixel_values: torch.FloatTensor | None = None,
+        codes: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        target_logits_only: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        return_dict: bool | None = None,
+        **kwargs,
+    ) -> CausalLMOutputWithPast:
+        """
+        One pass of the language model.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*): Ids; `<image>`
+                placeholders are replaced by the codes of `pixel_values` or `codes`.
+            pixel_values (`torch.FloatTensor` of shape `(num_images, 3, image_size, image_size)`, *optional*):
+                CLIP-normalised images of the whole batch, in reading order.
+            codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)`, *optional*): Or their codes.
+            attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*): 0 at padding.
+            position_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*): Positions.
+            past_key_values (`Cache`, *optional*): Keys and values of earlier positions.
+            inputs_embeds (`torch.FloatTensor` of shape `(batch_size, sequence_length, embedding_dim)`, *optional*):
+                Instead of `input_ids`.
+            labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*): Targets, not shifted;
+                -100 is ignored.
+            use_cache (`bool`, *optional*): Whether to return `past_key_values`.
+            logits_to_keep (`int` or `torch.LongTensor`, defaults to 0): Compute the logits of the last so many
+                positions, or of the given positions; 0 means all.
+            target_logits_only (`bool`, defaults to `False`): With `labels`, compute logits only where there is a
+                target; they then have shape `(num_targets, vocab_size)`, in reading order.
+            num_items_in_batch (`int` or `torch.Tensor`, *optional*): Divisor of the loss, instead of the mean.
+            return_dict (`bool`, *optional*): `False` gives a tuple.
+
+        Returns:
+            `CausalLMOutputWithPast`: `loss` is a float32 cross-entropy over text, image and special tokens.
+
+        Raises:
+            ValueError: Not exactly one of `input_ids` and `inputs_embeds`, or images that do not fit the placeholders.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("`input_ids` and `inputs_embeds` were both given or both left out; allowed: one of them.")
+        if pixel_values is not None or codes is not None:
+            if input_ids is None:
+                raise ValueError("`inputs_embeds` was given with images; allowed: `input_ids`.")
+            input_ids = self.insert_images(input_ids, pixel_values, codes)
+        lm_inputs = {"attention_mask": attention_mask, "past_key_values": past_key_values, "use_cache": use_cache}
+        if "position_ids" in self._lm_arguments:
+            lm_inputs["position_ids"] = position_ids
+        if self.image_embeddings is None and not target_logits_only:
+            # an ordinary vocabulary: the LM's own `forward`, whatever it does to its logits
+            lm_inputs.update(input_ids=input_ids, inputs_embeds=inputs_embeds, logits_to_keep=logits_to_keep, **kwargs)
+            outputs = self.language_model(return_dict=True, **lm_inputs)
+            logits = outputs.logits
+        else:
+            if inputs_embeds is None:
+                inputs_embeds = self.embed_tokens(input_ids)
+            outputs = self.language_model.base_model(inputs_embeds=inputs_embeds, return_dict=True, **lm_inputs, **kwargs)
+            hidden_states = outputs.last_hidden_state
+            if target_logits_only:
+                return self._target_outputs(hidden_states, labels, outputs, num_items_in_batch)
+            positions = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            logits = self.compute_logits(hidden_states[:, positions])
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(
+                logits=logits,
+                labels=labels,
+                vocab_size=self.config.vocab_size,
+                num_items_in_batch=num_items_in_batch,
+            )
+        output = CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+        return output.to_tuple() if return_dict is False else output
+
+    def _target_outputs(self, hidden_states, labels, outputs, num_items_in_batch) -> CausalLMOutputWithPast:
+        """Loss and logits of the positions that have a target: in training most positions have none."""
+        if labels is None:
+            raise ValueError("`labels` is None; `target_logits_only=True` needs them.")
+        _check_plain_head(self.language_model)
+        targets = labels[:, 1:]
+        is_target = targets != -100
+        logits = self.compute_logits(hidden_states[:, :-1][is_target])
+        loss = self.loss_function(
+            logits=logits,
+            labels=None,
+            shift_labels=targets[is_target],
+            vocab_size=self.config.vocab_size,
+            num_items_in_batch=num_items_in_batch,
+        )
+        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=outputs.past_key_values)
+
+    # ------------------------------------------------------------------------------------------ export
+    @torch.no_grad()
+    def to_plain_language_model(self) -> PreTrainedModel:
+        """
+        The same model as its plain base class, with image tokens as ordinary vocabulary rows.
+
+        Any server for that architecture can run the result. Merge a LoRA adapter first. The model is copied.
+
+        Returns:
+            `PreTrainedModel`: for example `OPTForCausalLM`, giving the same logits.
+        """
+        plain = copy.deepcopy(self.language_model)
+        if self.image_embeddings is None:
+            return plain
+        first, vocab_size = self.config.first_image_token_id, self.config.vocab_size
+        plain.resize_token_embeddings(vocab_size, mean_resizing=False)
+        table = plain.get_input_embeddings().weight
+        indices = torch.arange(vocab_size - first, device=table.device)
+        rows = self.image_embeddings(indices, self.codebook).to(table.dtype)
+        table[first:] = rows
+        head = plain.get_output_embeddings()
+        if head.weight is not table:
+            head.weight[first:] = rows
+        if getattr(head, "bias", None) is not None:
+            head.bias[first:] = 0
+        plain.generation_config = copy.deepcopy(self.generation_config)
+        return plain
+
+
+def _check_plain_head(language_model: PreTrainedModel):
+    for name, plain_values in _LOGIT_TRANSFORMS.items():
+        value = getattr(language_model.config, name, None)
+        if value not in plain_values:
+            raise ValueError(
+                f"`text_config.{name}` is {value!r}; allowed with 'projected_codes' and `target_logits_only`: "
+                f"{plain_values}. Use `image_token_embedding='learned'`."
+            )
+
+
+__all__ = ["SeedForCausalLM", "SeedImageTokenEmbedding"]

@@ -1,0 +1,255 @@
+"""The text side of SEED: a tokenizer with one token per code. It never holds weights."""
+
+import os
+
+import torch
+from tokenizers import AddedToken
+from transformers import AutoImageProcessor, AutoModel, PreTrainedTokenizerFast
+from transformers.utils import logging
+
+from .image_tokens_seed import BOI_TOKEN, EOI_TOKEN, IMAGE_PLACEHOLDER_TOKEN, ImageTokenLayout, image_token
+
+
+logger = logging.get_logger(__name__)
+
+
+class SeedTokenizer(PreTrainedTokenizerFast):
+    r"""
+    Any fast tokenizer of transformers plus `<img>`, `</img>`, `<image>` and one token per code.
+
+    `encode_image` and `decode_image` work as in the original's tokenizer, but the image tokenizer and the decoder are
+    fetched on first use from the repository that the folder names, or are given. Constructing or saving a
+    `SeedTokenizer` touches no weights.
+
+    Args:
+        codebook_size (`int`, defaults to 8192): Number of codes.
+        num_query_tokens (`int`, defaults to 32): Codes per image.
+        image_tokenizer_id (`str`, *optional*): Folder or repository with the image tokenizer, in diffusers layout.
+        image_tokenizer_revision (`str`, *optional*): Revision of it.
+        kwargs: As in `PreTrainedTokenizerFast`.
+
+    Raises:
+        ValueError: The vocabulary holds a part of the image tokens only, or not one after the other.
+
+    Source: `SeedLlamaTokenizer` of the original; there it constructs a ViT-g and a pipeline, here it does not.
+
+    Example: see `SeedTokenizer.from_base_tokenizer`.
+    """
+
+    model_input_names = ["input_ids", "attention_mask"]
+
+    def __init__(
+        self,
+        *args,
+        codebook_size: int = 8192,
+        num_query_tokens: int = 32,
+        image_tokenizer_id: str | None = None,
+        image_tokenizer_revision: str | None = None,
+        **kwargs,
+    ):
+        kwargs.setdefault("padding_side", "left")
+        # thousands of added tokens: left to transformers they would be added and written a second time, slowly
+        kwargs.pop("added_tokens_decoder", None)
+        super().__init__(
+            *args,
+            codebook_size=codebook_size,
+            num_query_tokens=num_query_tokens,
+            image_tokenizer_id=image_tokenizer_id,
+            image_tokenizer_revision=image_tokenizer_revision,
+            **kwargs,
+        )
+        self.codebook_size = codebook_size
+        self.num_query_tokens = num_query_tokens
+        self.image_tokenizer_id = image_tokenizer_id
+        self.image_tokenizer_revision = image_tokenizer_revision
+        self._image_tokenizer = self._image_processor = self._pipeline = None
+        self._add_image_tokens()
+
+    @classmethod
+    def convert_to_native_format(cls, **kwargs):
+        """Reads `tokenizer.json` as it is: a class with its own `__init__` would otherwise rebuild it in part."""
+        tokenizer_file = kwargs.get("tokenizer_file")
+        if tokenizer_file is not None and os.path.isfile(tokenizer_file):
+            kwargs.pop("trust_remote_code", None)
+            return kwargs
+        return super().convert_to_native_format(**kwargs)
+
+    @classmethod
+    def from_base_tokenizer(
+        cls,
+        tokenizer: PreTrainedTokenizerFast,
+        codebook_size: int = 8192,
+        num_query_tokens: int = 32,
+        image_tokenizer_id: str | None = None,
+        image_tokenizer_revision: str | None = None,
+        **kwargs,
+    ) -> "SeedTokenizer":
+        """
+        Adds the image tokens to a tokenizer; the given one is not changed.
+
+        Args:
+            tokenizer (`PreTrainedTokenizerFast`): Of the language model.
+            codebook_size (`int`, defaults to 8192): Number of codes.
+            num_query_tokens (`int`, defaults to 32): Codes per image.
+            image_tokenizer_id (`str`, *optional*): Repository of the image tokenizer.
+            image_tokenizer_revision (`str`, *optional*): Revision of it.
+            kwargs: Settings to change, such as `padding_side`.
+
+        Returns:
+            [`SeedTokenizer`]
+
+        Raises:
+            ValueError: `tokenizer` has no `tokenizers` backend.
+
+        Example:
+
+        ```python
+        >>> from tokenizers import Tokenizer, models
+        >>> from transformers import PreTrainedTokenizerFast
+        >>> from seed_hf import SeedTokenizer
+        >>> vocabulary = Tokenizer(models.WordLevel({"hello": 0, "<unk>": 1}, unk_token="<unk>"))
+        >>> base = PreTrainedTokenizerFast(tokenizer_object=vocabulary, unk_token="<unk>")
+        >>> tokenizer = SeedTokenizer.from_base_tokenizer(base, codebook_size=8, num_query_tokens=2)
+        >>> tokenizer("<img><img_00003><img_00005></img>").input_ids
+        [10, 5, 7, 11]
+
+        ```
+        """
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            raise ValueError(
+                f"`tokenizer` is a {type(tokenizer).__name__} without a `tokenizers` backend; allowed: a fast tokenizer."
+            )
+        settings = {name: value for name, value in tokenizer.special_tokens_map.items() if value is not None}
+        for name in ("model_max_length", "clean_up_tokenization_spaces", "chat_template"):
+            settings[name] = getattr(tokenizer, name, None)
+        settings = {name: value for name, value in settings.items() if value is not None}
+        return cls(
+            tokenizer_object=backend,
+            codebook_size=codebook_size,
+            num_query_tokens=num_query_tokens,
+            image_tokenizer_id=image_tokenizer_id,
+            image_tokenizer_revision=image_tokenizer_revision,
+            **{**settings, **kwargs},
+        )
+
+    def _add_image_tokens(self):
+        """Adds what is missing in one call of the backend and reads the layout from the vocabulary."""
+        contents = [image_token(code) for code in range(self.codebook_size)]
+        contents += [BOI_TOKEN, EOI_TOKEN, IMAGE_PLACEHOLDER_TOKEN]
+        backend = self.backend_tokenizer
+        missing = [content for content in contents if backend.token_to_id(content) is None]
+        if missing:
+            backend.add_special_tokens([AddedToken(content, normalized=False, special=True) for content in missing])
+        ids = [backend.token_to_id(content) for content in contents]
+        codes = ids[: self.codebook_size]
+        if codes != list(range(codes[0], codes[0] + self.codebook_size)):
+            raise ValueError(
+                f"`codebook_size` is {self.codebook_size} but the image tokens of the vocabulary do not lie one after "
+                "the other; allowed: a vocabulary with all of them in order, or with none."
+            )
+        self.image_token_layout = ImageTokenLayout(codes[0], self.codebook_size, self.num_query_tokens, *ids[-3:])
+
+    # ------------------------------------------------------------------------------------------ codes and tokens
+    @property
+    def first_image_token_id(self) -> int:
+        """Id of the image token of code 0."""
+        return self.image_token_layout.first_image_token_id
+
+    @property
+    def boi_token_id(self) -> int:
+        """Id of `<img>`."""
+        return self.image_token_layout.boi_token_id
+
+    @property
+    def eoi_token_id(self) -> int:
+        """Id of `</img>`."""
+        return self.image_token_layout.eoi_token_id
+
+    @property
+    def image_placeholder_token_id(self) -> int:
+        """Id of `<image>`."""
+        return self.image_token_layout.image_placeholder_token_id
+
+    def codes_to_token_ids(self, codes) -> torch.Tensor:
+        """Codes of any shape to image tokens; `ValueError` for a code out of range."""
+        return self.image_token_layout.codes_to_token_ids(codes)
+
+    def token_ids_to_codes(self, token_ids) -> torch.Tensor:
+        """Image tokens of any shape to codes; `ValueError` for an id that is not an image token."""
+        return self.image_token_layout.token_ids_to_codes(token_ids)
+
+    def codes_to_text(self, codes) -> str:
+        """The image span of one image as text: `<img><img_00003>...</img>`."""
+        codes = self.image_token_layout.check_image_codes(codes)[0].tolist()
+        return "".join([BOI_TOKEN, *map(image_token, codes), EOI_TOKEN])
+
+    # ------------------------------------------------------------------------------------------ images
+    def encode_image(self, images, image_tokenizer=None, image_processor=None) -> torch.Tensor:
+        """
+        Codes of images, through the image tokenizer that this tokenizer's folder names.
+
+        Args:
+            images: One image or a list, in any form that the image processor takes.
+            image_tokenizer ([`SeedImageTokenizer`], *optional*): To use from now on, instead of the named one.
+            image_processor ([`SeedImageProcessor`], *optional*): To use from now on, instead of the named one.
+
+        Returns:
+            `torch.LongTensor` of shape `(num_images, num_query_tokens)`: codes in `[0, codebook_size)`.
+
+        Raises:
+            ValueError: No image tokenizer is named or given.
+        """
+        self._image_tokenizer = image_tokenizer or self._image_tokenizer
+        self._image_processor = image_processor or self._image_processor
+        if self._image_tokenizer is None:
+            self._image_tokenizer = self._load(AutoModel, "image_tokenizer").eval()
+        if self._image_processor is None:
+            self._image_processor = self._load(AutoImageProcessor, "image_processor")
+        weight = next(self._image_tokenizer.parameters())
+        pixel_values = self._image_processor(images, return_tensors="pt")["pixel_values"]
+        with torch.no_grad():
+            return self._image_tokenizer.encode(pixel_values.to(weight.device, weight.dtype))
+
+    def decode_image(self, codes, pipeline=None, **kwargs) -> list:
+        """
+        Images of codes, through the pipeline that this tokenizer's folder names.
+
+        Args:
+            codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)` or `(num_query_tokens,)`): Codes.
+            pipeline ([`SeedPipeline`], *optional*): To use from now on, instead of the named one.
+            kwargs: For the pipeline's call, such as `generator` or `num_inference_steps`.
+
+        Returns:
+            `list[PIL.Image.Image]`.
+
+        Raises:
+            ValueError: Wrong codes, or no image tokenizer is named or given.
+        """
+        codes = self.image_token_layout.check_image_codes(codes)
+        self._pipeline = pipeline or self._pipeline
+        if self._pipeline is None:
+            try:
+                from seed_hf import SeedPipeline as pipeline_class
+            except ImportError:
+                from diffusers import DiffusionPipeline as pipeline_class
+            self._pipeline = pipeline_class.from_pretrained(
+                self._require_image_tokenizer_id(), revision=self.image_tokenizer_revision
+            )
+        return self._pipeline(codes=codes, **kwargs).images
+
+    def _load(self, auto_class, subfolder):
+        return auto_class.from_pretrained(
+            self._require_image_tokenizer_id(), subfolder=subfolder, revision=self.image_tokenizer_revision
+        )
+
+    def _require_image_tokenizer_id(self) -> str:
+        if self.image_tokenizer_id is None:
+            raise ValueError(
+                "`image_tokenizer_id` is None; allowed: a folder or repository with the image tokenizer, or give the "
+                "parts to `encode_image` and `decode_image`."
+            )
+        return self.image_tokenizer_id
+
+
+__all__ = ["SeedTokenizer"]

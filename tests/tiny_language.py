@@ -1,0 +1,83 @@
+"""Toy language models, tokenizers and chat templates for the tests: real classes, fixed seed, made in milliseconds."""
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+
+CODEBOOK_SIZE = 16
+NUM_QUERY_TOKENS = 4
+CODE_DIM = 8
+ARCHITECTURES = ("opt", "llama", "gpt2", "qwen2")
+
+_TEXT = (
+    "a photo of a red apple",
+    "a photo of a blue cat on the moon",
+    "Generate an image: a green pear",
+    "Question: what is this? Short answer: an orange diamond",
+)
+
+
+def build_base_tokenizer(kind: str = "gpt2") -> PreTrainedTokenizerFast:
+    """A byte-level BPE (`"gpt2"`) or a metaspace BPE with a begin token (`"llama"`), trained on four sentences."""
+    if kind == "gpt2":
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        specials, alphabet = ["<|endoftext|>"], pre_tokenizers.ByteLevel.alphabet()
+        names = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
+    else:
+        tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        tokenizer.decoder = decoders.Metaspace()
+        specials, alphabet = ["<unk>", "<s>", "</s>"], []
+        names = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<unk>"}
+    trainer = trainers.BpeTrainer(
+        vocab_size=320, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(_TEXT, trainer)
+    if kind == "llama":
+        bos = ("<s>", tokenizer.token_to_id("<s>"))
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<s> $A", pair="<s> $A <s> $B", special_tokens=[bos]
+        )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+
+
+def build_language_model(architecture: str = "llama", vocab_size: int = 320, tied: bool = True, seed: int = 0):
+    """A two-layer causal LM of width 32 with random weights, in eval mode."""
+    torch.manual_seed(seed)
+    shared = {"vocab_size": vocab_size, "tie_word_embeddings": tied, "initializer_range": 0.1}
+    shared |= {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    if architecture == "opt":
+        sizes = {"hidden_size": 32, "word_embed_proj_dim": 32, "ffn_dim": 64, "num_hidden_layers": 2}
+        config = OPTConfig(**shared, **sizes, num_attention_heads=4, max_position_embeddings=128, init_std=0.1)
+        return OPTForCausalLM(config).eval()
+    if architecture == "gpt2":
+        return GPT2LMHeadModel(GPT2Config(**shared, n_embd=32, n_layer=2, n_head=4, n_positions=128)).eval()
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes |= {"num_key_value_heads": 2, "max_position_embeddings": 128}
+    if architecture == "qwen2":
+        return Qwen2ForCausalLM(Qwen2Config(**shared, **sizes)).eval()
+    return LlamaForCausalLM(LlamaConfig(**shared, **sizes)).eval()
+
+
+def build_codebook(seed: int = 0) -> torch.Tensor:
+    """A random codebook of shape `(CODEBOOK_SIZE, CODE_DIM)`."""
+    return torch.randn(CODEBOOK_SIZE, CODE_DIM, generator=torch.Generator().manual_seed(seed))
+
+
+def build_codes(num_images: int = 1, seed: int = 0) -> torch.Tensor:
+    """Random codes of shape `(num_images, NUM_QUERY_TOKENS)`."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, CODEBOOK_SIZE, (num_images, NUM_QUERY_TOKENS), generator=generator)
