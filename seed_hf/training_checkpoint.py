@@ -5,7 +5,7 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -20,6 +20,7 @@ logger = logging.get_logger(__name__)
 
 _PREFIX = "checkpoint-"
 _PACKAGES = ("torch", "transformers", "accelerate", "diffusers", "peft", "datasets", "numpy", "seed_hf")
+_MAY_DIFFER = ("resume", "output_dir", "max_minutes", "num_workers", "report_to", "log_every", "keep_checkpoints")
 
 
 def list_checkpoints(output_dir: str | os.PathLike) -> list[Path]:
@@ -198,3 +199,27 @@ def load_training_state(checkpoint: str | os.PathLike) -> tuple[dict, dict]:
     """
     state = torch.load(Path(checkpoint) / "training_state.pt", map_location="cpu", weights_only=True)
     return state, json.loads((Path(checkpoint) / "training_state.json").read_text())
+
+
+def check_same_run(checkpoint: str | os.PathLike, description: dict, identity: dict, arguments: Mapping) -> None:
+    """Refuses to resume where the run would silently not go on as before, and tells of other differences.
+
+    Args:
+        checkpoint (`str` or `os.PathLike`): the checkpoint folder, for messages.
+        description (`dict`): what [`load_training_state`] gives.
+        identity (`dict`): what decides the order of the data in this run.
+        arguments (`Mapping`): flags of this run; those that differ are logged.
+
+    Raises:
+        ValueError: if `identity` differs.
+    """
+    if description["identity"] != identity:
+        raise ValueError(
+            f"{checkpoint} was saved with {description['identity']}, this run has {identity}: it would not go on with "
+            "the same samples. Keep the seed and batch_size x gradient_accumulation_steps x processes, or start in "
+            "another output_dir."
+        )
+    before = {name: value for name, value in description["arguments"].items() if name not in _MAY_DIFFER}
+    changed = {name: (value, arguments.get(name)) for name, value in before.items() if value != arguments.get(name)}
+    if changed:
+        logger.warning(f"Resuming with other arguments (before, now): {changed}")

@@ -35,8 +35,6 @@ Example of a whole script:
 
 import argparse
 import math
-import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,14 +43,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, send_to_device, set_seed
+from accelerate.utils import send_to_device, set_seed
 from torch import nn
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from .training_arguments import add_training_arguments, check_training_arguments
 from .training_checkpoint import (
+    check_same_run,
     find_checkpoint,
     load_model_state,
     load_training_state,
@@ -61,6 +59,7 @@ from .training_checkpoint import (
     trainable_state,
 )
 from .training_data import derive_seed, make_batches
+from .training_launch import call_on_signals, make_accelerator
 from .training_metrics import MetricsLog, plot_metrics
 from .training_optimizer import learning_rate_at, make_parameter_groups
 
@@ -68,37 +67,6 @@ from .training_optimizer import learning_rate_at, make_parameter_groups
 __all__ = ["TrainingRun", "add_training_arguments", "make_accelerator", "plot_metrics"]
 
 logger = logging.get_logger(__name__)
-
-
-def make_accelerator(args: argparse.Namespace) -> Accelerator:
-    """Makes the `Accelerator` of a run and checks that it is as parallel as it was launched.
-
-    Args:
-        args (`argparse.Namespace`): parsed flags of [`add_training_arguments`].
-
-    Returns:
-        `Accelerator`: set up for this package's loop.
-
-    Raises:
-        RuntimeError: if several processes were launched that do not know of each other.
-    """
-    launched = int(os.environ.get("WORLD_SIZE", 1))
-    accelerator = Accelerator(
-        # Without this hint Accelerate starts processes on CPUs that do not know of each other.
-        cpu=launched > 1 and not torch.accelerator.is_available(),
-        mixed_precision=args.mixed_precision,
-        gradient_accumulation_steps=args.gradient_accumulation_steps,
-        step_scheduler_with_optimizer=False,
-        log_with=None if args.report_to == "none" else args.report_to,
-        project_dir=args.output_dir,
-        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
-    )
-    if launched != accelerator.num_processes:
-        raise RuntimeError(
-            f"{launched} processes were launched, but this one knows of {accelerator.num_processes}. See "
-            "training/README.md for launches that work; for CPUs, ACCELERATE_USE_CPU=true may be missing."
-        )
-    return accelerator
 
 
 class TrainingRun:
@@ -139,6 +107,7 @@ class TrainingRun:
         self.args = args
         self.accelerator = make_accelerator(args)
         self.step = 0
+        self._num_samples: int | None = None
         self.frozen = list(frozen)
         self.also_save = tuple(also_save)
         for module in self.frozen:
@@ -158,7 +127,7 @@ class TrainingRun:
             self._load(checkpoint)
         self.metrics.start(self.step, vars(args))
         self._stop_requested = False
-        self._first_update = True
+        self._gradients_checked = False
         self._checkpointed_step = self.step
 
     @property
@@ -188,7 +157,16 @@ class TrainingRun:
 
         Returns:
             `Iterator`: micro-batches on the CPU; [`TrainingRun.fit`] moves them.
+
+        Raises:
+            ValueError: if the data set has another length than before a resume, or less than one global batch.
         """
+        if self._num_samples not in (None, len(dataset)):
+            raise ValueError(
+                f"dataset has {len(dataset)} samples; the checkpoint was made with {self._num_samples}: the run would "
+                "not go on with the same samples. Start in another output_dir."
+            )
+        self._num_samples = len(dataset)
         return make_batches(
             dataset,
             self.args.batch_size,
@@ -234,7 +212,7 @@ class TrainingRun:
         """
         args, started = self.args, time.monotonic()
         progress = self._progress_bar()
-        with self._stop_on_signals():
+        with call_on_signals(self._request_stop):
             while self.step < args.max_steps and not self._stop_requested:
                 step_started = time.perf_counter()
                 micro_batches = [next(batches) for _ in range(args.gradient_accumulation_steps)]
@@ -281,8 +259,8 @@ class TrainingRun:
             self._add_metrics(sums, {**metrics, "loss": loss})
         means = self._mean_metrics(sums)
         self._check_finite("loss", means["loss"])
-        means["grad_norm"] = self._clip_gradients()
-        means["learning_rate"] = learning_rate
+        grad_norm = self._clip_gradients()
+        means |= {"learning_rate": learning_rate, **({"grad_norm": grad_norm} if math.isfinite(grad_norm) else {})}
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.ema:
@@ -318,27 +296,28 @@ class TrainingRun:
 
     def _clip_gradients(self) -> float:
         """Clips the gradient, checks it, and returns its norm before clipping."""
-        first = self._first_update
-        self._first_update = False
-        if first and (idle := [name for name, p in self._named_parameters() if p.grad is None]):
-            logger.warning(f"{len(idle)} trainable parameters got no gradient in the first update: {idle[:8]} ...")
         norm = self.accelerator.clip_grad_norm_(self.parameters, self.args.max_grad_norm or math.inf)
-        if first:
-            norms = self.accelerator.gather(norm.detach().reshape(1))
-            if not torch.allclose(norms, norms[0], equal_nan=True):
-                raise RuntimeError(
-                    f"Gradients differ between processes (norms {norms.tolist()}): compute_loss must call run.model, "
-                    "not the model that was passed to TrainingRun."
-                )
+        if not self._gradients_checked:
+            self._check_gradients(norm.detach())
+            self._gradients_checked = True
         scaler = self.accelerator.scaler
-        if scaler is None:
+        if scaler is None:  # With one, an infinite gradient is normal: the update is skipped and the scale halved.
             self._check_finite("grad_norm", norm.item())
         elif scaler.get_scale() < 1:
             raise FloatingPointError(f"The fp16 loss scale fell below 1 at step {self.step + 1}: gradients overflow.")
         return norm.item()
 
-    def _named_parameters(self) -> list[tuple[str, nn.Parameter]]:
-        return [(name, p) for name, p in self.unwrapped_model.named_parameters() if p.requires_grad]
+    def _check_gradients(self, norm: torch.Tensor) -> None:
+        """Once a run, catches the two silent mistakes: weights that do not learn, processes that learn apart."""
+        named = self.unwrapped_model.named_parameters()
+        if idle := [name for name, parameter in named if parameter.requires_grad and parameter.grad is None]:
+            logger.warning(f"{len(idle)} trainable parameters got no gradient in the first update: {idle[:8]} ...")
+        norms = self.accelerator.gather(norm.reshape(1))
+        if not torch.allclose(norms, norms[:1], equal_nan=True):
+            raise RuntimeError(
+                f"Gradients differ between processes (norms {norms.tolist()}): compute_loss must call run.model, not "
+                "the model that was passed to TrainingRun, nor a part of it."
+            )
 
     def _check_finite(self, name: str, value: float) -> None:
         if not math.isfinite(value):
@@ -363,28 +342,13 @@ class TrainingRun:
             dynamic_ncols=True,
         )
 
+    def _request_stop(self) -> None:
+        self._stop_requested = True
+
     def _any_process(self, flag: bool) -> bool:
         if self.accelerator.num_processes == 1:
             return flag
         return bool(self.accelerator.reduce(torch.tensor(float(flag), device=self.device)).item())
-
-    @contextmanager
-    def _stop_on_signals(self) -> Iterator[None]:
-        """Turns SIGTERM and SIGUSR1 (SLURM's warning before the time limit) into a stop after the current step."""
-
-        def request_stop(number, frame):
-            self._stop_requested = True
-
-        self._stop_requested = False
-        try:
-            previous = {number: signal.signal(number, request_stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
-        except ValueError:  # Only the main thread may set handlers; elsewhere (a notebook's thread) do without.
-            previous = {}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
     def _make_ema(self, decay: float):
         from diffusers.training_utils import EMAModel
@@ -409,6 +373,7 @@ class TrainingRun:
             description = {
                 "metrics_window": self.metrics.window,
                 "identity": self._identity(),
+                "num_samples": self._num_samples,
                 "num_processes": self.accelerator.num_processes,
                 "mixed_precision": self.accelerator.mixed_precision,
                 "arguments": {name: value for name, value in vars(self.args).items() if not callable(value)},
@@ -435,19 +400,7 @@ class TrainingRun:
 
     def _load(self, checkpoint: Path) -> None:
         state, description = load_training_state(checkpoint)
-        if description["identity"] != self._identity():
-            raise ValueError(
-                f"{checkpoint} was saved with {description['identity']}, this run has {self._identity()}: it would "
-                "not go on with the same samples. Set batch_size x gradient_accumulation_steps x processes and the seed "
-                "as before, or start in another output_dir."
-            )
-        changed = {
-            name: (before, getattr(self.args, name, None))
-            for name, before in description["arguments"].items()
-            if before != getattr(self.args, name, None) and name not in ("resume", "output_dir", "max_minutes")
-        }
-        if changed:
-            logger.warning(f"Resuming with other arguments than before (before, now): {changed}")
+        check_same_run(checkpoint, description, self._identity(), vars(self.args))
         load_model_state(trainable_state(self.unwrapped_model, self.frozen, self.also_save), checkpoint)
         # The learning rate is set each step and the other settings of a group come from the arguments of this run.
         settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
@@ -460,6 +413,7 @@ class TrainingRun:
             self.ema.load_state_dict(state["ema"])
             self.ema.to(self.device)
         self.step = description["step"]
+        self._num_samples = description["num_samples"]
         self.metrics.window = description["metrics_window"]
 
 

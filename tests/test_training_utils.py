@@ -1,0 +1,515 @@
+"""The training engine: what a step reads, how it learns, and that stopping it anywhere changes nothing."""
+
+import errno
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from distributed_checks import contrastive_gradient, count_targets, masked_loss
+from tiny_training import NUM_SAMPLES, ToyModel, add_noise, main, make_dataset, parse_args, start_run
+
+from seed_hf import training_checkpoint
+from seed_hf.distributed_seed import gather_with_gradient, gather_without_gradient
+from seed_hf.training_checkpoint import find_checkpoint, list_checkpoints
+from seed_hf.training_data import make_batches, sample_positions
+from seed_hf.training_metrics import plot_metrics, read_metrics
+from seed_hf.training_optimizer import learning_rate_at, make_parameter_groups
+
+
+TESTS = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator():
+    """Accelerate keeps the precision of the first run of a process for all later ones."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def run_toy(folder, *flags, on_batch=None):
+    return main(["--output_dir", str(folder), *map(str, flags)], on_batch=on_batch)
+
+
+def losses(folder):
+    return [(line["step"], line["loss"], line["grad_norm"]) for line in read_metrics(folder / "metrics.jsonl")]
+
+
+def assert_same_run(run, other):
+    """Weights, optimizer and log of two finished runs are equal to the last bit."""
+    folder, other_folder = Path(run.args.output_dir), Path(other.args.output_dir)
+    assert losses(folder) == losses(other_folder)
+    state, other_state = run.unwrapped_model.state_dict(), other.unwrapped_model.state_dict()
+    assert all(torch.equal(state[name], other_state[name]) for name in state)
+    moments, other_moments = run.optimizer.state_dict()["state"], other.optimizer.state_dict()["state"]
+    assert all(torch.equal(moments[i][k], other_moments[i][k]) for i in moments for k in moments[i])
+
+
+class KilledError(Exception):
+    """Stands for the process going away in the middle of a step."""
+
+
+def kill_at(step):
+    def on_batch(run, batch):
+        if run.step == step:
+            raise KilledError
+
+    return on_batch
+
+
+# Arguments, schedule, optimizer
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--max_steps", "0"], "max_steps=0"),
+        (["--batch_size", "-1"], "batch_size=-1"),
+        (["--learning_rate", "nan"], "learning_rate=nan"),
+        (["--warmup_steps", "-5"], "warmup_steps=-5"),
+        (["--learning_rate", "1e-4", "--min_learning_rate", "1"], "min_learning_rate=1.0"),
+        (["--mixed_precision", "fp16"], "mixed_precision='fp16'"),
+    ],
+)
+def test_bad_arguments_are_named(tmp_path, flags, named):
+    with pytest.raises(ValueError, match=named):
+        run_toy(tmp_path, *flags)
+
+
+def test_learning_rate_warms_up_and_follows_a_cosine(tmp_path):
+    args = parse_args("--output_dir x --max_steps 110 --warmup_steps 10 --learning_rate 1.0".split())
+    args.warmup_learning_rate, args.min_learning_rate = 0.2, 0.1
+    assert learning_rate_at(0, args) == pytest.approx(0.2)
+    assert learning_rate_at(5, args) == pytest.approx(0.6)
+    assert learning_rate_at(10, args) == pytest.approx(1.0)
+    assert learning_rate_at(60, args) == pytest.approx(0.55)
+    assert learning_rate_at(110, args) == pytest.approx(0.1)
+    assert learning_rate_at(35, args) == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi / 4)))
+
+
+def test_parameter_groups_follow_the_recipe():
+    model = ToyModel()
+    model.query_tokens = torch.nn.Parameter(torch.zeros(1, 4, 8))
+    model.temperature = torch.nn.Parameter(torch.tensor(0.07))
+    model.backbone.requires_grad_(False)
+    groups = make_parameter_groups(model, 0.05, {"head.3": 10.0})
+    by_setting = {(group["weight_decay"], group["multiplier"]): set(group["names"]) for group in groups}
+    assert by_setting == {
+        (0.05, 1.0): {"query_tokens", "head.0.weight"},
+        (0.0, 1.0): {"temperature", "head.0.bias", "head.1.weight", "head.1.bias"},
+        (0.05, 10.0): {"head.3.weight"},
+        (0.0, 10.0): {"head.3.bias"},
+    }
+    assert sum(len(group["params"]) for group in groups) == 8
+    with pytest.raises(ValueError, match="tail"):
+        make_parameter_groups(model, 0.05, {"tail": 2.0})
+    with pytest.raises(ValueError, match="nothing to train"):
+        make_parameter_groups(model.requires_grad_(False), 0.05)
+
+
+# Data
+
+
+def read_epoch(num_samples, batch_size, num_processes, accumulation_steps, steps):
+    return [
+        sorted(
+            position
+            for rank in range(num_processes)
+            for micro_batch in sample_positions(
+                num_samples,
+                batch_size,
+                seed=3,
+                step=step,
+                num_processes=num_processes,
+                process_index=rank,
+                accumulation_steps=accumulation_steps,
+            )
+            for position in micro_batch
+        )
+        for step in range(steps)
+    ]
+
+
+def test_no_sample_is_seen_twice_in_an_epoch_and_epochs_differ():
+    steps = read_epoch(num_samples=50, batch_size=4, num_processes=3, accumulation_steps=1, steps=8)
+    first, second = ([position for step in part for position in step] for part in (steps[:4], steps[4:]))
+    assert {epoch for epoch, _ in first} == {0} and {epoch for epoch, _ in second} == {1}
+    assert len({index for _, index in first}) == len(first) == 48
+    assert [index for _, index in first] != [index for _, index in second]
+
+
+def test_samples_of_a_step_do_not_depend_on_how_the_global_batch_is_cut():
+    whole = read_epoch(50, batch_size=12, num_processes=1, accumulation_steps=1, steps=9)
+    assert read_epoch(50, batch_size=3, num_processes=2, accumulation_steps=2, steps=9) == whole
+    assert read_epoch(50, batch_size=4, num_processes=3, accumulation_steps=1, steps=9) == whole
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_batches_start_anywhere_and_do_not_depend_on_workers(num_workers):
+    settings = {"batch_size": 4, "seed": 5, "accumulation_steps": 2, "transform": add_noise}
+    straight = make_batches(make_dataset(), **settings)
+    expected = [next(straight) for _ in range(24)]
+    later = make_batches(make_dataset(), **settings, start_step=3, num_workers=num_workers)
+    for batch in expected[6:]:
+        resumed = next(later)
+        assert torch.equal(batch["index"], resumed["index"]) and torch.equal(batch["inputs"], resumed["inputs"])
+
+
+def test_augmentation_differs_between_epochs_but_not_between_runs():
+    def inputs_of_first_sample():
+        batches = make_batches(make_dataset(4), 4, seed=5, transform=add_noise)
+        return [batch["inputs"][batch["index"] == 0] for batch in (next(batches), next(batches))]
+
+    (first, second), (again, _) = inputs_of_first_sample(), inputs_of_first_sample()
+    assert torch.equal(first, again) and not torch.equal(first, second)
+
+
+def test_too_few_samples_are_refused():
+    with pytest.raises(ValueError, match=r"3 samples.*\(8 ="):
+        make_batches([1, 2, 3], 4, seed=0, accumulation_steps=2)
+
+
+# One step
+
+
+def as_lists(state):
+    return {name: value.tolist() for name, value in state.items()}
+
+
+def assert_close(weights, expected):
+    """Weights (tensors or lists, by name) agree up to the order of float32 sums."""
+    for name, value in expected.items():
+        torch.testing.assert_close(torch.as_tensor(weights[name]), torch.as_tensor(value), rtol=1e-4, atol=1e-6)
+
+
+def test_accumulation_equals_one_big_batch(tmp_path):
+    big = run_toy(tmp_path / "big", "--plain", "--batch_size", 8, "--max_grad_norm", 0.1)
+    small = run_toy(
+        tmp_path / "small", "--plain", "--batch_size", 2, "--gradient_accumulation_steps", 4, "--max_grad_norm", 0.1
+    )
+    assert_close(small.unwrapped_model.state_dict(), big.unwrapped_model.state_dict())
+    for values in zip(losses(tmp_path / "small"), losses(tmp_path / "big"), strict=True):
+        assert values[0] == pytest.approx(values[1], rel=1e-4)
+        assert values[0][2] > 0.1  # so the gradients were clipped, and after accumulation
+
+
+def train_masked(folder, *flags):
+    run = start_run(parse_args(["--output_dir", str(folder), "--plain", "--max_steps", "3", *flags]))
+    batches = run.make_batches(make_dataset())
+    run.fit(batches, lambda batch: (masked_loss(run.model, batch), {}), count_targets=count_targets)
+    return run.unwrapped_model.state_dict()
+
+
+def test_micro_batches_with_unequal_numbers_of_targets_are_weighted(tmp_path):
+    expected = train_masked(tmp_path / "big", "--batch_size", "8")
+    accumulated = train_masked(tmp_path / "small", "--batch_size", "2", "--gradient_accumulation_steps", "4")
+    assert_close(accumulated, expected)
+
+
+def test_frozen_parts_stay_and_are_left_out_of_checkpoints(tmp_path):
+    modes = []
+    torch.manual_seed(42)
+    expected = ToyModel().backbone.state_dict()
+    run = run_toy(tmp_path, on_batch=lambda run, batch: modes.append(run.unwrapped_model.backbone.training))
+    assert len(modes) == 12 and not any(modes)
+    assert all(torch.equal(run.unwrapped_model.backbone.state_dict()[name], expected[name]) for name in expected)
+    saved = training_checkpoint.load_file(tmp_path / "checkpoint-12" / "model.safetensors")
+    assert saved.keys() == {n for n in run.unwrapped_model.state_dict() if not n.startswith("backbone")}
+
+
+def test_frozen_parameters_that_change_can_be_saved_too():
+    model = ToyModel()
+    model.backbone.requires_grad_(False)
+    names = training_checkpoint.trainable_state(model, [model.backbone], also_save=["backbone.weight"]).keys()
+    assert "backbone.weight" in names and "backbone.bias" not in names
+
+
+def test_bfloat16_really_runs_on_a_cpu(tmp_path):
+    dtypes = []
+
+    def watch(run, batch):
+        dtypes.append(run.unwrapped_model.head[0](torch.zeros(1, 8)).dtype)
+
+    run = run_toy(tmp_path, "--mixed_precision", "bf16", on_batch=watch)
+    assert set(dtypes) == {torch.bfloat16}
+    assert {parameter.dtype for parameter in run.parameters} == {torch.float32}
+
+
+def test_training_learns(tmp_path):
+    run_toy(tmp_path, "--plain", "--max_steps", 150, "--batch_size", 20)
+    first, *_, last = losses(tmp_path)
+    assert last[1] < 0.2 * first[1]
+
+
+# Stopping and going on
+
+
+@pytest.mark.parametrize("flags", [["--ema"], ["--gradient_accumulation_steps", 2, "--log_every", 3]])
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, flags):
+    straight = run_toy(tmp_path / "straight", *flags)
+    for step in (5, 9):
+        with pytest.raises(KilledError):
+            run_toy(tmp_path / "killed", *flags, "--checkpoint_every", 4, on_batch=kill_at(step))
+    resumed = run_toy(tmp_path / "killed", *flags)
+    assert_same_run(resumed, straight)
+    if straight.ema:
+        averages = zip(resumed.ema.shadow_params, straight.ema.shadow_params, strict=True)
+        assert all(torch.equal(average, expected) for average, expected in averages)
+
+
+def test_a_process_killed_by_the_system_goes_on(tmp_path):
+    command = [sys.executable, "tiny_training.py", "--output_dir", str(tmp_path / "killed"), "--checkpoint_every", "3"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
+    process = subprocess.Popen(
+        [*command, "--seconds_per_step", "0.2"], cwd=TESTS, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not list_checkpoints(tmp_path / "killed"):
+        assert process.poll() is None and time.monotonic() < deadline, process.stderr.read()
+        time.sleep(0.02)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert len(losses(tmp_path / "killed")) < 12
+    assert_same_run(run_toy(tmp_path / "killed"), run_toy(tmp_path / "straight"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_signals_stop_after_the_step_with_a_checkpoint(tmp_path, number):
+    def send(run, batch):
+        if run.step == 5:
+            os.kill(os.getpid(), number)
+
+    run = run_toy(tmp_path / "stopped", on_batch=send)
+    assert run.step == 6 and [path.name for path in list_checkpoints(tmp_path / "stopped")] == ["checkpoint-6"]
+    assert_same_run(run_toy(tmp_path / "stopped"), run_toy(tmp_path / "straight"))
+
+
+def test_time_limit_stops_with_a_checkpoint_and_a_usable_model(tmp_path):
+    run = start_run(parse_args(["--output_dir", str(tmp_path), "--max_minutes", "1e-9"]))
+    saved = []
+    finished = run.fit(
+        run.make_batches(make_dataset()),
+        lambda batch: (run.model(batch["inputs"]).pow(2).mean(), {}),
+        save_final=lambda: saved.append(run.step),
+    )
+    assert not finished and saved == [1] and find_checkpoint(tmp_path, "auto").name == "checkpoint-1"
+
+
+def test_a_loss_that_is_not_a_number_stops_and_keeps_the_weights(tmp_path):
+    before = {}
+
+    def poison(run, batch):
+        if run.step == 7:
+            before.update({name: value.clone() for name, value in run.unwrapped_model.named_parameters()}, run=run)
+            batch["target"][0] = math.nan
+
+    with pytest.raises(FloatingPointError, match=r"loss is nan at step 8"):
+        run_toy(tmp_path, "--checkpoint_every", 5, on_batch=poison)
+    weights = dict(before.pop("run").unwrapped_model.named_parameters())
+    assert all(torch.equal(weights[name], value) for name, value in before.items())
+    assert find_checkpoint(tmp_path, "auto").name == "checkpoint-5"
+
+
+# Checkpoints
+
+
+def test_checkpoints_are_rotated_and_describe_the_run(tmp_path):
+    run_toy(tmp_path, "--checkpoint_every", 2, "--keep_checkpoints", 3)
+    assert [path.name for path in list_checkpoints(tmp_path)] == [f"checkpoint-{step}" for step in (8, 10, 12)]
+    description = json.loads((tmp_path / "checkpoint-12" / "training_state.json").read_text())
+    assert description["step"] == 12 and description["arguments"]["batch_size"] == 4
+    assert description["versions"]["torch"].startswith(torch.__version__.split("+")[0])
+    assert json.loads((tmp_path / "training_arguments.json").read_text())["seed"] == 42
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("short write")])
+def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, monkeypatch, error):
+    save = torch.save
+    calls = []
+
+    def fail_second(state, path):
+        calls.append(path)
+        if len(calls) == 2:
+            path.write_bytes(b"half a file")
+            raise error
+        save(state, path)
+
+    monkeypatch.setattr(training_checkpoint.torch, "save", fail_second)
+    with pytest.raises(OSError, match=r"step 8.*last good one is .*checkpoint-4"):
+        run_toy(tmp_path / "full", "--checkpoint_every", 4)
+    assert [path.name for path in (tmp_path / "full").glob("*checkpoint*")] == ["checkpoint-4"]
+    monkeypatch.undo()
+    assert_same_run(run_toy(tmp_path / "full"), run_toy(tmp_path / "straight"))
+
+
+def test_a_half_written_checkpoint_is_not_resumed_from(tmp_path, monkeypatch):
+    def die(source, target):
+        raise KeyboardInterrupt  # like a kill, it passes every `except Exception`
+
+    with pytest.raises(KilledError):
+        run_toy(tmp_path / "killed", "--checkpoint_every", 4, on_batch=kill_at(7))
+    monkeypatch.setattr(training_checkpoint.os, "rename", die)
+    with pytest.raises(KeyboardInterrupt):
+        run_toy(tmp_path / "killed", "--checkpoint_every", 4)
+    monkeypatch.undo()
+    assert (tmp_path / "killed" / ".incomplete-checkpoint-8").is_dir()
+    assert find_checkpoint(tmp_path / "killed", "auto").name == "checkpoint-4"
+    assert_same_run(run_toy(tmp_path / "killed"), run_toy(tmp_path / "straight"))
+
+
+def test_resume_refuses_what_would_not_go_on(tmp_path):
+    run_toy(tmp_path, "--max_steps", 2)
+    with pytest.raises(ValueError, match=r"global_batch_size': 4.*global_batch_size': 8"):
+        run_toy(tmp_path, "--batch_size", 8)
+    with pytest.raises(ValueError, match="seed"):
+        run_toy(tmp_path, "--seed", 1)
+    with pytest.raises(ValueError, match=r"already holds checkpoint-2"):
+        run_toy(tmp_path, "--resume", "no")
+    with pytest.raises(ValueError, match="no checkpoint folder"):
+        run_toy(tmp_path, "--resume", tmp_path / "elsewhere")
+    run = start_run(parse_args(["--output_dir", str(tmp_path)]))
+    with pytest.raises(ValueError, match="41 samples"):
+        run.make_batches(make_dataset(NUM_SAMPLES + 1))
+
+
+def test_another_model_is_refused(tmp_path):
+    run_toy(tmp_path, "--max_steps", 2)
+    weights = tmp_path / "checkpoint-2" / "model.safetensors"
+    state = training_checkpoint.load_file(weights)
+    state["extra"] = state.pop("head.0.weight")
+    state["head.0.bias"] = torch.zeros(3)
+    training_checkpoint.save_file(state, weights)
+    with pytest.raises(ValueError, match=r"missing \['head.0.weight'\], unexpected \['extra'\].*\['head.0.bias'\]"):
+        run_toy(tmp_path)
+
+
+def test_settings_of_the_resumed_run_count(tmp_path):
+    run_toy(tmp_path, "--max_steps", 2)
+    run = run_toy(tmp_path, "--max_steps", 4, "--weight_decay", 0.5)
+    assert {group["weight_decay"] for group in run.optimizer.param_groups} == {0.0, 0.5}
+    assert [step for step, *_ in losses(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_averaged_weights_are_put_back(tmp_path):
+    run = run_toy(tmp_path, "--ema")
+    weights = [parameter.clone() for parameter in run.parameters]
+    with run.averaged_weights():
+        averages = [parameter.clone() for parameter in run.parameters]
+    assert all(torch.equal(average, shadow) for average, shadow in zip(averages, run.ema.shadow_params, strict=True))
+    assert not torch.equal(averages[0], weights[0])
+    assert all(torch.equal(weight, parameter) for weight, parameter in zip(weights, run.parameters, strict=True))
+
+
+# Logs
+
+
+def test_metrics_are_means_over_the_steps_between_lines(tmp_path):
+    each, third = tmp_path / "each", tmp_path / "third"
+    run_toy(each)
+    run_toy(third, "--log_every", 3, "--report_to", "tensorboard")
+    single = [loss for _, loss, _ in losses(each)]
+    for position, (step, loss, _) in enumerate(losses(third)):
+        assert step == 3 * position + 3 and loss == pytest.approx(sum(single[step - 3 : step]) / 3)
+    assert list((third / "logs").glob("events*"))
+    line = read_metrics(third / "metrics.jsonl")[-1]
+    assert line["images_per_second"] > 0 and line["eta_seconds"] == 0 and line["learning_rate"] < 1e-2
+
+
+def test_evaluation_does_not_disturb_training(tmp_path):
+    run_toy(tmp_path / "straight")
+    run = start_run(parse_args(["--output_dir", str(tmp_path / "evaluated"), "--eval_every", "5"]))
+    modes = []
+
+    def compute_loss(batch):
+        loss = (run.model(batch["inputs"]) - batch["target"]).pow(2).mean()
+        return loss, {"sometimes": 7.0 if run.step % 2 else math.nan}
+
+    def evaluate():
+        modes.append((run.model.training, torch.is_grad_enabled()))
+        return {"noise": torch.rand(1).item()}
+
+    run.fit(run.make_batches(make_dataset(), transform=add_noise), compute_loss, evaluate=evaluate)
+    lines = read_metrics(tmp_path / "evaluated" / "metrics.jsonl")
+    assert [line["step"] for line in lines if "eval_noise" in line] == [5, 10, 12] and set(modes) == {(False, False)}
+    trained = [(line["step"], line["loss"], line["grad_norm"]) for line in lines if "loss" in line]
+    assert trained == losses(tmp_path / "straight")
+    assert [line.get("sometimes") for line in lines if "loss" in line][:4] == [None, 7.0, None, 7.0]
+
+
+def test_metrics_can_be_plotted(tmp_path):
+    run_toy(tmp_path)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 13, "lo')  # a kill in the middle of a line
+    plot_metrics(tmp_path / "metrics.jsonl", tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(ValueError, match="no metrics"):
+        plot_metrics(tmp_path / "empty.jsonl", tmp_path / "none.png")
+
+
+# Two real processes
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("distributed")
+    config = TESTS.parent / "training" / "accelerate" / "cpu_2proc.yaml"
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
+    command = [*launch, "--main_process_port", "0", "distributed_checks.py", str(folder)]
+    done = subprocess.run(command, cwd=TESTS, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return {**json.loads((folder / "results.json").read_text()), "folder": folder}
+
+
+def test_two_processes_learn_what_one_learns_from_the_whole_batch(tmp_path, two_processes):
+    assert two_processes["num_processes"] == 2
+    indices = []
+    one = run_toy(
+        tmp_path, "--plain", "--batch_size", 8, on_batch=lambda run, batch: indices.append(batch["index"].tolist())
+    )
+    assert two_processes["indices"] == indices
+    assert_close(two_processes["weights"], as_lists(one.unwrapped_model.state_dict()))
+    lines, expected = (
+        read_metrics(folder / "metrics.jsonl") for folder in (two_processes["folder"] / "two", tmp_path)
+    )
+    assert [line["learning_rate"] for line in lines] == [line["learning_rate"] for line in expected]
+    assert [line["loss"] for line in lines] == pytest.approx([line["loss"] for line in expected], rel=1e-4)
+    assert {line["processes"] for line in lines} == {2} and len(lines) == 12
+
+
+def test_two_processes_with_unequal_numbers_of_targets(tmp_path, two_processes):
+    assert_close(two_processes["weighted"], train_masked(tmp_path, "--batch_size", "8"))
+
+
+def as_double(numbers):
+    return torch.tensor(numbers, dtype=torch.double)
+
+
+def test_contrastive_gradients_of_two_processes_equal_those_of_one(two_processes):
+    whole = as_double(contrastive_gradient(gather_with_gradient, 0, 1, batch_size=6))
+    torch.testing.assert_close(as_double(two_processes["full"]), whole, rtol=0, atol=1e-12)
+    # The published way: as one process with constant keys, which is another gradient.
+    detached = as_double(contrastive_gradient(gather_without_gradient, 0, 1, batch_size=6))
+    torch.testing.assert_close(as_double(two_processes["detached"]), detached, rtol=0, atol=1e-12)
+    assert detached.norm() < 0.7 * whole.norm()
+
+
+def test_processes_that_learn_apart_are_noticed(two_processes):
+    assert "must call run.model" in two_processes["apart"]
+
+
+def test_processes_that_do_not_know_of_each_other_are_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RuntimeError, match="2 processes were launched, but this one knows of 1"):
+        run_toy(tmp_path)

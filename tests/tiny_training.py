@@ -1,0 +1,78 @@
+"""A toy run of the training engine, as a function for tests and as a script for real processes."""
+
+import argparse
+import time
+
+import torch
+from torch import nn
+
+from seed_hf.training_utils import TrainingRun, add_training_arguments
+
+
+NUM_SAMPLES = 40
+
+
+class ToyModel(nn.Module):
+    """Has all that a checkpoint must carry: dropout, a norm, a buffer that moves, and a part that stays frozen.
+
+    With `plain` the loss of a batch is the mean over its samples, so batches may be cut in any way.
+    """
+
+    def __init__(self, plain=False):
+        super().__init__()
+        self.plain = plain
+        self.backbone = nn.Linear(4, 8)
+        self.head = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Dropout(0.0 if plain else 0.1), nn.Linear(8, 1))
+        self.register_buffer("mean_feature", torch.zeros(8))
+
+    def forward(self, inputs):
+        with torch.no_grad():
+            features = self.backbone(inputs).tanh()
+        if self.training and not self.plain:
+            self.mean_feature.lerp_(features.mean(0).float(), 0.1)
+        return self.head(features - self.mean_feature)
+
+
+def make_dataset(num_samples=NUM_SAMPLES):
+    inputs = torch.randn(num_samples, 4, generator=torch.Generator().manual_seed(1))
+    return [{"index": index, "inputs": row, "target": row.sum(0, keepdim=True)} for index, row in enumerate(inputs)]
+
+
+def add_noise(sample, generator):
+    return {**sample, "inputs": sample["inputs"] + 0.1 * torch.randn(4, generator=generator)}
+
+
+def start_run(args, **settings):
+    torch.manual_seed(args.seed)
+    model = ToyModel(args.plain)
+    return TrainingRun(args, model, frozen=[model.backbone], ema_decay=0.9 if args.ema else None, **settings)
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser()
+    add_training_arguments(parser)
+    parser.add_argument("--ema", action="store_true")
+    parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--seconds_per_step", type=float, default=0)
+    parser.set_defaults(batch_size=4, max_steps=12, learning_rate=1e-2, log_every=1, report_to="none")
+    return parser.parse_args(argv)
+
+
+def main(argv=None, on_batch=None):
+    """Trains the toy; returns the run. `on_batch(run, batch)` is called before each loss."""
+    args = parse_args(argv)
+    run = start_run(args)
+
+    def compute_loss(batch):
+        if on_batch:
+            on_batch(run, batch)
+        time.sleep(args.seconds_per_step)
+        loss = (run.model(batch["inputs"]) - batch["target"]).pow(2).mean()
+        return loss, {"processes": run.accelerator.num_processes}
+
+    run.fit(run.make_batches(make_dataset(), transform=add_noise), compute_loss)
+    return run
+
+
+if __name__ == "__main__":
+    main()
