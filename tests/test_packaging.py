@@ -169,7 +169,10 @@ def same_default(stated: str, default: ast.expr, constants: dict[str, ast.expr])
     default = constants.get(default.id, default) if isinstance(default, ast.Name) else default
     stated = stated.strip("`").rstrip(".")
     try:
-        return ast.literal_eval(stated) == ast.literal_eval(default)
+        values = [ast.literal_eval(stated), ast.literal_eval(default)]
+        # JSON has no tuples: a list and a tuple are the same configuration value
+        first, second = ([*value] if isinstance(value, tuple) else value for value in values)
+        return first == second
     except (ValueError, SyntaxError):
         return stated.strip("\"'") == ast.unparse(default).strip("\"'")
 

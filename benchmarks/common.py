@@ -1,0 +1,115 @@
+"""What every benchmark shares: alternating measurements, the machine's description, tables."""
+
+import argparse
+import datetime
+import gc
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+
+RESULTS = Path(__file__).parent / "results"
+LIBRARIES = ("torch", "transformers", "diffusers", "peft", "safetensors", "numpy")
+
+
+def compare(ours: Callable[[], object], baseline: Callable[[], object], rounds: int, warmup: int = 1) -> dict:
+    """Time two callables in turns (A B, B A, A B, ...), so that drift of the machine falls on both alike.
+
+    Args:
+        ours (`Callable`): The code of this package.
+        baseline (`Callable`): The same work without it.
+        rounds (`int`): Pairs of timed calls.
+        warmup (`int`, defaults to 1): Untimed calls of each before.
+
+    Returns:
+        `dict`: medians of wall-clock and CPU seconds of both, and `ratio`: the median over rounds of ours divided by
+        baseline in CPU seconds of this process, which a busy machine disturbs far less than the wall clock.
+    """
+    for _ in range(warmup):
+        ours(), baseline()
+    timed = {"ours": [], "baseline": []}
+    pair = [("ours", ours), ("baseline", baseline)]
+    for index in range(rounds):
+        for name, function in pair if index % 2 == 0 else reversed(pair):
+            gc.collect()
+            wall, cpu = time.perf_counter(), time.process_time()
+            function()
+            timed[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+    ratios = [a[1] / b[1] for a, b in zip(timed["ours"], timed["baseline"], strict=True)]
+    quarters = statistics.quantiles(ratios, n=4) if rounds > 1 else [ratios[0]] * 3
+    return {
+        "ours_s": statistics.median(wall for wall, _ in timed["ours"]),
+        "baseline_s": statistics.median(wall for wall, _ in timed["baseline"]),
+        "ours_cpu_s": statistics.median(cpu for _, cpu in timed["ours"]),
+        "baseline_cpu_s": statistics.median(cpu for _, cpu in timed["baseline"]),
+        "ratio": statistics.median(ratios),
+        "ratio_spread": quarters[2] - quarters[0],
+        "rounds": rounds,
+    }
+
+
+def row(case: str, ours: str, baseline: str, ratio: float | None, goal: str, met: bool | None, **details) -> dict:
+    """One line of the result table; `details` go to the JSON file only."""
+    return {"case": case, "ours": ours, "baseline": baseline, "ratio": ratio, "goal": goal, "met": met, **details}
+
+
+def machine() -> dict:
+    """The machine, the versions and the date that a table is worth nothing without."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = info.read_text().splitlines()
+        cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "memory_gib": round(memory, 1),
+        "load_average": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in LIBRARIES},
+        "seed_hf": _package_version(),
+    }
+
+
+def _package_version() -> str:
+    import seed_hf
+
+    return seed_hf.__version__
+
+
+def as_table(rows: list[dict]) -> str:
+    """Markdown table of `row` results."""
+    lines = ["| case | seed_hf | without | ratio | goal | met |", "| --- | --- | --- | --- | --- | --- |"]
+    for item in rows:
+        ratio = "" if item["ratio"] is None else f"{item['ratio']:.3f}"
+        met = {None: "", True: "yes", False: "**no**"}[item["met"]]
+        lines.append(f"| {item['case']} | {item['ours']} | {item['baseline']} | {ratio} | {item['goal']} | {met} |")
+    return "\n".join(lines)
+
+
+def run(name: str, title: str, measure: Callable[[argparse.Namespace], list[dict]], argv: list[str] | None = None):
+    """Command line of one benchmark: measure, print the table, write `results/<name>.json`."""
+    parser = argparse.ArgumentParser(description=title)
+    parser.add_argument("--quick", action="store_true", help="toy sizes, few rounds: only shows that it runs")
+    parser.add_argument("--threads", type=int, default=1, help="torch threads (default 1: the steadiest)")
+    parser.add_argument("--output_dir", type=Path, default=RESULTS, help="folder of the result files")
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    started = time.perf_counter()
+    rows = measure(args)
+    result = {"name": name, "title": title, "quick": args.quick, "machine": machine(), "rows": rows}
+    result["seconds"] = round(time.perf_counter() - started, 1)
+    args.output_dir.mkdir(parents=True, exist_ok=True)
+    (args.output_dir / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+    print(f"{title}\n\n{as_table(rows)}")
