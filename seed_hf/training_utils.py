@@ -43,7 +43,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import send_to_device, set_seed
+from accelerate.utils import send_to_device
 from torch import nn
 from tqdm.auto import tqdm
 from transformers.utils import logging
@@ -58,7 +58,7 @@ from .training_checkpoint import (
     save_checkpoint,
     trainable_state,
 )
-from .training_data import derive_seed, make_batches
+from .training_data import derive_seed, make_batches, seed_everything
 from .training_launch import call_on_signals, make_accelerator
 from .training_metrics import MetricsLog, plot_metrics
 from .training_optimizer import learning_rate_at, make_parameter_groups
@@ -223,7 +223,7 @@ class TrainingRun:
                 out_of_time = args.max_minutes and time.monotonic() - started > 60 * args.max_minutes
                 self._stop_requested = self._any_process(self._stop_requested or bool(out_of_time))
                 if self.step % args.log_every == 0 or self.step == args.max_steps:
-                    progress.set_postfix(self.metrics.write(self.step, args.max_steps))
+                    progress.set_postfix(self.metrics.write(self.step, args.max_steps), refresh=False)
                 if evaluate and (_is_due(self.step, args.eval_every) or self.step == args.max_steps):
                     self._evaluate(evaluate)
                 if _is_due(self.step, args.checkpoint_every):
@@ -243,7 +243,7 @@ class TrainingRun:
     def _update(self, micro_batches: list, compute_loss: Callable, count_targets: Callable | None) -> dict[str, float]:
         """One optimizer update; returns the means over micro-batches and processes."""
         accelerator = self.accelerator
-        set_seed(derive_seed(self.args.seed, self.step, accelerator.process_index))
+        seed_everything(derive_seed(self.args.seed, self.step, accelerator.process_index))
         self._train_mode()
         learning_rate = learning_rate_at(self.step, self.args)
         for group in self.optimizer.param_groups:

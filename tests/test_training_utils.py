@@ -200,6 +200,18 @@ def test_accumulation_equals_one_big_batch(tmp_path):
         assert values[0][2] > 0.1  # so the gradients were clipped, and after accumulation
 
 
+@pytest.mark.parametrize("max_grad_norm", [0, 0.1])
+def test_gradients_are_clipped_by_their_norm(tmp_path, max_grad_norm):
+    # With an epsilon this large, AdamW's first update is the gradient itself.
+    flags = ["--max_steps", "1", "--learning_rate", "1e6", "--adam_epsilon", "1e6", "--weight_decay", "0"]
+    flags += ["--max_grad_norm", str(max_grad_norm)]
+    before = []
+    run = run_toy(tmp_path, *flags, on_batch=lambda run, _: before.extend(p.detach().clone() for p in run.parameters))
+    change = torch.cat([(p.detach() - old).flatten() for p, old in zip(run.parameters, before, strict=True)])
+    ((_, _, norm),) = losses(tmp_path)
+    assert norm > 0.2 and change.norm() == pytest.approx(max_grad_norm or norm, rel=1e-3)
+
+
 def train_masked(folder, *flags):
     run = start_run(parse_args(["--output_dir", str(folder), "--plain", "--max_steps", "3", *flags]))
     batches = run.make_batches(make_dataset())
