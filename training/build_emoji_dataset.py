@@ -86,32 +86,9 @@ SPLITS = ("train", "validation", "test_drawings", "test_concepts")
 # Flags that are drawn exactly like another one (Norway, Australia, Spain, France, United States, ...).
 REPEATED_FLAGS = {"BV", "CP", "DG", "EA", "HM", "MF", "SJ", "UM"}
 
-# The Firefox OS set has names of its own. Each was looked at beside other styles; "" means: leave it out.
-FXEMOJI_NAMES = """
-2hearts=two hearts|americasglobe=globe showing Americas|anguish=anguished face|asiaaustraliaglobe=globe showing \
-Asia-Australia|banknotedollar=dollar banknote|banknoteeuro=euro banknote|banknotepound=pound banknote|banknoteyen=yen \
-banknote|bow=ribbon|bunny=rabbit face|bunnyside=rabbit|cat=cat face|catside=cat|cellphone=mobile phone\
-|chartdownwardstrend=chart decreasing|chartupwardstrend=chart increasing|chartupwardstrendyen=chart increasing with yen\
-|chilipepper=hot pepper|closedmailboxlowered=closed mailbox with lowered flag|closedmailboxraised=closed mailbox with \
-raised flag|confetti=confetti ball|construction=building construction|couple=couple with heart|crying=crying face\
-|dissapointedrelief=sad but relieved face|dog=dog face|dogside=dog|dragonhead=dragon face|dragonside=dragon\
-|europeafricaglobe=globe showing Europe-Africa|evergreen=evergreen tree|fallingleaf=fallen leaf|fishcakeswirl=fish \
-cake with swirl|flexbicep=flexed biceps|frontfacingchick=front-facing baby chick|grintears=face with tears of joy\
-|hampster=hamster|heartarrow=heart with arrow|heartblue=|heartgreen=green heart|heartpurple=purple heart\
-|heartribbon=heart with ribbon|heartyellow=yellow heart|heels=high-heeled shoe|keyboard=|wiredkeyboard=keyboard|kiss=\
-|leaffluttering=leaf fluttering in wind|leftmagnifyingglass=magnifying glass tilted left|leopardside=leopard\
-|loudlycrying=loudly crying face|makeupbag=clutch bag|mansshirt=t-shirt|mensrunner=running shoe|mensshoe=man’s shoe\
-|meridianglobe=globe with meridians|monkeyhear=hear-no-evil monkey|monkeysee=see-no-evil monkey\
-|monkeyspeak=speak-no-evil monkey|mouse=mouse face|mouseside=mouse|openmailboxlowered=open mailbox with lowered flag\
-|openmailboxraised=open mailbox with raised flag|outbox=outbox tray|perservere=persevering face|pig=pig face\
-|pigside=pig|pigsnout=pig nose|pinkwallet=purse|present=wrapped gift|rightmagnifyingglass=magnifying glass tilted right\
-|saggitarius=Sagittarius|sandals=woman’s sandal|screamfear=face screaming in fear|sixpointedstarwithdot=dotted \
-six-pointed star|sleuthspy=detective|snowmountains=snow-capped mountain|spurtingwhale=spouting whale|squaredup=UP! \
-button|studiomic=studio microphone|sunglasses=smiling face with sunglasses|darksunglasses=sunglasses\
-|telephonereceiver2=telephone receiver|tennisball=tennis|tie=necktie|tiger=tiger face|tigerside=tiger|toykotower=Tokyo \
-tower|tramcar=|turban=person wearing turban|up=|videocasette=videocassette|waningbibbousmoon=waning gibbous moon\
-|wave=water wave|winking=winking face|womansshirt=woman’s clothes
-"""
+# The Firefox OS set has names of its own: icon name -> CLDR name, "" for icons that are left out. Each was looked at
+# beside the other styles.
+FXEMOJI_NAMES = Path(__file__).parent / "fxemoji_names.json"
 
 
 def fetch(package: str, cache_dir: Path) -> Path:
@@ -192,9 +169,9 @@ def name_tables(concepts: dict[str, dict], folder: Path, icon_sets: list[Path]) 
 
 
 def fxemoji_table(concepts: dict[str, dict]) -> dict[str, str]:
-    """`FXEMOJI_NAMES` as icon name -> bare hexcode, `""` for icons that are left out."""
+    """The names in `FXEMOJI_NAMES` as icon name -> bare hexcode, `""` for icons that are left out."""
     labels = {concept["caption"]: hexcode for hexcode, concept in concepts.items()} | {"": ""}
-    return {icon: labels[label] for icon, label in (line.split("=") for line in FXEMOJI_NAMES.strip().split("|"))}
+    return {icon: labels[label] for icon, label in read_json(FXEMOJI_NAMES).items()}
 
 
 def match_by_name(icons: dict, tables: list[dict[str, str]], own_names: dict[str, str]) -> dict[str, str]:
