@@ -8,6 +8,9 @@ from .image_tokens_seed import ImageTokenLayout
 
 GENERATION_MODES = ("text", "image", "interleaved")
 
+# States of the grammar: where the next id would stand
+_OUTSIDE, _OUTSIDE_MAY_OPEN, _IN_SPAN, _AT_SPAN_END = range(4)
+
 
 class SeedImageSpanLogitsProcessor(LogitsProcessor):
     r"""
@@ -48,6 +51,7 @@ class SeedImageSpanLogitsProcessor(LogitsProcessor):
         self.layout = layout
         self.generation_mode = generation_mode
         self.max_length = max_length
+        self._table = None
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """
@@ -60,25 +64,44 @@ class SeedImageSpanLogitsProcessor(LogitsProcessor):
         Returns:
             `torch.FloatTensor` of shape `(batch_size, vocab_size)`: `-inf` where forbidden.
         """
-        allowed = self._allowed(input_ids, scores)
-        processed = scores.masked_fill(~allowed, -float("inf"))
+        limits = self._limits(scores)
+        if self.generation_mode == "text":
+            limits = limits[_OUTSIDE].expand(scores.shape)
+        else:
+            limits = limits.index_select(0, self._state(input_ids).to(scores.device))
+        processed = torch.minimum(scores, limits)
         # an earlier processor (`min_new_tokens`, `suppress_tokens`, a forced end) may have removed all that the
         # grammar allows here: the grammar wins, else sampling would meet a row without any finite score
-        is_dead = torch.isneginf(processed).all(dim=-1, keepdim=True)
-        return torch.where(is_dead & allowed, torch.zeros_like(scores), processed)
+        is_dead = torch.isneginf(processed.amax(dim=-1, keepdim=True))
+        if bool(is_dead.any()):
+            processed = torch.where(is_dead, limits.clamp(max=0), processed)
+        return processed
 
-    def _allowed(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        layout = self.layout
-        ids = torch.arange(scores.shape[-1], device=scores.device)
-        is_image = layout.is_image_token(ids)
-        is_boi, is_eoi = ids == layout.boi_token_id, ids == layout.eoi_token_id
-        is_text = ~(is_image | is_boi | is_eoi | (ids == layout.image_placeholder_token_id))
-        if self.generation_mode == "text":
-            return is_text.expand(scores.shape)
-        outside = is_boi if self.generation_mode == "image" else is_text | (is_boi & self._span_fits(input_ids))
-        is_open, num_tokens = (value[:, None].to(scores.device) for value in layout.span_state(input_ids))
-        inside = torch.where(num_tokens < layout.num_query_tokens, is_image, is_eoi)
-        return torch.where(is_open, inside, outside)
+    def _limits(self, scores: torch.Tensor) -> torch.Tensor:
+        """
+        Upper bounds of the scores, one row for each state: `inf` where allowed, `-inf` where forbidden.
+
+        Built once and kept, because this runs at every token and a vocabulary is long.
+        """
+        wanted = (scores.shape[-1], scores.dtype, scores.device)
+        if self._table is None or (self._table.shape[-1], self._table.dtype, self._table.device) != wanted:
+            layout = self.layout
+            ids = torch.arange(scores.shape[-1], device=scores.device)
+            is_image = layout.is_image_token(ids)
+            is_boi, is_eoi = ids == layout.boi_token_id, ids == layout.eoi_token_id
+            is_text = ~(is_image | is_boi | is_eoi | (ids == layout.image_placeholder_token_id))
+            outside = is_boi if self.generation_mode == "image" else is_text
+            allowed = torch.stack([outside, is_text | is_boi, is_image, is_eoi])
+            self._table = torch.full_like(allowed, -float("inf"), dtype=scores.dtype)
+            self._table.masked_fill_(allowed, float("inf"))
+        return self._table
+
+    def _state(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Row of `_limits` for each sequence, `(batch_size,)`."""
+        is_open, num_tokens = self.layout.span_state(input_ids)
+        may_open = self.generation_mode == "interleaved" and self._span_fits(input_ids)
+        inside = torch.where(num_tokens < self.layout.num_query_tokens, _IN_SPAN, _AT_SPAN_END)
+        return torch.where(is_open, inside, _OUTSIDE_MAY_OPEN if may_open else _OUTSIDE)
 
     def _span_fits(self, input_ids: torch.Tensor) -> bool:
         span_length = self.layout.num_query_tokens + 2
