@@ -126,8 +126,9 @@ class TrainingRun:
         if checkpoint := find_checkpoint(args.output_dir, args.resume):
             self._load(checkpoint)
         self.metrics.start(self.step, vars(args))
+        self._frozen_versions = self._versions_of_frozen()
         self._stop_requested = False
-        self._gradients_checked = False
+        self._checked = False
         self._checkpointed_step = self.step
 
     @property
@@ -265,6 +266,9 @@ class TrainingRun:
         self.optimizer.zero_grad()
         if self.ema:
             self.ema.step(self.parameters)
+        if not self._checked:
+            self._check_nothing_else_changed()
+            self._checked = True
         return means
 
     def _train_mode(self) -> None:
@@ -297,9 +301,8 @@ class TrainingRun:
     def _clip_gradients(self) -> float:
         """Clips the gradient, checks it, and returns its norm before clipping."""
         norm = self.accelerator.clip_grad_norm_(self.parameters, self.args.max_grad_norm or math.inf)
-        if not self._gradients_checked:
+        if not self._checked:
             self._check_gradients(norm.detach())
-            self._gradients_checked = True
         scaler = self.accelerator.scaler
         if scaler is None:  # With one, an infinite gradient is normal: the update is skipped and the scale halved.
             self._check_finite("grad_norm", norm.item())
@@ -308,7 +311,7 @@ class TrainingRun:
         return norm.item()
 
     def _check_gradients(self, norm: torch.Tensor) -> None:
-        """Once a run, catches the two silent mistakes: weights that do not learn, processes that learn apart."""
+        """Once a run, catches two silent mistakes: weights that do not learn, processes that learn apart."""
         named = self.unwrapped_model.named_parameters()
         if idle := [name for name, parameter in named if parameter.requires_grad and parameter.grad is None]:
             logger.warning(f"{len(idle)} trainable parameters got no gradient in the first update: {idle[:8]} ...")
@@ -318,6 +321,21 @@ class TrainingRun:
                 f"Gradients differ between processes (norms {norms.tolist()}): compute_loss must call run.model, not "
                 "the model that was passed to TrainingRun, nor a part of it."
             )
+
+    def _check_nothing_else_changed(self) -> None:
+        """Once a run, catches a third: weights that change without a gradient and would be missing in checkpoints."""
+        state = trainable_state(self.unwrapped_model, self.frozen, self.also_save)
+        versions = self._versions_of_frozen()
+        changed = [name for name, version in versions.items() if version != self._frozen_versions[name]]
+        if lost := [name for name in changed if name not in state]:
+            raise ValueError(
+                f"also_save={self.also_save} lacks {lost}: changed by training although without gradient."
+            )
+
+    def _versions_of_frozen(self) -> dict[str, int]:
+        # torch counts the in-place changes of every tensor.
+        named = self.unwrapped_model.named_parameters()
+        return {name: parameter._version for name, parameter in named if not parameter.requires_grad}
 
     def _check_finite(self, name: str, value: float) -> None:
         if not math.isfinite(value):

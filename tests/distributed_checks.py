@@ -5,22 +5,20 @@ import sys
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from tiny_training import main, make_dataset, parse_args, start_run
 from torch import nn
 
-from seed_hf.distributed_seed import gather_with_gradient, gather_without_gradient
+from seed_hf.losses_seed import contrastive_loss
 
 
 def contrastive_gradient(gather, rank, world_size, batch_size=3):
-    """Averaged gradient of a contrastive loss of local rows against gathered ones, in double precision."""
+    """Averaged gradient of the contrastive loss of local rows against gathered ones."""
     torch.manual_seed(0)
-    towers = nn.ModuleList([nn.Linear(5, 4), nn.Linear(5, 4)]).double()
-    inputs = torch.randn(2, world_size * batch_size, 5, dtype=torch.double)
+    towers = nn.ModuleList([nn.Linear(5, 4), nn.Linear(5, 4)])
+    inputs = torch.randn(2, world_size * batch_size, 5)
     start = rank * batch_size
     images, texts = (tower(rows[start : start + batch_size]) for tower, rows in zip(towers, inputs, strict=True))
-    labels = torch.arange(start, start + batch_size)
-    loss = F.cross_entropy(images @ gather(texts).T, labels) + F.cross_entropy(texts @ gather(images).T, labels)
+    loss = contrastive_loss(images, texts, torch.tensor(0.5), gather=gather)
     gradients = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(towers.parameters()))])
     if torch.distributed.is_initialized():
         torch.distributed.all_reduce(gradients)
@@ -34,8 +32,8 @@ def run_checks(folder):
     results = {"num_processes": accelerator.num_processes}
     results["indices"] = [accelerator.gather(indices).tolist() for indices in seen]
     results["weights"] = {name: value.tolist() for name, value in run.unwrapped_model.state_dict().items()}
-    for name, gather in {"full": gather_with_gradient, "detached": gather_without_gradient}.items():
-        results[name] = contrastive_gradient(gather, accelerator.process_index, accelerator.num_processes)
+    for gather in ("full", "detached"):
+        results[gather] = contrastive_gradient(gather, accelerator.process_index, accelerator.num_processes)
 
     # Each process learning on its own, past DistributedDataParallel, must not go unnoticed.
     run = start_run(parse_args(["--output_dir", f"{folder}/apart"]))
