@@ -479,49 +479,42 @@ def test_metrics_can_be_plotted(tmp_path):
 # Two real processes
 
 
-@pytest.fixture(scope="module")
-def two_processes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("distributed")
+def run_two_processes(folder):
     config = TESTS.parent / "training" / "accelerate" / "cpu_2proc.yaml"
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
     command = [*launch, "--main_process_port", "0", "distributed_checks.py", str(folder)]
     done = subprocess.run(command, cwd=TESTS, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
-    return {**json.loads((folder / "results.json").read_text()), "folder": folder}
+    return json.loads((folder / "results.json").read_text())
 
 
-def test_two_processes_learn_what_one_learns_from_the_whole_batch(tmp_path, two_processes):
-    assert two_processes["num_processes"] == 2
+def test_two_processes_learn_what_one_learns_from_the_whole_batch(tmp_path):
+    # One test, because starting real processes takes most of its time.
+    two = run_two_processes(tmp_path)
+    assert two["num_processes"] == 2
+
     indices = []
-    one = run_toy(
-        tmp_path, "--plain", "--batch_size", 8, on_batch=lambda run, batch: indices.append(batch["index"].tolist())
-    )
-    assert two_processes["indices"] == indices
-    assert_close(two_processes["weights"], as_lists(one.unwrapped_model.state_dict()))
-    lines, expected = (
-        read_metrics(folder / "metrics.jsonl") for folder in (two_processes["folder"] / "two", tmp_path)
-    )
+    flags = ["--plain", "--batch_size", 8]
+    one = run_toy(tmp_path / "one", *flags, on_batch=lambda run, batch: indices.append(batch["index"].tolist()))
+    assert two["indices"] == indices
+    assert_close(two["weights"], as_lists(one.unwrapped_model.state_dict()))
+    lines, expected = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("two", "one"))
     assert [line["learning_rate"] for line in lines] == [line["learning_rate"] for line in expected]
     assert [line["loss"] for line in lines] == pytest.approx([line["loss"] for line in expected], rel=1e-4)
     assert {line["processes"] for line in lines} == {2} and len(lines) == 12
 
+    # Also with another number of targets in each process.
+    assert_close(two["weighted"], train_masked(tmp_path / "masked", "--batch_size", "8"))
 
-def test_two_processes_with_unequal_numbers_of_targets(tmp_path, two_processes):
-    assert_close(two_processes["weighted"], train_masked(tmp_path, "--batch_size", "8"))
-
-
-def test_contrastive_gradients_of_two_processes_equal_those_of_one(two_processes):
     whole = torch.tensor(contrastive_gradient("full", 0, 1, batch_size=6))
-    torch.testing.assert_close(torch.tensor(two_processes["full"]), whole, rtol=1e-5, atol=1e-6)
-    # The published way: as one process with constant keys, which is another gradient.
+    torch.testing.assert_close(torch.tensor(two["full"]), whole, rtol=1e-5, atol=1e-6)
+    # The published way equals one process with constant keys, which is another gradient.
     detached = torch.tensor(contrastive_gradient("detached", 0, 1, batch_size=6))
-    torch.testing.assert_close(torch.tensor(two_processes["detached"]), detached, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(torch.tensor(two["detached"]), detached, rtol=1e-5, atol=1e-6)
     assert detached.norm() < 0.7 * whole.norm()
 
-
-def test_processes_that_learn_apart_are_noticed(two_processes):
-    assert "must call run.model" in two_processes["apart"]
+    assert "must call run.model" in two["apart"]
 
 
 def test_processes_that_do_not_know_of_each_other_are_noticed(tmp_path, monkeypatch):
