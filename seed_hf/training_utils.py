@@ -351,6 +351,8 @@ class TrainingRun:
         self.metrics.write_evaluation(self.step, results)
 
     def _progress_bar(self) -> tqdm:
+        if self.accelerator.is_main_process:
+            tqdm.write(self._summary(), file=sys.stderr)
         return tqdm(
             total=self.args.max_steps,
             initial=self.step,
@@ -358,6 +360,15 @@ class TrainingRun:
             # In a log file every refresh becomes text that stays.
             mininterval=0.5 if sys.stderr.isatty() else 10,
             dynamic_ncols=True,
+        )
+
+    def _summary(self) -> str:
+        args, accelerator = self.args, self.accelerator
+        millions = sum(parameter.numel() for parameter in self.parameters) / 1e6
+        return (
+            f"Steps {self.step} to {args.max_steps} of {self.global_batch_size} samples ({args.batch_size} x "
+            f"{args.gradient_accumulation_steps} accumulated x {accelerator.num_processes} processes), "
+            f"{millions:.2f} M trainable parameters, {accelerator.device.type}, precision {accelerator.mixed_precision}"
         )
 
     def _request_stop(self) -> None:

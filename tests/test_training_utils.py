@@ -465,6 +465,12 @@ def test_evaluation_does_not_disturb_training(tmp_path):
     assert [line.get("sometimes") for line in lines if "loss" in line][:4] == [None, 7.0, None, 7.0]
 
 
+def test_the_effective_batch_is_told_once(tmp_path, capsys):
+    run_toy(tmp_path, "--gradient_accumulation_steps", 2, "--max_steps", 3)
+    told = capsys.readouterr().err
+    assert told.count("Steps 0 to 3 of 8 samples (4 x 2 accumulated x 1 processes), 0.00 M trainable") == 1
+
+
 def test_metrics_can_be_plotted(tmp_path):
     run_toy(tmp_path)
     with (tmp_path / "metrics.jsonl").open("a") as file:
