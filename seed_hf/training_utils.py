@@ -368,7 +368,7 @@ class TrainingRun:
         return (
             f"Steps {self.step} to {args.max_steps} of {self.global_batch_size} samples ({args.batch_size} x "
             f"{args.gradient_accumulation_steps} accumulated x {accelerator.num_processes} processes), "
-            f"{millions:.2f} M trainable parameters, {accelerator.device.type}, precision {accelerator.mixed_precision}"
+            f"{millions:.2f} M trainable parameters, {self.device.type}, precision {accelerator.mixed_precision}"
         )
 
     def _request_stop(self) -> None:
