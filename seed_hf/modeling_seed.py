@@ -7,6 +7,7 @@ import re
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import logging
@@ -134,9 +135,16 @@ class SeedForCausalLM(SeedGenerationMixin, PreTrainedModel, GenerationMixin):
         super()._init_weights(module)
         if isinstance(module, SeedImageTokenEmbedding):
             std = getattr(self.config.text_config, "initializer_range", 0.02)
-            nn.init.normal_(module.weight, std=std)
-            nn.init.zeros_(module.bias)
-            nn.init.normal_(module.special_weight, std=std)
+            init.normal_(module.weight, std=std)
+            init.zeros_(module.bias)
+            init.normal_(module.special_weight, std=std)
+
+    def train(self, mode: bool = True):
+        """As in torch; the image tokenizer stays in evaluation mode, since dropout would change codes."""
+        super().train(mode)
+        if self.image_tokenizer is not None:
+            self.image_tokenizer.eval()
+        return self
 
     # ------------------------------------------------------------------------------------------ construction
     @classmethod
@@ -172,7 +180,7 @@ class SeedForCausalLM(SeedGenerationMixin, PreTrainedModel, GenerationMixin):
         """
         layout = tokenizer.image_token_layout
         if codebook is None and image_tokenizer is not None:
-            codebook = image_tokenizer.quantizer.embedding.weight
+            codebook = _codebook_of(image_tokenizer)
         if codebook is None and image_token_embedding == "projected_codes":
             raise ValueError("`codebook` is None; `image_token_embedding='projected_codes'` needs it or `image_tokenizer`.")
         if codebook is not None and codebook.shape[0] != layout.codebook_size:
@@ -200,6 +208,8 @@ class SeedForCausalLM(SeedGenerationMixin, PreTrainedModel, GenerationMixin):
             image_tokenizer_id=tokenizer.image_tokenizer_id,
             image_tokenizer_revision=tokenizer.image_tokenizer_revision,
         )
+        # the config is shared with the given model, whose attention implementation is to stay as it is
+        config._attn_implementation = language_model.config._attn_implementation
         with torch.device("meta"):
             model = cls(config)
         model.language_model = language_model
@@ -282,9 +292,9 @@ class SeedForCausalLM(SeedGenerationMixin, PreTrainedModel, GenerationMixin):
             if got != wanted:
                 raise ValueError(f"`image_tokenizer` has {name}={got}; allowed: {wanted}, this model's.")
         if self.image_embeddings is not None:
-            weight = image_tokenizer.quantizer.embedding.weight
+            theirs, own = _codebook_of(image_tokenizer).float().cpu(), self.codebook.float().cpu()
             # half-precision checkpoints of either part may round the codebook
-            if not torch.allclose(weight.float().cpu(), self.codebook.float().cpu(), rtol=1e-2, atol=1e-3):
+            if not torch.allclose(theirs, own, rtol=1e-2, atol=1e-2 * float(own.abs().mean())):
                 raise ValueError("`image_tokenizer` has another codebook; allowed: the one this model was trained on.")
         self.image_tokenizer = image_tokenizer.to(self.device).eval()
         self.config.image_tokenizer_config = image_tokenizer.config
@@ -557,6 +567,13 @@ class SeedForCausalLM(SeedGenerationMixin, PreTrainedModel, GenerationMixin):
             head.bias[first:] = 0
         plain.generation_config = copy.deepcopy(self.generation_config)
         return plain
+
+
+@torch.no_grad()
+def _codebook_of(image_tokenizer: PreTrainedModel) -> torch.Tensor:
+    """Every code's vector as the quantizer looks it up, `(codebook_size, code_dim)`."""
+    codes = torch.arange(image_tokenizer.config.codebook_size, device=image_tokenizer.device)
+    return image_tokenizer.get_code_vectors(codes)
 
 
 def _check_plain_head(language_model: PreTrainedModel):
