@@ -24,6 +24,7 @@ def derive_seed(*numbers: int) -> int:
 
         >>> derive_seed(42, 0, 7) == derive_seed(42, 0, 7), derive_seed(42, 0, 7) == derive_seed(42, 7, 0)
         (True, False)
+
         ```
     """
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
@@ -191,6 +192,7 @@ def make_batches(
         >>> batches = make_batches(list(range(6)), batch_size=3, seed=0)
         >>> sorted([*next(batches).tolist(), *next(batches).tolist()])
         [0, 1, 2, 3, 4, 5]
+
         ```
     """
     num_batches_per_epoch(len(dataset), batch_size * num_processes * accumulation_steps)

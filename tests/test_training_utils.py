@@ -1,5 +1,6 @@
 """The training engine: what a step reads, how it learns, and that stopping it anywhere changes nothing."""
 
+import doctest
 import errno
 import json
 import math
@@ -7,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from accelerate.state import AcceleratorState
 from distributed_checks import contrastive_gradient, count_targets, masked_loss
 from tiny_training import NUM_SAMPLES, ToyModel, add_noise, main, make_dataset, parse_args, start_run
 
-from seed_hf import training_checkpoint
+from seed_hf import training_checkpoint, training_data, training_metrics, training_optimizer, training_utils
 from seed_hf.training_checkpoint import find_checkpoint, list_checkpoints
 from seed_hf.training_data import make_batches, sample_positions
 from seed_hf.training_metrics import plot_metrics, read_metrics
@@ -266,6 +268,20 @@ def test_training_learns(tmp_path):
     run_toy(tmp_path, "--plain", "--max_steps", 150, "--batch_size", 20)
     first, *_, last = losses(tmp_path)
     assert last[1] < 0.2 * first[1]
+
+
+def test_the_example_of_the_docstring_runs(tmp_path):
+    code = textwrap.dedent(training_utils.__doc__.split("```python\n")[1].split("```")[0])
+    namespace = {}
+    exec(code, namespace)
+    namespace["main"](["--output_dir", str(tmp_path), "--report_to", "none"])
+    assert [step for step, *_ in losses(tmp_path)] == [10, 20]
+
+
+def test_docstring_examples_run():
+    for module in (training_data, training_checkpoint, training_metrics, training_optimizer):
+        assert doctest.testmod(module).failed == 0
+    assert doctest.testmod(training_data).attempted >= 5
 
 
 # Stopping and going on
