@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import Blip2VisionModel, PreTrainedModel
 from transformers import initialization as init
+from transformers.models.blip_2.modeling_blip_2 import Blip2TextEmbeddings
 from transformers.utils import ModelOutput
 
 from .configuration_seed_image_tokenizer import SeedImageTokenizerConfig
@@ -108,6 +109,9 @@ class SeedImageTokenizer(PreTrainedModel):
         std = self.config.initializer_range
         if isinstance(module, SeedCausalQFormer | SeedReverseQFormer):
             init.normal_(module.query_tokens, std=std)
+        elif isinstance(module, Blip2TextEmbeddings):
+            # not in checkpoints, so it has to be made anew after loading on the meta device
+            init.copy_(module.position_ids, torch.arange(module.position_ids.shape[-1]).expand((1, -1)))
         elif isinstance(module, SeedQuantizer):
             bound = 1.0 / module.embedding.num_embeddings
             init.uniform_(module.embedding.weight, -bound, bound)

@@ -1,0 +1,213 @@
+"""Stage 2: codebook, decoder blocks and generation head (paper section 3.2).
+
+Trained: the quantizer, both stacks of decoder blocks, the generation head. Frozen: ViT, Causal Q-Former, text side.
+loss = 5 * quantizer + 2 * (1 - cosine(rebuilt, causal embedding)) + 0.5 * MSE(generation embedding, text encoder's hidden
+states), with the weights of the configuration.
+
+Full size, on stage 1's output:
+
+    accelerate launch training/train_codebook.py --init_model out/stage1 --dataset "cc3m/*.parquet" \
+        --target_model openai/clip-vit-large-patch14 --output_dir out/stage2 --batch_size 256 --mixed_precision fp16
+
+seed-mini:
+
+    python training/train_codebook.py --init_model out/stage1 --target_model minilm --dataset emoji \
+        --output_dir out/stage2 $(cat training/recipes/mini_stage2.args)
+"""
+
+import argparse
+
+import torch
+from image_text_data import CaptionedImages, add_augmentation_arguments, augment, load_rows, open_image
+from retrieval import retrieval_scores, tokenize
+from text_targets import TextTargetEncoder
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+from transformers import AutoTokenizer, set_seed
+
+from seed_hf import SeedImageProcessor, SeedImageTokenizer
+from seed_hf.metrics_seed import codebook_use
+from seed_hf.training_utils import TrainingRun, add_training_arguments
+
+
+TRAINED = ("quantizer", "reconstruction_decoder", "generation_decoder", "generation_head")
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Flags of this script and of every training script."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_training_arguments(parser)
+    # pretrain_codebook.yaml of the original; length: 100 M samples at 4096, not published (ours)
+    parser.set_defaults(
+        learning_rate=1e-4, warmup_learning_rate=1e-6, min_learning_rate=1e-5, warmup_steps=2000, max_steps=24400
+    )
+    model = parser.add_argument_group("model")
+    model.add_argument("--init_model", required=True, help="SeedImageTokenizer folder of stage 1, with its tokenizer")
+    model.add_argument("--target_model", default="openai/clip-vit-large-patch14", help="text encoder; or 'minilm'")
+    model.add_argument("--attn_implementation", default="sdpa", help="'eager' is faster for bf16 training on a CPU")
+    model.add_argument("--init_codebook_images", type=int, default=0, help="k-means start on so many images; 0 = none")
+    data = parser.add_argument_group("data")
+    data.add_argument("--dataset", required=True, help="'emoji', a glob of parquet files, or a datasets id")
+    data.add_argument("--train_split", default="train")
+    data.add_argument("--eval_split", default="validation")
+    data.add_argument("--max_text_tokens", type=int, default=32, help="captions are cut to it on the retrieval side")
+    data.add_argument("--cache_views", type=int, default=0,
+                      help="encode so many augmented views of each image once, before training; 0 = encode every step")  # fmt: skip
+    add_augmentation_arguments(data)
+    return parser.parse_args(argv)
+
+
+def freeze_for_stage_2(model: SeedImageTokenizer) -> None:
+    """Only codebook, decoder blocks and generation head are trained; a moving-average codebook needs no gradient."""
+    trained_codebook = model.quantizer.embedding.weight.requires_grad
+    model.requires_grad_(False)
+    for name in TRAINED:
+        getattr(model, name).requires_grad_(True)
+    model.quantizer.embedding.weight.requires_grad_(trained_codebook)
+
+
+class CachedViews(torch.utils.data.Dataset):
+    r"""
+    Causal embeddings of augmented views, encoded once by the frozen part of the model.
+
+    At 5 M pairs a view takes 246 GB on disk; training on it costs a fifteenth of the FLOPs (recipe.md section 2.6).
+    """
+
+    def __init__(self, model, data: CaptionedImages, transform, collate, num_views: int, seed: int, autocast):
+        self.data, self.num_views = data, num_views
+        embeds = []
+        model.eval()
+        for view in range(num_views):
+            for rows in tqdm(torch.arange(len(data.rows)).split(128), desc=f"view {view + 1}/{num_views}"):
+                generators = [torch.Generator().manual_seed(seed + view * len(data.rows) + int(row)) for row in rows]
+                samples = [transform([int(row)], generator) for row, generator in zip(rows, generators, strict=True)]
+                with torch.no_grad(), autocast():
+                    embeds.append(
+                        model.get_causal_embeds(collate(samples)["pixel_values"].to(model.device)).half().cpu()
+                    )
+        self.embeds = torch.cat(embeds)
+
+    def __len__(self) -> int:
+        """Number of groups."""
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> list[int]:
+        """Row numbers of a group."""
+        return self.data[index]
+
+    def draw(self, group: list[int], generator: torch.Generator) -> tuple[torch.Tensor, int]:
+        """Causal embeddings of one view of one picture of the group, and its row number."""
+        row = group[int(torch.randint(len(group), (1,), generator=generator))]
+        view = int(torch.randint(self.num_views, (1,), generator=generator))
+        return self.embeds[view * len(self.data.rows) + row], row
+
+
+@torch.no_grad()
+def start_codebook(model: SeedImageTokenizer, batches, num_images: int, seed: int) -> None:
+    """k-means centres of what the fresh encoder gives for the first images."""
+    vectors, count = [], 0
+    while count < num_images:
+        embeds = causal_embeds_of(model, next(batches))
+        vectors.append(model.quantizer.project(embeds.float()).flatten(0, 1))
+        count += len(embeds)
+    model.quantizer.init_codebook(torch.cat(vectors), generator=torch.Generator().manual_seed(seed))
+
+
+def causal_embeds_of(model: SeedImageTokenizer, batch: dict) -> torch.Tensor:
+    """Cached causal embeddings of a batch, or those of its pictures."""
+    return batch["causal_embeds"] if "causal_embeds" in batch else model.get_causal_embeds(batch["pixel_values"])
+
+
+def evaluate_codes(model, processor, tokenizer, rows, targets, args) -> dict[str, float]:
+    """Retrieval from codes, codebook use, and how near the generation embeddings come, on unseen pictures."""
+    codes, captions = [], []
+    for start in range(0, len(rows), 256):
+        part = rows[start : start + 256]
+        images = [open_image(row["image"]["bytes"]) for row in part]
+        codes.append(model.encode(processor(images, return_tensors="pt")["pixel_values"].to(model.device)))
+        captions += [row["caption"] for row in part]
+    codes = torch.cat(codes)
+    scores = codebook_use(codes, model.config.codebook_size)
+    image_features = torch.cat([model.get_image_features(codes=part) for part in codes.split(256)])
+    scores |= retrieval_scores(model, tokenizer, image_features, captions, args.max_text_tokens)
+    generated = torch.cat([model.decode(part).float() for part in codes.split(256)])
+    wanted = torch.stack([targets[caption] for caption in captions]).to(generated)
+    scores["generation_mse"] = F.mse_loss(generated, wanted).item()
+    names = sorted(set(captions))
+    gallery = F.normalize(torch.stack([targets[name] for name in names]).to(generated).flatten(1), dim=-1)
+    found = (F.normalize(generated.flatten(1), dim=-1) @ gallery.t()).argmax(1).tolist()
+    scores["generation_r1"] = 100 * sum(names[i] == c for i, c in zip(found, captions, strict=True)) / len(captions)
+    return scores
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train, evaluate, save."""
+    args = parse_args(argv)
+    set_seed(args.seed)
+    model = SeedImageTokenizer.from_pretrained(args.init_model, attn_implementation=args.attn_implementation)
+    tokenizer = AutoTokenizer.from_pretrained(args.init_model)
+    freeze_for_stage_2(model)
+    size = model.config.vision_config.image_size
+    processor = SeedImageProcessor(size={"height": size, "width": size})
+    train, held_out = (
+        CaptionedImages(load_rows(args.dataset, split)) for split in (args.train_split, args.eval_split)
+    )
+    held_out_rows = [row for row in held_out.rows if not row.get("is_flag", False)]
+
+    encoder = TextTargetEncoder(
+        None if args.target_model == "minilm" else args.target_model, max_length=model.config.num_generation_tokens
+    )
+    captions = sorted({*train.rows["caption"], *held_out.rows["caption"]})
+    targets = dict(zip(captions, encoder(captions), strict=True))
+    run = TrainingRun(args, model, also_save=("quantizer.embedding",))
+
+    def transform(group, generator):
+        image, caption, _ = train.draw(group, generator)
+        return augment(image, size, generator, args), caption
+
+    def collate(samples):
+        images, texts = zip(*samples, strict=True)
+        batch = {"generation_targets": torch.stack([targets[text] for text in texts])}
+        if isinstance(images[0], torch.Tensor):
+            batch["causal_embeds"] = torch.stack(images).float()
+        else:
+            batch["pixel_values"] = processor(list(images), return_tensors="pt")["pixel_values"]
+        return {**batch, **tokenize(tokenizer, list(texts), args.max_text_tokens)}
+
+    data = train
+    if args.cache_views:
+        data = CachedViews(
+            model.to(run.device), train, transform, collate, args.cache_views, args.seed, run.accelerator.autocast
+        )
+
+        def transform(group, generator):
+            embeds, row = data.draw(group, generator)
+            return embeds, train.rows[row]["caption"]
+
+    batches = lambda: run.make_batches(data, transform=transform, collate_fn=collate)  # noqa: E731
+    if args.init_codebook_images and run.step == 0:
+        start_codebook(run.unwrapped_model, batches(), args.init_codebook_images, args.seed)
+
+    def compute_loss(batch):
+        output = run.model(**batch)
+        parts = ("quantizer_loss", "reconstruction_loss", "generation_loss", "contrastive_loss")
+        return output.loss, {
+            **{name: output[name] for name in parts if output.get(name) is not None},
+            **codebook_use(output.codes, model.config.codebook_size),
+        }
+
+    def save_final():
+        for part in (run.unwrapped_model, tokenizer, processor):
+            extra = {"max_shard_size": "25MB"} if part is run.unwrapped_model else {}
+            part.save_pretrained(args.output_dir, **extra)
+
+    run.fit(
+        batches(),
+        compute_loss,
+        evaluate=lambda: evaluate_codes(run.unwrapped_model, processor, tokenizer, held_out_rows, targets, args),
+        save_final=save_final,
+    )
+
+
+if __name__ == "__main__":
+    main()

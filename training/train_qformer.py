@@ -1,0 +1,155 @@
+"""Stage 1: the Causal Q-Former, image-text contrastive (paper section 3.1).
+
+Trained: query tokens, Causal Q-Former with its text side, `ln_vision`, projections, temperature. Frozen: the ViT, unless
+`--train_vision` (for small data where no pretrained ViT fits).
+
+Full size, from BLIP-2 weights in this package's layout:
+
+    accelerate launch training/train_qformer.py --init_model blip2-stage1 --dataset "cc3m/*.parquet" \
+        --output_dir out/stage1 --batch_size 64 --max_steps 12200 --mixed_precision fp16
+
+seed-mini:
+
+    python training/train_qformer.py --config training/recipes/mini_image_tokenizer.json --text_model minilm \
+        --dataset emoji --train_vision --output_dir out/stage1 $(cat training/recipes/mini_stage1.args)
+"""
+
+import argparse
+
+import torch
+from image_text_data import CaptionedImages, add_augmentation_arguments, augment, load_rows, open_image, with_tags
+from retrieval import retrieval_scores, tokenize
+from text_targets import default_text_encoder_folder
+from text_tower import init_from_bert, load_text_tower, prune_vocabulary
+from transformers import AutoTokenizer, set_seed
+
+from seed_hf import SeedImageProcessor, SeedImageTokenizer, SeedImageTokenizerConfig
+from seed_hf.training_utils import TrainingRun, add_training_arguments
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Flags of this script and of every training script."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_training_arguments(parser)
+    # paper; SEED_Tokenizer/train_scripts and pretrain_qformer.yaml of the original: see recipe sources in README.md
+    parser.set_defaults(
+        learning_rate=3e-5, warmup_learning_rate=3e-7, min_learning_rate=3e-6, warmup_steps=2000, max_steps=12200
+    )
+    model = parser.add_argument_group("model")
+    model.add_argument("--init_model", help="SeedImageTokenizer folder to start from (with its text tokenizer)")
+    model.add_argument("--config", help="SeedImageTokenizerConfig file, for new weights")
+    model.add_argument(
+        "--text_model", default="bert-base-uncased", help="BERT to start the Q-Former from; or 'minilm'"
+    )
+    model.add_argument(
+        "--num_frequent_words", type=int, default=0, help="prune the vocabulary to so many; 0 = keep all"
+    )
+    model.add_argument("--attn_implementation", default="sdpa", help="'eager' is faster for bf16 training on a CPU")
+    model.add_argument("--train_vision", action="store_true", help="also train the ViT")
+    model.add_argument("--vision_lr_multiplier", type=float, default=1.0, help="factor on its learning rate")
+    data = parser.add_argument_group("data")
+    data.add_argument("--dataset", required=True, help="'emoji', a glob of parquet files, or a datasets id")
+    data.add_argument("--train_split", default="train")
+    data.add_argument("--eval_split", default="validation")
+    data.add_argument("--group_by", default="caption", help="column whose equal values are shown once a pass")
+    data.add_argument("--max_text_tokens", type=int, default=32, help="captions are cut to it (original: 32)")
+    data.add_argument("--tag_probability", type=float, default=0.0, help="share of captions followed by some tags")
+    add_augmentation_arguments(data)
+    return parser.parse_args(argv)
+
+
+def build_model(args: argparse.Namespace, texts: list[str]):
+    """Model and text tokenizer: from a folder, or new weights on top of a pretrained BERT."""
+    if args.init_model:
+        tokenizer = AutoTokenizer.from_pretrained(args.init_model)
+        return SeedImageTokenizer.from_pretrained(
+            args.init_model, attn_implementation=args.attn_implementation
+        ), tokenizer
+    if not args.config:
+        raise ValueError("`config` is None; allowed: a configuration file, unless `init_model` names a folder.")
+    folder = default_text_encoder_folder() if args.text_model == "minilm" else args.text_model
+    tokenizer, bert = load_text_tower(folder)
+    kept_ids = None
+    if args.num_frequent_words:
+        tokenizer, kept_ids = prune_vocabulary(tokenizer, texts, args.num_frequent_words)
+    config = SeedImageTokenizerConfig.from_pretrained(args.config, attn_implementation=args.attn_implementation)
+    config.qformer_config.vocab_size = len(tokenizer)
+    model = SeedImageTokenizer(config)
+    init_from_bert(model, bert, kept_ids)
+    return model, tokenizer
+
+
+def freeze_for_stage_1(model: SeedImageTokenizer, train_vision: bool) -> None:
+    """The original trains everything but the ViT (and the parts of stage 2); `ln_vision` is trained."""
+    model.requires_grad_(False)
+    for part in (
+        model.causal_qformer,
+        model.vision_projection,
+        model.text_projection,
+        model.vision_model.post_layernorm,
+    ):
+        part.requires_grad_(True)
+    model.temperature.requires_grad_(True)
+    if train_vision:
+        model.vision_model.requires_grad_(True)
+
+
+def evaluate_retrieval(model, processor, tokenizer, rows: list[dict], args) -> dict[str, float]:
+    """Retrieval from causal embeddings, on unseen pictures."""
+    features = []
+    for start in range(0, len(rows), 256):
+        images = [open_image(row["image"]["bytes"]) for row in rows[start : start + 256]]
+        pixel_values = processor(images, return_tensors="pt")["pixel_values"].to(model.device)
+        features.append(model.get_image_features(pixel_values))
+    captions = [row["caption"] for row in rows]
+    return retrieval_scores(model, tokenizer, torch.cat(features), captions, args.max_text_tokens)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train, evaluate, save."""
+    args = parse_args(argv)
+    set_seed(args.seed)
+    train = CaptionedImages(load_rows(args.dataset, args.train_split), args.group_by)
+    held_out = CaptionedImages(load_rows(args.dataset, args.eval_split), args.group_by).rows
+    held_out_rows = [row for row in held_out if not row.get("is_flag", False)]
+    texts = [text for row in train.rows.remove_columns("image") for text in (row["caption"], *(row.get("tags") or []))]
+    model, tokenizer = build_model(args, texts)
+    freeze_for_stage_1(model, args.train_vision)
+    image_size = model.config.vision_config.image_size
+    processor = SeedImageProcessor(size={"height": image_size, "width": image_size})
+    multipliers = {"vision_model.": args.vision_lr_multiplier} if args.train_vision else None
+    run = TrainingRun(args, model, learning_rate_multipliers=multipliers)
+
+    def transform(group: list[int], generator: torch.Generator):
+        image, caption, tags = train.draw(group, generator)
+        return augment(image, image_size, generator, args), with_tags(caption, tags, args.tag_probability, generator)
+
+    def collate(samples):
+        images, captions = zip(*samples, strict=True)
+        pixel_values = processor(list(images), return_tensors="pt")["pixel_values"]
+        return {"pixel_values": pixel_values, **tokenize(tokenizer, list(captions), args.max_text_tokens)}
+
+    def compute_loss(batch):
+        output = run.model(batch["pixel_values"], input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        accuracy = (
+            (output.image_features @ output.text_features.t())
+            .argmax(1)
+            .eq(torch.arange(len(batch["input_ids"]), device=output.loss.device))
+        )
+        return output.loss, {"accuracy": accuracy.float().mean(), "temperature": run.unwrapped_model.temperature}
+
+    def save_final():
+        run.unwrapped_model.save_pretrained(args.output_dir, max_shard_size="25MB")
+        tokenizer.save_pretrained(args.output_dir)
+        processor.save_pretrained(args.output_dir)
+
+    run.fit(
+        run.make_batches(train, transform=transform, collate_fn=collate),
+        compute_loss,
+        evaluate=lambda: evaluate_retrieval(run.unwrapped_model, processor, tokenizer, held_out_rows, args),
+        save_final=save_final,
+    )
+
+
+if __name__ == "__main__":
+    main()
