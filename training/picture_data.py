@@ -1,0 +1,83 @@
+"""Pictures of the emoji set as tensors, for the two scripts that train the picture decoder."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import load_dataset
+from PIL import Image
+
+
+DEFAULT_DATA = str(Path(__file__).parent / "data" / "emoji" / "*.parquet")
+
+
+@dataclass
+class Pictures:
+    """Pictures with their names.
+
+    Attributes:
+        pixels (`torch.ByteTensor` of shape `(num_pictures, 3, height, width)`): RGB in [0, 255].
+        captions (`list[str]`): one name per picture.
+        tags (`list[list[str]]`): keywords of each picture, possibly none.
+        is_flag (`list[bool]`): whether the picture is a flag; flags are many and near-duplicates.
+        styles (`list[str]`): the set that each picture was drawn for.
+    """
+
+    pixels: torch.Tensor
+    captions: list[str]
+    tags: list[list[str]]
+    is_flag: list[bool]
+    styles: list[str]
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self.captions)
+
+
+def load_pictures(data_files: str, split: str, styles: list[str] | None = None, size: int = 64) -> Pictures:
+    """Read one split of the emoji parquet files into memory.
+
+    Args:
+        data_files (`str`): glob of the parquet files.
+        split (`str`): value of the column `split` to keep.
+        styles (`list[str]`, *optional*): values of the column `style` to keep; all by default.
+        size (`int`, *optional*, defaults to 64): side of the pictures in pixels.
+
+    Raises:
+        ValueError: If no picture is left.
+    """
+    table = load_dataset("parquet", data_files=data_files, split="train").with_format(None)
+    columns = table.select_columns(["split", "style"])
+    keep = [
+        index
+        for index, (row_split, style) in enumerate(zip(columns["split"], columns["style"], strict=True))
+        if row_split == split and (styles is None or style in styles)
+    ]
+    if not keep:
+        raise ValueError(f"`split` {split!r} and `styles` {styles!r} leave no picture in {data_files!r}.")
+    table = table.select(keep)
+    if "image" in table.features and hasattr(table.features["image"], "decode"):
+        table = table.cast_column("image", type(table.features["image"])(decode=False))
+    pixels = torch.stack([_decode(row["bytes"], size) for row in table["image"]])
+    return Pictures(
+        pixels=pixels,
+        captions=list(table["caption"]),
+        tags=[list(tags) for tags in table["tags"]],
+        is_flag=list(table["is_flag"]),
+        styles=list(table["style"]),
+    )
+
+
+def to_unit_range(pixels: torch.Tensor) -> torch.Tensor:
+    """uint8 pixels to float32 in [-1, 1], as diffusers' autoencoders expect."""
+    return pixels.float().div(127.5).sub(1.0)
+
+
+def _decode(data: bytes, size: int) -> torch.Tensor:
+    with Image.open(io.BytesIO(data)) as picture:
+        picture = picture.convert("RGB")
+        if picture.size != (size, size):
+            picture = picture.resize((size, size), Image.Resampling.BICUBIC)
+        return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()

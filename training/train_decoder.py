@@ -1,0 +1,195 @@
+"""Train seed-mini's picture decoder: a stock UNet that draws from the text encoder's hidden states.
+
+SEED-1 uses Stable Diffusion's UNet as it is; no such weights come with a PyPI package, so the mini trains its own. Its
+condition is what stage 2 learns to predict from codes: the frozen text encoder's hidden states of the caption.
+
+Trained: the UNet (moving average saved). Frozen: autoencoder, text encoder.
+
+    python training/train_decoder.py --vae out/vae --output_dir out/decoder $(cat training/recipes/mini_decoder.args)
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from image_text_data import with_tags
+from picture_data import DEFAULT_DATA, Pictures, load_pictures, to_unit_range
+from PIL import Image
+from text_targets import TextTargetEncoder
+from torch.nn import functional as F
+from train_vae import HOUSE_STYLE
+from transformers import set_seed
+
+from seed_hf.training_utils import TrainingRun, add_training_arguments
+
+
+# names that no training picture has; for looking at, not for measuring
+PROMPTS = ["blue cat", "green apple", "pink heart", "sad face", "red car", "yellow star", "purple flower", "brown dog"]
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Flags of this script and of every training script."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_training_arguments(parser)
+    parser.set_defaults(
+        learning_rate=4e-4, min_learning_rate=2e-5, warmup_steps=100, max_steps=5000, max_grad_norm=1.0
+    )
+    group = parser.add_argument_group("decoder")
+    group.add_argument("--vae", required=True, help="folder of the frozen autoencoder")
+    group.add_argument("--target_model", default="minilm", help="text encoder whose hidden states are the condition")
+    group.add_argument("--max_text_tokens", type=int, default=16, help="num_generation_tokens of the image tokenizer")
+    group.add_argument("--dataset", default=DEFAULT_DATA, help="glob of parquet files")
+    group.add_argument("--style", default=HOUSE_STYLE, help="the one style that is drawn")
+    group.add_argument("--widths", type=int, nargs="+", default=[96, 160], help="channels at each resolution")
+    group.add_argument("--drop_condition", type=float, default=0.1, help="share of samples with the features of ''")
+    group.add_argument("--tag_probability", type=float, default=0.2, help="share of captions followed by some tags")
+    group.add_argument("--condition_noise", type=float, default=0.1, help="deviation of noise added to the condition")
+    group.add_argument("--ema_decay", type=float, default=0.999, help="of the averaged weights")
+    return parser.parse_args(argv)
+
+
+def build_unet(vae: AutoencoderKL, sample_size: int, widths: list[int], condition_dim: int) -> UNet2DConditionModel:
+    """A stock UNet on the autoencoder's latents, cross-attending at every resolution."""
+    channels = vae.config.latent_channels
+    unet = UNet2DConditionModel(
+        sample_size=sample_size,
+        in_channels=channels,
+        out_channels=channels,
+        layers_per_block=1,
+        block_out_channels=tuple(widths),
+        down_block_types=("CrossAttnDownBlock2D",) * len(widths),
+        up_block_types=("CrossAttnUpBlock2D",) * len(widths),
+        cross_attention_dim=condition_dim,
+        # diffusers reads this as the number of heads
+        attention_head_dim=4,
+    )
+    # torch's fused attention is several times slower than matmuls in a bfloat16 backward pass on a CPU
+    unet.set_attn_processor(AttnProcessor())
+    return unet
+
+
+def build_scheduler() -> DDIMScheduler:
+    """Noise schedule of Stable Diffusion, ended at zero signal so that white backgrounds can be reached."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        # the default cuts latents to [-1, 1], which makes noise of every picture
+        clip_sample=False,
+        set_alpha_to_one=True,
+    )
+
+
+@torch.no_grad()
+def encode_latents(vae: AutoencoderKL, pictures: Pictures, batch_size: int = 64) -> torch.Tensor:
+    """Latents of unit variance, `(num_pictures, channels, height, width)`."""
+    parts = [vae.encode(to_unit_range(part)).latent_dist.mean for part in pictures.pixels.split(batch_size)]
+    return torch.cat(parts) * vae.config.scaling_factor
+
+
+class LatentsAndCaptions(torch.utils.data.Dataset):
+    """Latents with caption and tags; [`LatentsAndCaptions.draw`] varies the text."""
+
+    def __init__(self, latents: torch.Tensor, pictures: Pictures):
+        self.latents, self.pictures = latents, pictures
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self.latents)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, str, list[str]]:
+        """Latents, caption and tags of one picture."""
+        return self.latents[index], self.pictures.captions[index], self.pictures.tags[index]
+
+
+@torch.no_grad()
+def draw(unet, vae, scheduler, condition, unconditional, num_steps=20, guidance_scale=3.0, seed=0) -> torch.Tensor:
+    """Pictures in [0, 1], `(batch_size, 3, height, width)`, for looking at during training."""
+    scheduler.set_timesteps(num_steps)
+    size, channels = unet.config.sample_size, unet.config.in_channels
+    generator = torch.Generator().manual_seed(seed)
+    latents = torch.randn(len(condition), channels, size, size, generator=generator)
+    both = torch.cat([unconditional.expand_as(condition), condition])
+    for timestep in scheduler.timesteps:
+        without, with_condition = unet(latents.repeat(2, 1, 1, 1), timestep, both).sample.float().chunk(2)
+        prediction = without + guidance_scale * (with_condition - without)
+        latents = scheduler.step(prediction, timestep, latents).prev_sample
+    return vae.decode(latents / vae.config.scaling_factor).sample.float().div(2).add(0.5).clamp(0, 1)
+
+
+def save_grid(rows: list[torch.Tensor], path: Path) -> None:
+    """Writes rows of pictures as one PNG, twice enlarged."""
+    grid = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)
+    picture = Image.fromarray((grid.permute(1, 2, 0).numpy() * 255).round().astype("uint8"))
+    picture.resize((picture.width * 2, picture.height * 2), Image.Resampling.NEAREST).save(path)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train, evaluate, save."""
+    args = parse_args(argv)
+    set_seed(args.seed)
+    train, held_out = (load_pictures(args.dataset, split, [args.style]) for split in ("train", "validation"))
+    vae = AutoencoderKL.from_pretrained(args.vae).eval().requires_grad_(False)
+    latents, held_out_latents = encode_latents(vae, train), encode_latents(vae, held_out)
+    encoder = TextTargetEncoder(
+        None if args.target_model == "minilm" else args.target_model, max_length=args.max_text_tokens
+    )
+    unconditional, held_out_condition = encoder([""]), encoder(held_out.captions)
+    unet, scheduler = build_unet(vae, latents.shape[-1], args.widths, encoder.embedding_dim), build_scheduler()
+    run = TrainingRun(args, unet, ema_decay=args.ema_decay)
+
+    def transform(sample, generator):
+        target, caption, tags = sample
+        dropped = torch.rand((), generator=generator) < args.drop_condition
+        text = "" if dropped else with_tags(caption, tags, args.tag_probability, generator)
+        return target, text
+
+    def collate(samples):
+        targets, texts = zip(*samples, strict=True)
+        return {"latents": torch.stack(targets), "condition": encoder(list(texts))}
+
+    def denoising_loss(model, target, condition, generator=None):
+        noise = torch.randn(target.shape, generator=generator).to(target)
+        steps = torch.randint(scheduler.config.num_train_timesteps, (len(target),), generator=generator)
+        noisy = scheduler.add_noise(target, noise, steps.to(target.device))
+        wanted = scheduler.get_velocity(target, noise, steps.to(target.device))
+        return F.mse_loss(model(noisy, steps.to(target.device), condition).sample.float(), wanted)
+
+    def compute_loss(batch):
+        condition = batch["condition"]
+        condition = condition + args.condition_noise * torch.randn_like(condition)
+        return denoising_loss(run.model, batch["latents"], condition), {}
+
+    def evaluate():
+        with run.averaged_weights():
+            loss = denoising_loss(unet, held_out_latents, held_out_condition, torch.Generator().manual_seed(0))
+            chosen = torch.arange(0, len(train), len(train) // 12)[:12]
+            seen = draw(unet, vae, scheduler, encoder([train.captions[i] for i in chosen]), unconditional)
+            unseen = draw(unet, vae, scheduler, held_out_condition[:12], unconditional)
+            free = draw(unet, vae, scheduler, encoder(PROMPTS), unconditional)
+        originals = [train.pixels[chosen] / 255, held_out.pixels[:12] / 255]
+        free = torch.cat([free, torch.ones_like(seen[: len(seen) - len(free)])])
+        rows = [originals[0], seen, originals[1], unseen, free]
+        save_grid(rows, Path(args.output_dir) / f"samples-{run.step}.png")
+        return {"denoising_loss": loss.item()}
+
+    def save_final():
+        with run.averaged_weights():
+            unet.save_pretrained(Path(args.output_dir) / "unet")
+        scheduler.save_pretrained(Path(args.output_dir) / "scheduler")
+
+    run.fit(
+        run.make_batches(LatentsAndCaptions(latents, train), transform=transform, collate_fn=collate),
+        compute_loss,
+        evaluate=evaluate,
+        save_final=save_final,
+    )
+
+
+if __name__ == "__main__":
+    main()
