@@ -1,0 +1,230 @@
+"""Text, images and precomputed codes -> model inputs; generated ids -> text, codes or images."""
+
+import torch
+from transformers import BatchFeature, ProcessorMixin
+from transformers.utils import logging
+
+from .image_tokens_seed import BOI_TOKEN, EOI_TOKEN, IMAGE_PLACEHOLDER_TOKEN, image_token
+
+
+logger = logging.get_logger(__name__)
+
+OUTPUTS = ("text", "codes", "images", "interleaved")
+
+DEFAULT_CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'] | upper }}: "
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}{{ '\n' }}{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+
+
+class SeedProcessor(ProcessorMixin):
+    r"""
+    Puts text, images and codes together for [`SeedForCausalLM`], and takes its output apart.
+
+    Each `<image>` in a text stands for one image: it becomes `<img>` + `num_query_tokens` ids + `</img>`, where the
+    ids are image tokens if codes were given, and placeholders that the model fills from `pixel_values` otherwise.
+
+    Args:
+        image_processor ([`SeedImageProcessor`]): Images to `pixel_values`.
+        tokenizer ([`SeedTokenizer`]): Text to ids.
+        chat_template (`str`, *optional*): Jinja template; the default writes `USER: ...` and `ASSISTANT: ...`.
+        caption_prompt (`str`): Asks for a caption. The paper's words.
+        question_prompt (`str`): Asks a question about an image. The paper's words.
+        image_prompt (`str`): Asks for an image. The paper's words.
+
+    Source: prompts, paper section 3.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from tokenizers import Tokenizer, models, pre_tokenizers
+    >>> from transformers import PreTrainedTokenizerFast
+    >>> from seed_hf import SeedImageProcessor, SeedProcessor, SeedTokenizer
+    >>> words = Tokenizer(models.WordLevel({"a": 0, "cat": 1, "<unk>": 2}, unk_token="<unk>"))
+    >>> words.pre_tokenizer = pre_tokenizers.Whitespace()
+    >>> base = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", pad_token="<unk>")
+    >>> tokenizer = SeedTokenizer.from_base_tokenizer(base, codebook_size=8, num_query_tokens=2)
+    >>> processor = SeedProcessor(SeedImageProcessor(), tokenizer)
+    >>> inputs = processor(text="<image> a cat", codes=torch.tensor([[3, 5]]), return_tensors="pt")
+    >>> inputs["input_ids"].tolist()
+    [[11, 6, 8, 12, 0, 1]]
+
+    ```
+    """
+
+    def __init__(
+        self,
+        image_processor=None,
+        tokenizer=None,
+        chat_template: str | None = None,
+        caption_prompt: str = "<image>A photo of",
+        question_prompt: str = "<image>Question: {question} Short answer:",
+        image_prompt: str = "Generate an image: {caption}",
+    ):
+        self.caption_prompt = caption_prompt
+        self.question_prompt = question_prompt
+        self.image_prompt = image_prompt
+        self.image_token = IMAGE_PLACEHOLDER_TOKEN
+        super().__init__(image_processor, tokenizer, chat_template=chat_template or DEFAULT_CHAT_TEMPLATE)
+
+    def __call__(self, images=None, text=None, codes=None, **kwargs) -> BatchFeature:
+        """
+        Model inputs.
+
+        Args:
+            images (*optional*): An image, a list of images in reading order over all texts, or one list for each text;
+                everything that the image processor takes.
+            text (`str` or `list[str]`, *optional*): With one `<image>` for each image.
+            codes (*optional*): Instead of images: integers of shape `(num_images, num_query_tokens)`, or
+                `(num_query_tokens,)` for one image.
+            kwargs: For the tokenizer and the image processor, such as `padding=True` and `return_tensors="pt"`.
+
+        Returns:
+            `BatchFeature`: `input_ids` and `attention_mask` if text was given, `pixel_values` of shape
+            `(num_images, 3, height, width)` if images were given.
+
+        Raises:
+            ValueError: No input, images together with codes, or another number of images than of `<image>`.
+        """
+        if images is None and text is None:
+            raise ValueError("`images` and `text` are both None; allowed: at least one of them.")
+        if images is not None and codes is not None:
+            raise ValueError("`images` and `codes` were both given; allowed: one of them.")
+        settings = self._merge_kwargs(
+            self.valid_processor_kwargs, tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs
+        )
+        data = {}
+        spans, texts = None, [text] if isinstance(text, str) else text
+        if images is not None:
+            images, counts = _flatten_images(images)
+            if counts is not None and texts is not None:
+                _check_counts(texts, counts)
+            data.update(self.image_processor(images, **settings["images_kwargs"]))
+            span = BOI_TOKEN + IMAGE_PLACEHOLDER_TOKEN * self.tokenizer.num_query_tokens + EOI_TOKEN
+            spans = [span] * len(images)
+        elif codes is not None:
+            codes = self.tokenizer.image_token_layout.check_image_codes(codes)
+            spans = [BOI_TOKEN + "".join(map(image_token, row)) + EOI_TOKEN for row in codes.tolist()]
+        if texts is not None:
+            texts = self._insert_spans(texts, spans or [])
+            encoded = self.tokenizer(texts if not isinstance(text, str) else texts[0], **settings["text_kwargs"])
+            self._check_not_truncated(encoded["input_ids"], spans or [])
+            data.update(encoded)
+            if isinstance(text, str) and settings["text_kwargs"].get("return_tensors") is None:
+                data = {key: [value] if key in encoded else value for key, value in data.items()}
+        return BatchFeature(data, tensor_type=settings["text_kwargs"].get("return_tensors"))
+
+    def _insert_spans(self, texts: list[str], spans: list[str]) -> list[str]:
+        wanted = sum(text.count(IMAGE_PLACEHOLDER_TOKEN) for text in texts)
+        if wanted != len(spans):
+            raise ValueError(
+                f"`text` has {wanted} `{IMAGE_PLACEHOLDER_TOKEN}` but {len(spans)} images or codes were given; allowed: "
+                "the same number."
+            )
+        remaining = iter(spans)
+        expanded = []
+        for text in texts:
+            first, *others = text.split(IMAGE_PLACEHOLDER_TOKEN)
+            expanded.append(first + "".join(next(remaining) + part for part in others))
+        return expanded
+
+    def _check_not_truncated(self, input_ids, spans):
+        """A cut image span would only fail later, inside the model."""
+        rows = input_ids.tolist() if isinstance(input_ids, torch.Tensor) else input_ids
+        rows = [rows] if len(rows) and not hasattr(rows[0], "__len__") else rows
+        num_closed = sum(list(row).count(self.tokenizer.eoi_token_id) for row in rows)
+        if num_closed < len(spans):
+            raise ValueError("`max_length` cuts an image span; allowed: room for the whole image.")
+
+    # ------------------------------------------------------------------------------------------ output
+    def post_process_generation(self, generated_ids, output: str = "text", prompt_length: int = 0, **kwargs) -> list:
+        """
+        What a model generated, in the form wanted.
+
+        Args:
+            generated_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)` or `(sequence_length,)`, or
+                nested lists): What `generate()` returned.
+            output (`str`, defaults to `"text"`):
+                `"text"`: the text without image spans; `"codes"`: the codes of the whole images; `"images"`: these
+                decoded; `"interleaved"`: text and images in order.
+            prompt_length (`int`, defaults to 0): Ids at the start to leave out.
+            kwargs: For `SeedTokenizer.decode_image`, such as `pipeline` and `generator`.
+
+        Returns:
+            `list`: for each sequence a `str` (`"text"`), a `torch.LongTensor` of shape
+            `(num_images, num_query_tokens)` (`"codes"`), a list of `PIL.Image.Image` (`"images"`), or a list of `str`
+            and `PIL.Image.Image` (`"interleaved"`).
+
+        Raises:
+            ValueError: An unknown `output`.
+        """
+        if output not in OUTPUTS:
+            raise ValueError(f"`output` is {output!r}; allowed: {OUTPUTS}.")
+        rows = torch.as_tensor(generated_ids)
+        rows = (rows[None] if rows.ndim == 1 else rows)[:, prompt_length:].tolist()
+        sequences = [self._pieces(row) for row in rows]
+        if output == "text":
+            return ["".join(value for kind, value in pieces if kind == "text").strip() for pieces in sequences]
+        images = [[value for kind, value in pieces if kind == "image"] for pieces in sequences]
+        if output == "codes":
+            empty = torch.zeros(0, self.tokenizer.num_query_tokens, dtype=torch.long)
+            return [torch.tensor(codes) if codes else empty for codes in images]
+        flat = [codes for row in images for codes in row]
+        decoded = iter(self.tokenizer.decode_image(torch.tensor(flat), **kwargs) if flat else [])
+        if output == "images":
+            return [[next(decoded) for _ in row] for row in images]
+        return [[value if kind == "text" else next(decoded) for kind, value in pieces] for pieces in sequences]
+
+    def _pieces(self, row: list[int]) -> list[tuple[str, str | list[int]]]:
+        """Text without special tokens and whole images, in order; empty text and cut-off images are dropped."""
+        pieces = []
+        for kind, values in self.tokenizer.image_token_layout.split(row):
+            if kind == "text":
+                text = self.tokenizer.decode(values, skip_special_tokens=True)
+                if text:
+                    pieces.append((kind, text))
+            elif len(values) == self.tokenizer.num_query_tokens:
+                pieces.append((kind, values))
+            else:
+                logger.warning(f"An image span with {len(values)} image tokens was left out.")
+        return pieces
+
+    def post_process_multimodal_output(
+        self, generated_outputs, skip_special_tokens: bool = True, generation_mode: str | None = None, **kwargs
+    ) -> list:
+        """What transformers' `any-to-any` pipeline calls: text, or one image for each sequence."""
+        if generation_mode in (None, "text"):
+            return self.tokenizer.batch_decode(generated_outputs, skip_special_tokens=skip_special_tokens, **kwargs)
+        if generation_mode == "image":
+            return [row[-1] if row else None for row in self.post_process_generation(generated_outputs, "images")]
+        raise ValueError(f"`generation_mode` is {generation_mode!r}; allowed: None, 'text', 'image'.")
+
+
+def _flatten_images(images) -> tuple[list, list[int] | None]:
+    """A flat list of images and, if one list for each text was given, their lengths."""
+    if not isinstance(images, list | tuple):
+        is_batch = getattr(images, "ndim", 0) == 4
+        return (list(images) if is_batch else [images]), None
+    if any(isinstance(value, list | tuple) for value in images):
+        nested = [list(value) if isinstance(value, list | tuple) else [value] for value in images]
+        return [image for row in nested for image in row], [len(row) for row in nested]
+    return list(images), None
+
+
+def _check_counts(texts: list[str], counts: list[int]):
+    if len(texts) != len(counts):
+        raise ValueError(f"`images` has {len(counts)} lists; allowed: {len(texts)}, one for each text.")
+    for index, (text, count) in enumerate(zip(texts, counts, strict=True)):
+        wanted = text.count(IMAGE_PLACEHOLDER_TOKEN)
+        if wanted != count:
+            raise ValueError(
+                f"`text[{index}]` has {wanted} `{IMAGE_PLACEHOLDER_TOKEN}` but {count} images were given; allowed: the "
+                "same number."
+            )
+
+
+__all__ = ["SeedProcessor"]

@@ -1,0 +1,117 @@
+"""Image-text pairs as token ids and targets, for the stage that trains the language model."""
+
+import argparse
+import random
+import re
+from collections import Counter
+from collections.abc import Callable
+
+import torch
+from image_text_data import uniform, with_tags
+
+
+class PairMaker:
+    r"""
+    Makes one training sequence of one row: a caption, an answer, or an image as the target.
+
+    image to text: `<img>` codes `</img>` prompt | caption, end. text to image: prompt with caption | `<img>` codes
+    `</img>`, end. Only what stands right of the bar is a target (paper section 3: "generation target"; SEED-LLaMA
+    trains on both sides).
+
+    The end is the tokenizer's end-of-text token, on which `generate()` stops (BLIP-2 with OPT: a newline).
+
+    Args:
+        processor ([`SeedProcessor`]): Prompts and tokenizer.
+        make_questions (`Callable`): From a row and a `random.Random` to (question, answer) pairs.
+        args (`argparse.Namespace`): `task`, `image_ratio`, `question_ratio`, `unconditional_ratio`, `tag_ratio`,
+            `max_text_tokens`.
+    """
+
+    def __init__(self, processor, make_questions: Callable, args: argparse.Namespace):
+        self.processor = processor
+        self.tokenizer = processor.tokenizer
+        self.make_questions = make_questions
+        self.args = args
+
+    def __call__(self, row: dict, generator: torch.Generator) -> dict:
+        """Draws a view of the picture and a task."""
+        args = self.args
+        view = int(torch.randint(len(row["codes"]), (1,), generator=generator))
+        kind = "caption"
+        if args.task == "both" and uniform(0, 1, generator) < args.image_ratio:
+            kind = "image"
+        elif uniform(0, 1, generator) < args.question_ratio:
+            kind = "question"
+        return self.make(row, row["codes"][view], kind, generator)
+
+    def make(self, row: dict, codes: list[int], kind: str, generator: torch.Generator | None = None) -> dict:
+        """
+        One sequence.
+
+        Args:
+            row (`dict`): `caption`, and what questions and tags are made of.
+            codes (`list[int]`): Codes of the picture.
+            kind (`str`): `"caption"`, `"question"` or `"image"`.
+            generator (`torch.Generator`, *optional*): Draws questions, tags and dropped captions; none without it.
+
+        Returns:
+            `dict`: `input_ids` and `labels` (`list[int]`) and `is_image_task` (`bool`).
+        """
+        span = self.tokenizer.codes_to_text(codes)
+        if kind == "image":
+            caption = row["caption"]
+            if generator is not None:
+                caption = with_tags(caption, row.get("tags") or [], self.args.tag_ratio, generator)
+                if uniform(0, 1, generator) < self.args.unconditional_ratio:
+                    caption = ""
+            return self._join(self.processor.image_prompt.format(caption=caption).strip(), span, is_image_task=True)
+        prompt, target = self.processor.caption_prompt, row["caption"]
+        if kind == "question":
+            draw = random.Random(generator.initial_seed() if generator is not None else 0)
+            question, target = draw.choice(self.make_questions(row, draw))
+            prompt = self.processor.question_prompt.format(question=question)
+        return self._join(prompt.replace(self.processor.image_token, span), " " + target, is_image_task=False)
+
+    def _join(self, prompt: str, target: str, is_image_task: bool) -> dict:
+        tokenizer = self.tokenizer
+        # both ways of tokenizing agree on the prompt where the target starts with a space or a special token
+        prompt_ids = tokenizer(prompt)["input_ids"]
+        ids = tokenizer(prompt + target)["input_ids"]
+        if ids[: len(prompt_ids)] != prompt_ids:
+            ids = prompt_ids + tokenizer(target, add_special_tokens=False)["input_ids"]
+        if not is_image_task:
+            ids = ids[: len(prompt_ids) + self.args.max_text_tokens]
+        ids = [*ids, tokenizer.eos_token_id]
+        labels = [-100] * len(prompt_ids) + ids[len(prompt_ids) :]
+        return {"input_ids": ids, "labels": labels, "is_image_task": is_image_task}
+
+
+def collate(pairs: list[dict], pad_token_id: int) -> dict[str, torch.Tensor]:
+    """Pads on the right to the longest sequence."""
+    length = max(len(pair["input_ids"]) for pair in pairs)
+    batch = {"input_ids": [], "labels": [], "attention_mask": []}
+    for pair in pairs:
+        missing = length - len(pair["input_ids"])
+        batch["input_ids"].append(pair["input_ids"] + [pad_token_id] * missing)
+        batch["labels"].append(pair["labels"] + [-100] * missing)
+        batch["attention_mask"].append([1] * (length - missing) + [0] * missing)
+    tensors = {name: torch.tensor(values) for name, values in batch.items()}
+    return tensors | {"is_image_task": torch.tensor([pair["is_image_task"] for pair in pairs])}
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words of a caption."""
+    return re.findall(r"\w+", text.lower())
+
+
+def word_f1(got: str, wanted: str) -> float:
+    """Harmonic mean of precision and recall of the words, in [0, 1]."""
+    got_words, wanted_words = Counter(words(got)), Counter(words(wanted))
+    common = sum((got_words & wanted_words).values())
+    return 2 * common / max(1, sum(got_words.values()) + sum(wanted_words.values()))
+
+
+def describe_captions(captions: list[str], rows: list[dict], count: int) -> str:
+    """A few lines "wanted -> got" for the log."""
+    pairs = list(zip(captions, rows, strict=True))[:: max(1, len(rows) // count)][:count]
+    return "\n".join(f"  {row['caption']!r} -> {got!r}" for got, row in pairs)

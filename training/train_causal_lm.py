@@ -1,0 +1,217 @@
+"""Stage 3: a causal language model learns to read and write codes, with LoRA (paper section 3.3).
+
+Trained: LoRA in every linear layer of the language model, the layer that maps codebook vectors to the model's width,
+the rows of `<img>` and `</img>`. Frozen: the language model, the codebook. `--task caption` is the paper's first part
+(image to text only), `--task both` its second (half of the samples text to image); start the second from the first
+with `--init_adapter`.
+
+Full size (8 x 8 V100; global batch 2048):
+
+    accelerate launch training/train_causal_lm.py --language_model facebook/opt-2.7b --image_tokenizer out/stage2 \
+        --dataset "cc3m/*.parquet" --task caption --output_dir out/stage3a --batch_size 32 --mixed_precision fp16
+
+seed-mini:
+
+    python training/train_causal_lm.py --language_model smollm2 --image_tokenizer out/stage2 --dataset emoji \
+        --task both --output_dir out/stage3 $(cat training/recipes/mini_stage3.args)
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from code_cache import load_codes, read_codes
+from emoji_data import make_questions
+from language_data import PairMaker, collate, describe_captions, word_f1
+from peft import LoraConfig, PeftModel, get_peft_model, load_peft_weights, set_peft_model_state_dict
+from tqdm.auto import tqdm
+from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+
+from seed_hf import SeedForCausalLM, SeedImageProcessor, SeedImageTokenizer, SeedProcessor, SeedTokenizer
+from seed_hf.mini_base_model import base_model_folder, load_base_tokenizer
+from seed_hf.training_utils import TrainingRun, add_training_arguments
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Flags of this script and of every training script."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_training_arguments(parser)
+    # Not published for SEED-1. Optimizer, warm-up and floor: SEED-LLaMA's train_a100_lora_multi_node_pretrain.sh;
+    # peak and batch: BLIP-2's second stage with OPT; length: 5 (caption) + 10 (both) passes over 5 M pairs
+    parser.set_defaults(
+        learning_rate=1e-4, min_learning_rate=5e-6, adam_beta2=0.95, adam_epsilon=1e-5, max_grad_norm=1.0
+    )
+    parser.set_defaults(max_steps=12200, warmup_steps=366, batch_size=32)
+    model = parser.add_argument_group("model")
+    model.add_argument("--language_model", default="facebook/opt-2.7b", help="any causal LM; or 'smollm2'")
+    model.add_argument("--num_layers", type=int, default=0, help="keep so many of its layers; 0 = all")
+    model.add_argument("--image_tokenizer", help="folder of a trained SeedImageTokenizer and its processor")
+    model.add_argument("--image_tokenizer_id", help="what the saved tokenizer names; default: --image_tokenizer")
+    model.add_argument("--image_token_embedding", default="projected_codes", choices=["projected_codes", "learned"])
+    model.add_argument("--init_adapter", help="adapter folder to start from (the part before)")
+    # SEED-LLaMA's vicuna_7b_lora.yaml
+    model.add_argument("--lora_rank", type=int, default=16)
+    model.add_argument("--lora_alpha", type=float, default=32)
+    model.add_argument("--lora_dropout", type=float, default=0.05)
+    model.add_argument("--attn_implementation", default="sdpa", help="'eager' is faster for bf16 training on a CPU")
+    model.add_argument("--base_dtype", default="auto", help="dtype of the frozen weights, such as 'bfloat16'")
+    data = parser.add_argument_group("data")
+    data.add_argument("--dataset", help="'emoji', a glob of parquet files, or a datasets id")
+    data.add_argument("--codes", help="parquet file with precomputed codes, instead of --dataset")
+    data.add_argument("--train_split", default="train")
+    data.add_argument("--eval_split", default="validation")
+    data.add_argument("--augmented_views", type=int, default=0, help="further codes per picture (the original: none)")
+    data.add_argument("--task", choices=["caption", "both"], default="both")
+    data.add_argument("--image_ratio", type=float, default=0.5, help="share of text to image in 'both' (SEED-LLaMA: 0.5)")
+    data.add_argument("--question_ratio", type=float, default=0.0, help="share of questions among image to text")
+    data.add_argument("--unconditional_ratio", type=float, default=0.0, help="text to image without its caption")
+    data.add_argument("--tag_ratio", type=float, default=0.0, help="text to image with some tags after the caption")
+    data.add_argument("--max_text_tokens", type=int, default=32, help="captions are cut to it (LAVIS: 32)")
+    data.add_argument("--num_eval_images", type=int, default=64, help="captions written at each evaluation")
+    return parser.parse_args(argv)
+
+
+def build_tokenizer_and_model(args: argparse.Namespace):
+    """Processor and model, with fresh image-token vectors."""
+    image_tokenizer = SeedImageTokenizer.from_pretrained(args.image_tokenizer)
+    folder = str(base_model_folder()) if args.language_model == "smollm2" else args.language_model
+    base_tokenizer = load_base_tokenizer() if args.language_model == "smollm2" else AutoTokenizer.from_pretrained(folder)
+    tokenizer = SeedTokenizer.from_base_tokenizer(
+        base_tokenizer,
+        codebook_size=image_tokenizer.config.codebook_size,
+        num_query_tokens=image_tokenizer.config.num_query_tokens,
+        image_tokenizer_id=args.image_tokenizer_id or args.image_tokenizer,
+    )
+    processor = SeedProcessor(SeedImageProcessor.from_pretrained(args.image_tokenizer), tokenizer)
+    language_model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=args.base_dtype, attn_implementation=args.attn_implementation, **_layer_override(args)
+    )
+    model = SeedForCausalLM.from_language_model(
+        language_model, tokenizer, image_tokenizer, image_token_embedding=args.image_token_embedding
+    )
+    return processor, model, folder
+
+
+def _layer_override(args) -> dict:
+    return {"num_hidden_layers": args.num_layers} if args.num_layers else {}
+
+
+def add_lora(model: SeedForCausalLM, args: argparse.Namespace, folder: str) -> PeftModel:
+    """LoRA in every linear layer of the language model; the image tokens' own weights are trained in full."""
+    layout = model.config.image_token_layout
+    settings = {"modules_to_save": ["image_embeddings"]}
+    if model.image_embeddings is None:
+        end = max(layout.end_image_token_id, layout.boi_token_id + 1, layout.eoi_token_id + 1)
+        rows = list(range(layout.first_image_token_id, end))
+        settings = {"trainable_token_indices": rows}
+        if not model.config.tie_word_embeddings:
+            names = {id(module): name.rsplit(".", 1)[-1] for name, module in model.named_modules()}
+            ends = (model.get_input_embeddings(), model.get_output_embeddings())
+            settings = {"trainable_token_indices": {names[id(end)]: rows for end in ends}}
+    config = LoraConfig(
+        r=args.lora_rank,
+        lora_alpha=args.lora_alpha,
+        lora_dropout=args.lora_dropout,
+        target_modules=model.lora_target_modules(),
+        task_type="CAUSAL_LM",
+        **settings,
+    )
+    model.name_or_path = folder
+    if model.image_embeddings is not None:
+        # trained weights stay float32 whatever the frozen ones are
+        model.image_embeddings.float()
+    peft_model = get_peft_model(model, config)
+    if args.init_adapter:
+        set_peft_model_state_dict(peft_model, load_peft_weights(args.init_adapter))
+    return peft_model
+
+
+def load_pairs(args: argparse.Namespace, split: str, augmented_views: int):
+    """Rows with codes, as a list."""
+    if args.codes:
+        return read_codes(args.codes, split).to_list()
+    cache = Path(args.output_dir).parent / "codes"
+    return load_codes(args.dataset, split, args.image_tokenizer, cache, augmented_views).to_list()
+
+
+@torch.no_grad()
+def write_captions(model, processor: SeedProcessor, rows: list[dict], batch_size: int = 64) -> list[str]:
+    """Greedy captions of rows, from their first codes."""
+    captions = []
+    for start in range(0, len(rows), batch_size):
+        batch = rows[start : start + batch_size]
+        codes = torch.tensor([row["codes"][0] for row in batch])
+        inputs = processor(text=[processor.caption_prompt] * len(batch), codes=codes, padding=True, return_tensors="pt")
+        ids = model.generate(**inputs.to(model.device), max_new_tokens=16, do_sample=False)
+        captions += processor.post_process_generation(ids, prompt_length=inputs["input_ids"].shape[1])
+    return captions
+
+
+def evaluate_captions(run: TrainingRun, processor: SeedProcessor, maker: PairMaker, rows: list[dict]) -> dict:
+    """Exact match and word F1 of greedy captions, and the loss of both tasks, on unseen pictures."""
+    model = run.unwrapped_model
+    captions = write_captions(model, processor, rows)
+    results = {
+        "caption_exact": sum(got == row["caption"] for got, row in zip(captions, rows, strict=True)) / len(rows),
+        "caption_word_f1": sum(word_f1(got, row["caption"]) for got, row in zip(captions, rows, strict=True)) / len(rows),
+    }
+    tqdm.write(describe_captions(captions, rows, 12))
+    for kind in ("caption", "image"):
+        pairs = [maker.make(row, row["codes"][0], kind) for row in rows]
+        losses = []
+        for start in range(0, len(pairs), 32):
+            batch = collate(pairs[start : start + 32], processor.tokenizer.pad_token_id)
+            batch.pop("is_image_task")
+            batch = {name: value.to(run.device) for name, value in batch.items()}
+            losses.append(model(**batch, target_logits_only=True, use_cache=False).loss.item())
+        results[f"{kind}_loss"] = sum(losses) / len(losses)
+    return results
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train, evaluate, save."""
+    args = parse_args(argv)
+    if args.image_tokenizer is None:
+        raise ValueError("`image_tokenizer` is None; allowed: a folder with a trained SeedImageTokenizer.")
+    set_seed(args.seed)
+    processor, model, folder = build_tokenizer_and_model(args)
+    model = add_lora(model, args, folder)
+    train_rows = load_pairs(args, args.train_split, args.augmented_views)
+    eval_rows = [row for row in load_pairs(args, args.eval_split, 0) if not row.get("is_flag")]
+    eval_rows = eval_rows[:: max(1, len(eval_rows) // max(1, args.num_eval_images))][: args.num_eval_images]
+    maker = PairMaker(processor, make_questions, args)
+    run = TrainingRun(args, model)
+
+    def compute_loss(batch):
+        is_image_task = batch.pop("is_image_task")
+        output = run.model(**batch, target_logits_only=True, use_cache=False)
+        targets = batch["labels"][:, 1:]
+        is_target = targets != -100
+        with torch.no_grad():
+            is_right = output.logits.argmax(-1) == targets[is_target]
+            of_image = is_image_task[:, None].expand_as(is_target)[is_target]
+        metrics = {
+            "text_accuracy": is_right[~of_image].float().mean(),
+            "code_accuracy": is_right[of_image].float().mean(),
+            "tokens": float(batch["input_ids"].numel()),
+        }
+        return output.loss, metrics
+
+    def save_final():
+        run.unwrapped_model.save_pretrained(args.output_dir)
+        processor.save_pretrained(args.output_dir)
+        run.unwrapped_model.get_base_model().config.save_pretrained(args.output_dir)
+
+    run.fit(
+        run.make_batches(
+            train_rows, transform=maker, collate_fn=lambda pairs: collate(pairs, processor.tokenizer.pad_token_id)
+        ),
+        compute_loss,
+        evaluate=lambda: evaluate_captions(run, processor, maker, eval_rows),
+        save_final=save_final,
+        count_targets=lambda batch: float((batch["labels"] != -100).sum()),
+    )
+
+
+if __name__ == "__main__":
+    main()
