@@ -1,0 +1,124 @@
+"""Saving a pipeline with custom components so that it loads with and without the package that defines them."""
+
+import importlib
+import inspect
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from diffusers import pipelines as diffusers_pipelines
+from huggingface_hub import snapshot_download
+from transformers.utils import logging
+
+
+logger = logging.get_logger(__name__)
+
+COMPONENTS_MODULE = "pipeline_components_seed"
+PICKLED_WEIGHTS = ["*.bin", "*.ckpt", "*.msgpack", "*.pt", "*.pth"]
+
+
+class PortablePipelineMixin:
+    """
+    Put before `DiffusionPipeline`: custom components are recorded by the bare name of their file, which is copied
+    beside them with the files that it imports.
+
+    diffusers records the full module path, which loads only where that module was imported before. With this form
+    `DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)` needs no package, and where the package is
+    installed its own classes are taken.
+    """
+
+    # components that are used but not saved, because they have a repository of their own
+    _attached_components: tuple[str, ...] = ()
+
+    def save_pretrained(self, save_directory, **kwargs):
+        """
+        Saves components, index and code files; what `_attached_components` names is left out.
+
+        Args:
+            save_directory (`str` or `os.PathLike`): Folder, made if missing.
+            kwargs: As in `DiffusionPipeline.save_pretrained`.
+        """
+        attached = {name: getattr(self, name) for name in self._attached_components}
+        attached = {name: component for name, component in attached.items() if component is not None}
+        if attached:
+            logger.info(f"{list(attached)} have a folder of their own and are not saved with the pipeline.")
+        try:
+            for name in attached:
+                setattr(self, name, None)
+            super().save_pretrained(save_directory, **kwargs)
+        finally:
+            for name, component in attached.items():
+                setattr(self, name, component)
+
+    def save_config(self, save_directory, push_to_hub: bool = False, **kwargs):
+        """Writes the portable index and the code files that it names; arguments as in diffusers."""
+        super().save_config(save_directory, **kwargs)
+        folder = Path(save_directory)
+        index_file = folder / self.config_name
+        index = json.loads(index_file.read_text(encoding="utf-8"))
+        index["_class_name"] = [_copy_code(type(self).__module__, folder), type(self).__name__]
+        index.pop("_name_or_path", None)  # where the pipeline came from: nobody else's business
+        for name, value in index.items():
+            if _is_custom_component(value) and name != "_class_name":
+                index[name] = [_copy_code(value[0], folder / name), value[1]]
+        index_file.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load_config(cls, *args, **kwargs):
+        """Reads the index and puts the package's own classes in place of the bare file names."""
+        loaded = super().load_config(*args, **kwargs)
+        index = loaded[0] if isinstance(loaded, tuple) else loaded
+        if isinstance(index.get("_class_name"), list):
+            index["_class_name"] = index["_class_name"][1]
+        for name, value in index.items():
+            if _is_custom_component(value):
+                index[name] = _package_entry(value)
+        return loaded
+
+    @classmethod
+    def download(cls, pretrained_model_name, **kwargs) -> str:
+        """
+        Fetches a repository; folders of components that the caller passes, and pickled weights, are left out.
+
+        Args:
+            pretrained_model_name (`str`): Repository id.
+            kwargs: Those of `from_pretrained`.
+
+        Returns:
+            `str`: the local folder.
+        """
+        names = ("cache_dir", "force_download", "local_files_only", "token", "revision")
+        options = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
+        passed = [f"{name}/*" for name in inspect.signature(cls.__init__).parameters if name in kwargs]
+        return snapshot_download(pretrained_model_name, ignore_patterns=PICKLED_WEIGHTS + passed, **options)
+
+
+def _is_custom_component(value) -> bool:
+    """Whether an entry of the index names a class outside of diffusers and transformers."""
+    is_entry = isinstance(value, list | tuple) and len(value) == 2 and isinstance(value[0], str)
+    return is_entry and value[0] not in ("diffusers", "transformers") and not hasattr(diffusers_pipelines, value[0])
+
+
+def _package_entry(entry: list[str]) -> list[str]:
+    """The entry of the index with the package's class, where this file is a part of the package that has it."""
+    if not Path(__file__).with_name(f"{COMPONENTS_MODULE}.py").is_file():
+        return entry
+    module = importlib.import_module(f"{__package__}.{COMPONENTS_MODULE}")
+    return [module.__name__, entry[1]] if hasattr(module, entry[1]) else entry
+
+
+def _copy_code(module_name: str, folder: Path) -> str:
+    """Copies a module's file and the siblings it imports, all levels, into a folder; returns the file's stem."""
+    source = Path(sys.modules[module_name].__file__)
+    folder.mkdir(parents=True, exist_ok=True)
+    pending, copied = [source.stem], set()
+    while pending:
+        path = source.with_name(f"{pending.pop()}.py")
+        if path.stem in copied:
+            continue
+        copied.add(path.stem)
+        shutil.copyfile(path, folder / path.name)
+        pending += re.findall(r"^\s*from\s+\.(\w+)\s+import", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return source.stem

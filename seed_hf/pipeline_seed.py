@@ -1,0 +1,446 @@
+"""SEED's pictures: image -> image, codes -> image, and with a language model attached prompt -> image."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline, ModelMixin, SchedulerMixin, UNet2DConditionModel
+from diffusers.image_processor import VaeImageProcessor
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+from transformers import PreTrainedModel, ProcessorMixin
+from transformers.image_processing_utils import BaseImageProcessor
+
+from .pipeline_inputs_seed import (
+    check_codes,
+    check_components,
+    check_generation_embeds,
+    check_one_given,
+    check_settings,
+    expand_to,
+)
+from .pipeline_saving_seed import PortablePipelineMixin
+from .pipeline_unclip_seed import check_unclip, noise_image_embeds
+
+
+@dataclass
+class SeedPipelineOutput(BaseOutput):
+    r"""
+    Args:
+        images (`list[PIL.Image.Image]`, `np.ndarray` of shape `(num_images, height, width, 3)` in [0, 1], or
+            `torch.FloatTensor` of shape `(num_images, 3, height, width)` in [0, 1] or of the latents' shape).
+        codes (`torch.LongTensor` of shape `(batch_size, num_query_tokens)`, *optional*): What was drawn, in
+            `[0, codebook_size)`; None when generation embeddings were given.
+    """
+
+    images: list[PIL.Image.Image] | np.ndarray | torch.Tensor
+    codes: torch.LongTensor | None = None
+
+
+class SeedPipeline(PortablePipelineMixin, DiffusionPipeline):
+    r"""
+    Decodes SEED's codes with a stock diffusion model of diffusers.
+
+    SEED-1 (`image_tokenizer.config.generation_head == "text"`): the UNet of Stable Diffusion attends to the generation
+    embeddings. SEED-2: the UNet of stable unCLIP takes one image embedding as class labels.
+
+    Args:
+        image_tokenizer ([`SeedImageTokenizer`]): Images to codes, codes to generation embeddings.
+        image_processor ([`SeedImageProcessor`]): Images to `pixel_values`.
+        unet (`UNet2DConditionModel`): The decoder; its `sample_size` is the size of the latents.
+        vae (`AutoencoderKL`): Latents to pixels.
+        scheduler (`SchedulerMixin`): Any scheduler of diffusers that fits the UNet.
+        empty_prompt ([`SeedEmptyPrompt`], *optional*): The text encoder's output for `""`. SEED-1: the unconditional
+            branch of guidance, unless negative codes are given. SEED-2: the text condition, always needed.
+        image_normalizer (`StableUnCLIPImageNormalizer`, *optional*): SEED-2 only.
+        image_noising_scheduler (`SchedulerMixin`, *optional*): SEED-2 only.
+        language_model ([`SeedForCausalLM`], *optional*): Prompts to codes. It is not saved with the pipeline.
+        processor ([`SeedProcessor`], *optional*): Of the language model. It is not saved with the pipeline.
+        guidance_scale (`float`, defaults to 7.5): Used by calls that give none; saved. The original: 7.5, SEED-2 10.
+        num_inference_steps (`int`, defaults to 50): Likewise. The original: 50 with PLMS, SEED-2 20.
+
+    Source: `models/pipeline_stable_unclip_img2img.py` and `models/seed_llama_tokenizer.py` of the original.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+    >>> from PIL import Image
+    >>> from seed_hf import SeedImageProcessor, SeedImageTokenizer, SeedImageTokenizerConfig, SeedPipeline
+    >>> blocks = dict(hidden_size=24, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2)
+    >>> config = SeedImageTokenizerConfig(vision_config=dict(blocks, image_size=28), qformer_config=blocks,
+    ...     decoder_config=blocks, reverse_qformer_config=dict(blocks, encoder_hidden_size=24), codebook_size=16,
+    ...     num_query_tokens=4, num_generation_tokens=6, generation_dim=16)
+    >>> unet = UNet2DConditionModel(sample_size=4, block_out_channels=(8,), norm_num_groups=4, cross_attention_dim=16,
+    ...     down_block_types=("CrossAttnDownBlock2D",), up_block_types=("CrossAttnUpBlock2D",), attention_head_dim=2)
+    >>> vae = AutoencoderKL(block_out_channels=(8,), norm_num_groups=4)
+    >>> pipeline = SeedPipeline(SeedImageTokenizer(config), SeedImageProcessor(size=28), unet, vae, DDIMScheduler())
+    >>> pipeline.set_progress_bar_config(disable=True)
+    >>> output = pipeline(Image.new("RGB", (60, 40)), num_inference_steps=2, guidance_scale=1.0)
+    >>> output.images[0].size, output.codes.shape
+    ((4, 4), torch.Size([1, 4]))
+
+    ```
+    """
+
+    model_cpu_offload_seq = "language_model->image_tokenizer->unet->vae"
+    # Sequential offload works through `forward`, which the first two are not called by; the others are tiny.
+    _exclude_from_cpu_offload = ["language_model", "image_tokenizer", "empty_prompt", "image_normalizer"]
+    _optional_components = [
+        "empty_prompt",
+        "image_normalizer",
+        "image_noising_scheduler",
+        "language_model",
+        "processor",
+    ]
+    _attached_components = ("language_model", "processor")
+    _callback_tensor_inputs = ["latents", "encoder_hidden_states", "class_labels"]
+
+    def __init__(
+        self,
+        image_tokenizer: PreTrainedModel,
+        image_processor: BaseImageProcessor,
+        unet: UNet2DConditionModel,
+        vae: AutoencoderKL,
+        scheduler: SchedulerMixin,
+        empty_prompt: ModelMixin | None = None,
+        image_normalizer: ModelMixin | None = None,
+        image_noising_scheduler: SchedulerMixin | None = None,
+        language_model: PreTrainedModel | None = None,
+        processor: ProcessorMixin | None = None,
+        guidance_scale: float = 7.5,
+        num_inference_steps: int = 50,
+    ):
+        super().__init__()
+        check_components(image_tokenizer, unet, empty_prompt)
+        self.register_modules(
+            image_tokenizer=image_tokenizer,
+            image_processor=image_processor,
+            unet=unet,
+            vae=vae,
+            scheduler=scheduler,
+            empty_prompt=empty_prompt,
+            image_normalizer=image_normalizer,
+            image_noising_scheduler=image_noising_scheduler,
+            language_model=language_model,
+            processor=processor,
+        )
+        self.register_to_config(guidance_scale=guidance_scale, num_inference_steps=num_inference_steps)
+        self._output_processor = VaeImageProcessor()
+
+    @property
+    def is_unclip(self) -> bool:
+        """Whether one image embedding conditions the UNet (SEED-2), and not a sequence (SEED-1)."""
+        return self.image_tokenizer.config.generation_head != "text"
+
+    # ------------------------------------------------------------------------------------------ inputs -> embeddings
+
+    def encode_image(self, image: Any) -> torch.LongTensor:
+        r"""
+        Images -> codes.
+
+        Args:
+            image: One image or a list, in any form that the image processor takes.
+
+        Returns:
+            `torch.LongTensor` of shape `(batch_size, num_query_tokens)`: codes in `[0, codebook_size)`.
+
+        Raises:
+            ValueError: An image that can not be read.
+        """
+        pixel_values = self.image_processor(image, return_tensors="pt")["pixel_values"]
+        device = self._start(self.image_tokenizer)
+        return self.image_tokenizer.encode(pixel_values.to(device, self.image_tokenizer.dtype))
+
+    def encode_prompt(self, prompt: str | list[str], **generation_kwargs) -> torch.LongTensor:
+        r"""
+        Prompts -> codes, written by the language model.
+
+        Args:
+            prompt (`str` or `list[str]`): What the pictures should show; goes into `processor.image_prompt`.
+            generation_kwargs: For `language_model.generate`, such as `do_sample` and `guidance_scale`.
+
+        Returns:
+            `torch.LongTensor` of shape `(batch_size, num_query_tokens)`: codes in `[0, codebook_size)`.
+
+        Raises:
+            ValueError: No language model or no processor is attached, or `prompt` is no text.
+        """
+        for name in self._attached_components:
+            if getattr(self, name) is None:
+                raise ValueError(
+                    f"`prompt` was given but `{name}` is None; allowed with `language_model` and `processor` attached."
+                )
+        prompts = [prompt] if isinstance(prompt, str) else prompt
+        if not isinstance(prompts, list | tuple) or not prompts or not all(isinstance(text, str) for text in prompts):
+            raise ValueError(f"`prompt` is {prompt!r}; allowed: a string or a list of strings.")
+        texts = [self.processor.image_prompt.format(caption=text) for text in prompts]
+        device = self._start(self.language_model)
+        inputs = self.processor(text=texts, padding=True, return_tensors="pt").to(device)
+        generated = self.language_model.generate(**inputs, generation_mode="image", **generation_kwargs)
+        if generated.shape[0] != len(prompts):
+            allowed = f"{len(prompts)}, one for each prompt"
+            raise ValueError(f"`generation_kwargs` asks for {generated.shape[0]} sequences; allowed: {allowed}.")
+        codes = self.processor.post_process_generation(
+            generated, output="codes", prompt_length=inputs["input_ids"].shape[1]
+        )
+        return torch.stack([row[-1] for row in codes])
+
+    def decode_codes(self, codes: torch.LongTensor, name: str = "codes") -> torch.FloatTensor:
+        r"""
+        Codes -> generation embeddings.
+
+        Args:
+            codes (`torch.LongTensor` of shape `(batch_size, num_query_tokens)`, or nested lists; one image may come
+                without the batch axis): Codes in `[0, codebook_size)`.
+            name (`str`, defaults to `"codes"`): What error messages call it.
+
+        Returns:
+            `torch.FloatTensor`: as `image_tokenizer.decode` gives it.
+
+        Raises:
+            ValueError: Codes out of range, of a wrong dtype or shape.
+        """
+        config = self.image_tokenizer.config
+        codes = check_codes(codes, config.num_query_tokens, config.codebook_size, name)
+        device = self._start(self.image_tokenizer)
+        return self.image_tokenizer.decode(codes.to(device))
+
+    def _embed(self, codes, generation_embeds, negative_codes, guidance_scale):
+        """Generation embeddings, those of the negative codes if guidance needs them, and checked codes."""
+        config = self.image_tokenizer.config
+        if generation_embeds is None:
+            generation_embeds = self.decode_codes(codes)
+            codes = torch.as_tensor(codes, device=generation_embeds.device).reshape(len(generation_embeds), -1)
+        else:
+            row_shape = (config.num_generation_tokens, config.generation_dim)
+            check_generation_embeds(generation_embeds, row_shape[1:] if self.is_unclip else row_shape)
+        negative_embeds = None
+        if negative_codes is not None:
+            negative_embeds = self.decode_codes(negative_codes, "negative_codes")
+            negative_embeds = expand_to(negative_embeds, len(generation_embeds), "negative_codes")
+        return generation_embeds, negative_embeds if guidance_scale > 1 else None, codes
+
+    def _start(self, model: torch.nn.Module) -> torch.device:
+        """Under CPU offload, brings in a model that is not called by its `forward`, where the hook would do it."""
+        hook = getattr(model, "_hf_hook", None)
+        if hook is not None and hasattr(hook, "pre_forward"):
+            hook.pre_forward(model)
+        return self._execution_device
+
+    # ------------------------------------------------------------------------------------------ embeddings -> latents
+
+    def prepare_condition(self, embeds, negative_embeds, do_guidance, noise_level=0, generator=None):
+        r"""
+        Generation embeddings -> what the UNet takes; with guidance the unconditional half comes first.
+
+        Args:
+            embeds (`torch.FloatTensor` of shape `(num_images, ...)`): Generation embeddings.
+            negative_embeds (`torch.FloatTensor` of the same shape, *optional*): Those of the negative codes.
+            do_guidance (`bool`): Whether the unconditional half is needed.
+            noise_level (`int`, defaults to 0): SEED-2: noise on the image embedding.
+            generator (`torch.Generator` or a list of them, *optional*): For that noise.
+
+        Returns:
+            `tuple[torch.FloatTensor, torch.FloatTensor | None]`: `encoder_hidden_states` and `class_labels`.
+
+        Raises:
+            ValueError: SEED-1 guidance without negative codes and without `empty_prompt`.
+        """
+        condition, negative = embeds.to(self._execution_device, self.unet.dtype), negative_embeds
+        if self.is_unclip:
+            parts = (self.image_normalizer, self.image_noising_scheduler, noise_level, generator)
+            condition = noise_image_embeds(condition, *parts).to(condition.dtype)
+            if do_guidance and negative is not None:
+                negative = noise_image_embeds(negative.to(condition.device), *parts)
+            elif do_guidance:
+                negative = torch.zeros_like(condition)
+        elif do_guidance and negative is None:
+            if self.empty_prompt is None:
+                raise ValueError(
+                    "`guidance_scale` is above 1 but the component `empty_prompt` is None; allowed: 1 or less, or "
+                    "`negative_codes`."
+                )
+            negative = self.empty_prompt(len(condition))
+        if do_guidance:
+            condition = torch.cat([negative.to(condition.device, condition.dtype), condition])
+        if self.is_unclip:
+            return self.empty_prompt(len(condition)).to(condition.device, condition.dtype), condition
+        return condition, None
+
+    def prepare_latents(self, num_images: int, generator=None, latents=None) -> torch.FloatTensor:
+        r"""
+        The noise that sampling starts from.
+
+        Args:
+            num_images (`int`): Pictures to draw.
+            generator (`torch.Generator` or a list of `num_images`, *optional*): A list gives each picture its own.
+            latents (`torch.FloatTensor` of shape `(num_images, channels, height, width)`, *optional*): Unit normal
+                noise to use instead.
+
+        Returns:
+            `torch.FloatTensor` of shape `(num_images, channels, height, width)`, scaled for the scheduler.
+
+        Raises:
+            ValueError: `generator` of another length or `latents` of another shape.
+        """
+        if isinstance(generator, list) and len(generator) != num_images:
+            raise ValueError(f"`generator` has {len(generator)} entries; allowed: {num_images}, one for each picture.")
+        size = self.unet.config.sample_size
+        height, width = (size, size) if isinstance(size, int) else size
+        shape = (num_images, self.unet.config.in_channels, height, width)
+        if latents is None:
+            latents = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=self.unet.dtype)
+        elif tuple(latents.shape) != shape:
+            raise ValueError(f"`latents` has shape {tuple(latents.shape)}; allowed: {shape}.")
+        return latents.to(self._execution_device, self.unet.dtype) * self.scheduler.init_noise_sigma
+
+    def decode_latents(self, latents: torch.FloatTensor) -> torch.FloatTensor:
+        r"""
+        Latents -> pixels.
+
+        Args:
+            latents (`torch.FloatTensor` of shape `(num_images, channels, height, width)`): Of unit variance.
+
+        Returns:
+            `torch.FloatTensor` of shape `(num_images, 3, height, width)`: RGB, about [-1, 1].
+        """
+        config = self.vae.config
+        shift = getattr(config, "shift_factor", None) or 0.0
+        return self.vae.decode((latents / config.scaling_factor + shift).to(self.vae.dtype), return_dict=False)[0]
+
+    def _predict(self, latents, timestep, encoder_hidden_states, class_labels, guidance_scale):
+        """One look of the UNet, guided if the condition has two halves."""
+        do_guidance = encoder_hidden_states.shape[0] == 2 * latents.shape[0]
+        model_input = torch.cat([latents, latents]) if do_guidance else latents
+        prediction = self.unet(
+            self.scheduler.scale_model_input(model_input, timestep),
+            timestep,
+            encoder_hidden_states=encoder_hidden_states,
+            class_labels=class_labels,
+            return_dict=False,
+        )[0]
+        if not do_guidance:
+            return prediction
+        unconditional, conditional = prediction.chunk(2)
+        return unconditional + guidance_scale * (conditional - unconditional)
+
+    # ------------------------------------------------------------------------------------------ call
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Any = None,
+        codes: torch.LongTensor | None = None,
+        generation_embeds: torch.FloatTensor | None = None,
+        prompt: str | list[str] | None = None,
+        negative_codes: torch.LongTensor | None = None,
+        guidance_scale: float | None = None,
+        num_inference_steps: int | None = None,
+        num_images_per_prompt: int = 1,
+        noise_level: int = 0,
+        eta: float = 0.0,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: torch.FloatTensor | None = None,
+        generation_kwargs: dict[str, Any] | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: Callable[["SeedPipeline", int, int, dict], dict | None] | None = None,
+        callback_on_step_end_tensor_inputs: list[str] | tuple[str, ...] = ("latents",),
+    ) -> SeedPipelineOutput | tuple:
+        r"""
+        Draws pictures. Give exactly one of `image`, `codes`, `generation_embeds` and `prompt`.
+
+        Args:
+            image (*optional*): One image or a list, in any form that the image processor takes.
+            codes (`torch.LongTensor` of shape `(batch_size, num_query_tokens)`, *optional*): Codes in
+                `[0, codebook_size)`; nested lists, arrays and a single row are fine.
+            generation_embeds (`torch.FloatTensor` of shape `(batch_size, num_generation_tokens, generation_dim)`, or
+                `(batch_size, generation_dim)` for SEED-2, *optional*): What `image_tokenizer.decode` gives.
+            prompt (`str` or `list[str]`, *optional*): For the language model, which writes the codes.
+            negative_codes (`torch.LongTensor` of shape `(batch_size or 1, num_query_tokens)`, *optional*): What to
+                steer away from, instead of the empty prompt (SEED-1) or zeros (SEED-2).
+            guidance_scale (`float`, *optional*): Classifier-free guidance; 1 or less runs the UNet without it.
+                Defaults to `pipeline.config.guidance_scale`.
+            num_inference_steps (`int`, *optional*): Defaults to `pipeline.config.num_inference_steps`.
+            num_images_per_prompt (`int`, defaults to 1): Pictures for each input; those of one input are neighbours.
+            noise_level (`int`, defaults to 0): SEED-2: noise on the image embedding, as a timestep; 0 adds a little.
+            eta (`float`, defaults to 0.0): For schedulers that take it (DDIM).
+            generator (`torch.Generator` or a list with one for each picture, *optional*): Makes the call repeatable.
+            latents (`torch.FloatTensor` of shape `(num_pictures, channels, height, width)`, *optional*): Unit normal
+                noise to start from.
+            generation_kwargs (`dict`, *optional*): For the language model's `generate`.
+            output_type (`str`, defaults to `"pil"`): `"pil"`, `"np"`, `"pt"`, or `"latent"` for undecoded latents.
+            return_dict (`bool`, defaults to `True`): `False` gives the tuple `(images, codes)`.
+            callback_on_step_end (`Callable`, *optional*): Called as `callback(pipeline, step, timestep, tensors)`; a
+                dict that it returns replaces tensors.
+            callback_on_step_end_tensor_inputs (`list[str]`, defaults to `("latents",)`): Tensors that it gets: of
+                `latents`, `encoder_hidden_states`, `class_labels`.
+
+        Returns:
+            [`SeedPipelineOutput`] or `tuple`.
+
+        Raises:
+            ValueError: A wrong input or setting; the message names it, its value and what is allowed.
+        """
+        # 1. Check inputs
+        guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
+        num_inference_steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
+        check_one_given(image=image, codes=codes, generation_embeds=generation_embeds, prompt=prompt)
+        tensor_names = callback_on_step_end_tensor_inputs
+        settings = (num_inference_steps, num_images_per_prompt, guidance_scale, output_type)
+        check_settings(*settings, tensor_names, self._callback_tensor_inputs)
+        if self.is_unclip:
+            check_unclip(self.components, noise_level)
+
+        # 2. Encode: image or prompt -> codes -> generation embeddings
+        if image is not None:
+            codes = self.encode_image(image)
+        elif prompt is not None:
+            codes = self.encode_prompt(prompt, **(generation_kwargs or {}))
+        embeds, negative_embeds, codes = self._embed(codes, generation_embeds, negative_codes, guidance_scale)
+        embeds = embeds.repeat_interleave(num_images_per_prompt, dim=0)
+        if negative_embeds is not None:
+            negative_embeds = negative_embeds.repeat_interleave(num_images_per_prompt, dim=0)
+
+        # 3. Starting noise, before the condition draws its own
+        latents = self.prepare_latents(len(embeds), generator, latents)
+        encoder_hidden_states, class_labels = self.prepare_condition(
+            embeds, negative_embeds, guidance_scale > 1, noise_level, generator
+        )
+
+        # 4. Timesteps
+        self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
+        accepted = inspect.signature(self.scheduler.step).parameters
+        step_kwargs = {name: value for name, value in {"eta": eta, "generator": generator}.items() if name in accepted}
+
+        # 5. Denoising loop
+        with self.progress_bar(total=len(self.scheduler.timesteps)) as progress_bar:
+            for step, timestep in enumerate(self.scheduler.timesteps):
+                prediction = self._predict(latents, timestep, encoder_hidden_states, class_labels, guidance_scale)
+                latents = self.scheduler.step(prediction, timestep, latents, **step_kwargs, return_dict=False)[0]
+                if callback_on_step_end is not None:
+                    tensors = {
+                        "latents": latents,
+                        "encoder_hidden_states": encoder_hidden_states,
+                        "class_labels": class_labels,
+                    }
+                    chosen = {name: tensors[name] for name in tensor_names}
+                    tensors |= callback_on_step_end(self, step, timestep, chosen) or {}
+                    latents, encoder_hidden_states, class_labels = tensors.values()
+                progress_bar.update()
+
+        # 6. Decode
+        images = latents
+        if output_type != "latent":
+            images = self._output_processor.postprocess(self.decode_latents(latents), output_type=output_type)
+        self.maybe_free_model_hooks()
+        return SeedPipelineOutput(images, codes) if return_dict else (images, codes)
+
+
+__all__ = ["SeedPipeline", "SeedPipelineOutput"]

@@ -1,0 +1,124 @@
+"""Put the image tokenizer repository of seed-mini together from what the training scripts left.
+
+    python training/assemble_mini.py --image_tokenizer out/stage2 --decoder out/decoder --vae out/vae \
+        --output seed_hf/mini/pipeline
+
+Writes float16 safetensors, each file below `--max_file_size`; stores the text encoder's hidden states of "" for the
+unconditional branch of guidance; copies the text tokenizer of the image tokenizer (captions for retrieval) along. Then
+loads the folder again and draws one picture. The code files, with which other folders load where the package is not
+installed, are left out: this folder ships inside the package.
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+import diffusers
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from text_targets import TextTargetEncoder
+
+from seed_hf import SeedImageProcessor, SeedImageTokenizer, SeedPipeline
+from seed_hf.modeling_seed_empty_prompt import SeedEmptyPrompt
+
+
+TEXT_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+)
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Flags of this script."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--image_tokenizer", type=Path, required=True, help="folder that stage 2 wrote")
+    parser.add_argument("--decoder", type=Path, required=True, help="folder that train_decoder.py wrote")
+    parser.add_argument("--vae", type=Path, required=True, help="folder that train_vae.py wrote")
+    parser.add_argument("--output", type=Path, default=Path("seed_hf/mini/pipeline"), help="folder to replace")
+    parser.add_argument("--target_model", default="minilm", help="text encoder that the decoder was trained with")
+    parser.add_argument("--scheduler", default="DDIMScheduler", help="a scheduler class of diffusers")
+    parser.add_argument("--guidance_scale", type=float, default=3.0, help="what calls use that give none")
+    parser.add_argument("--num_inference_steps", type=int, default=20, help="what calls use that give none")
+    parser.add_argument("--max_file_size", type=int, default=24, help="of one weight file, in MB")
+    return parser.parse_args(argv)
+
+
+def load_scheduler(decoder: Path, class_name: str):
+    """The scheduler that the decoder was trained with, as another class if wanted; what sampling needs is set."""
+    config = DDIMScheduler.load_config(decoder / "scheduler")
+    needed = {"timestep_spacing": "trailing", "clip_sample": False}
+    return getattr(diffusers, class_name).from_config({**config, **needed})
+
+
+def build_pipeline(args: argparse.Namespace) -> SeedPipeline:
+    """All components from their folders, in float32."""
+    image_tokenizer = SeedImageTokenizer.from_pretrained(args.image_tokenizer).eval()
+    text_encoder = TextTargetEncoder(
+        None if args.target_model == "minilm" else args.target_model,
+        max_length=image_tokenizer.config.num_generation_tokens,
+    )
+    unet_folder = args.decoder / "unet" if (args.decoder / "unet").is_dir() else args.decoder
+    return SeedPipeline(
+        image_tokenizer=image_tokenizer,
+        image_processor=SeedImageProcessor.from_pretrained(args.image_tokenizer),
+        unet=UNet2DConditionModel.from_pretrained(unet_folder).eval(),
+        vae=AutoencoderKL.from_pretrained(args.vae).eval(),
+        scheduler=load_scheduler(args.decoder, args.scheduler),
+        empty_prompt=SeedEmptyPrompt.from_embeds(text_encoder([""])),
+        guidance_scale=args.guidance_scale,
+        num_inference_steps=args.num_inference_steps,
+    )
+
+
+def save(pipeline: SeedPipeline, args: argparse.Namespace) -> None:
+    """Writes the folder anew, so that no file of an earlier one stays; a card in it is kept."""
+    if args.output.exists():
+        if not (args.output / pipeline.config_name).is_file():
+            raise ValueError(f"`--output` is {args.output}, which holds no pipeline; allowed: that, or a new folder.")
+        for path in args.output.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != "README.md":
+                path.unlink()
+    pipeline.to(torch.float16).save_pretrained(args.output, max_shard_size=f"{args.max_file_size}MB")
+    for file in args.output.rglob("*.py"):
+        file.unlink()
+    for name in TEXT_TOKENIZER_FILES:
+        if (args.image_tokenizer / name).is_file():
+            shutil.copyfile(args.image_tokenizer / name, args.output / "image_tokenizer" / name)
+
+
+def check(folder: Path, max_file_size: int) -> int:
+    """Bytes of the whole folder; raises `ValueError` for a file that is too large or a picture with NaN."""
+    sizes = {file: file.stat().st_size for file in folder.rglob("*") if file.is_file()}
+    large = {str(file): size for file, size in sizes.items() if size > (max_file_size + 1) * 10**6}
+    if large:
+        raise ValueError(f"`--max_file_size` is {max_file_size} MB but a single tensor is larger: {large}.")
+    pipeline = SeedPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    config = pipeline.image_tokenizer.config
+    codes = torch.arange(config.num_query_tokens)[None] % config.codebook_size
+    pixels = pipeline(codes=codes, num_inference_steps=2, output_type="pt").images
+    if not bool(pixels.isfinite().all()):
+        raise ValueError(f"`--output` {folder} draws a picture that is not finite; look at the weights.")
+    return sum(sizes.values())
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Build, save, check."""
+    args = parse_args(argv)
+    pipeline = build_pipeline(args)
+    save(pipeline, args)
+    total = check(args.output, args.max_file_size)
+    for name, component in pipeline.components.items():
+        if isinstance(component, torch.nn.Module):
+            print(f"{name}: {sum(parameter.numel() for parameter in component.parameters()) / 1e6:.2f} M parameters")
+    print(f"{args.output}: {total / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
