@@ -65,9 +65,7 @@ setup(
     license="Apache-2.0",
     keywords="multimodal image-tokenizer vector-quantization language-model diffusion transformers diffusers",
     packages=find_packages(include=["seed_hf", "seed_hf.*"]),
-    package_data={
-        "seed_hf": ["mini/**/*.json", "mini/**/*.safetensors", "mini/**/*.txt", "mini/**/*.jinja", "mini/**/*.md"]
-    },
+    package_data={"seed_hf": ["mini/**/*"]},
     python_requires=">=3.11",
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,

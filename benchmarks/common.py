@@ -34,14 +34,16 @@ def compare(ours: Callable[[], object], baseline: Callable[[], object], rounds: 
     """
     for _ in range(warmup):
         ours(), baseline()
+    gc.collect()
+    gc.disable()  # a collection in the middle of one side's turn would be charged to it
     timed = {"ours": [], "baseline": []}
     pair = [("ours", ours), ("baseline", baseline)]
     for index in range(rounds):
         for name, function in pair if index % 2 == 0 else reversed(pair):
-            gc.collect()
             wall, cpu = time.perf_counter(), time.process_time()
             function()
             timed[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+    gc.enable()
     ratios = [a[1] / b[1] for a, b in zip(timed["ours"], timed["baseline"], strict=True)]
     quarters = statistics.quantiles(ratios, n=4) if rounds > 1 else [ratios[0]] * 3
     return {
