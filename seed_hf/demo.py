@@ -1,0 +1,285 @@
+"""seed-mini on real pictures: codes, captions, answers, reconstructions and drawings, side by side.
+
+    python -m seed_hf.demo --image cat.jpg --prompt "a red apple"
+
+Writes `demo_output/sheet.png` and `demo_output/index.html`. Needs no network and no accelerator.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from diffusers.utils import logging as diffusers_logging
+from transformers import AutoTokenizer
+from transformers.utils import logging
+
+from .demo_page import write_page
+from .demo_results import DemoResults, DrawnPicture, SeenPicture, color_codes
+from .demo_sheet import draw_sheet
+from .image_processing_seed import load_rgb_image
+from .mini import mini_language_model, mini_language_model_path, mini_pictures_path, mini_pipeline_path
+from .pipeline_seed import SeedPipeline
+
+
+QUESTION = "What kind of thing is this?"
+PROMPTS = [
+    "red apple",
+    "blue heart",
+    "yellow star",
+    "cat face",
+    "pizza",
+    "sunflower",
+    "green car",
+    "sad face",
+]
+# sharper than what training saw, and guided away from what the model writes without a caption
+IMAGE_GENERATION = {"do_sample": True, "temperature": 0.7, "top_k": 50, "guidance_scale": 2.0}
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Flags of the demo."""
+    parser = argparse.ArgumentParser(
+        prog="python -m seed_hf.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--image", action="append", default=[], help="a picture of your own; may be repeated")
+    parser.add_argument("--prompt", action="append", default=[], help="what to draw; may be repeated")
+    parser.add_argument("--question", default=QUESTION, help="asked about every picture (default: %(default)r)")
+    parser.add_argument("--output_dir", type=Path, default=Path("demo_output"), help="default: %(default)s")
+    parser.add_argument("--num_pictures", type=int, default=12, help="held-out drawings to show (default: all 12)")
+    parser.add_argument("--num_inference_steps", type=int, help="steps of the decoder (default: the pipeline's)")
+    parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn by chance")
+    parser.add_argument("--pipeline", default=mini_pipeline_path(), help="folder in the layout of SeedPipeline")
+    parser.add_argument("--language_model", default=mini_language_model_path(), help="folder of the adapter")
+    parser.add_argument("--pictures", default=mini_pictures_path(), help="folder with pictures.json and captions.txt")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None, load_language_model=mini_language_model) -> int:
+    """
+    Runs the demo.
+
+    Args:
+        argv (`list[str]`, *optional*): Flags; by default those of the command line.
+        load_language_model (`Callable`, defaults to [`mini_language_model`]): From the two folders to model and
+            processor.
+
+    Returns:
+        `int`: 0.
+    """
+    args = parse_args(argv)
+    # weights load in a second; their bars would only hide the demo's own lines
+    logging.disable_progress_bar()
+    diffusers_logging.disable_progress_bar()
+    Demo(args, load_language_model).run()
+    return 0
+
+
+class Demo:
+    """
+    The steps of the demo; each prints what it found and how long it took.
+
+    Args:
+        args (`argparse.Namespace`): See [`parse_args`].
+        load_language_model (`Callable`): See [`main`].
+    """
+
+    def __init__(self, args: argparse.Namespace, load_language_model):
+        self.args = args
+        self.started = time.perf_counter()
+        self.language_model = self.processor = None
+        self.pipeline = SeedPipeline.from_pretrained(args.pipeline)
+        self.pipeline.set_progress_bar_config(leave=False, disable=not sys.stderr.isatty(), desc="  drawing")
+        self.image_tokenizer = self.pipeline.image_tokenizer.eval()
+        codebook_size = self.image_tokenizer.config.codebook_size
+        vectors = self.image_tokenizer.get_code_vectors(torch.arange(codebook_size))
+        self.results = DemoResults(args.question, color_codes(vectors))
+        self.captions, self.caption_features = [], None
+        self.load_language_model = load_language_model
+
+    def run(self):
+        """All steps, then the sheet and the page."""
+        config = self.image_tokenizer.config
+        print(
+            f"seed-mini: a picture is {config.num_query_tokens} codes out of {config.codebook_size}. It knows small "
+            "drawings like emoji; expect little of photographs.\n"
+        )
+        with self.step("Load the language model"):
+            self.start_language_model()
+        with self.step("Read pictures"):
+            self.read_pictures()
+        if self.results.seen:
+            self.look()
+        prompts = [prompt.strip() for prompt in self.args.prompt if prompt.strip()]
+        for prompt in self.args.prompt:
+            if not prompt.strip():
+                self.skip(f"`--prompt` {prompt!r} is empty; allowed: some words.")
+        if self.language_model is not None:
+            self.draw(prompts + PROMPTS)
+        with self.step("Write the sheet and the page"):
+            folder = self.args.output_dir
+            folder.mkdir(parents=True, exist_ok=True)
+            draw_sheet(self.results).save(folder / "sheet.png", optimize=True)
+            write_page(self.results, folder / "index.html")
+        print(f"Done in {time.perf_counter() - self.started:.0f} s: {folder / 'sheet.png'}, {folder / 'index.html'}")
+
+    # ------------------------------------------------------------------------------------------ steps
+
+    def start_language_model(self):
+        """Loads it; without it the demo goes on with what the image tokenizer can do."""
+        try:
+            self.language_model, self.processor = self.load_language_model(
+                self.args.language_model, self.args.pipeline
+            )
+        except (ImportError, OSError, ValueError) as error:
+            self.skip(f"No captions, answers and drawings from prompts: {error}")
+            return
+        self.pipeline.register_modules(language_model=self.language_model, processor=self.processor)
+
+    def read_pictures(self):
+        """The caller's pictures first, then held-out drawings; unreadable ones are reported and left out."""
+        for path in self.args.image:
+            try:
+                image = load_rgb_image(path, name="--image")
+            except ValueError as error:
+                self.skip(str(error))
+            else:
+                self.results.seen.append(SeenPicture(Path(path).name, "your picture", image))
+        folder = Path(self.args.pictures)
+        kinds = {"test_drawings": "held-out drawing", "test_concepts": "held-out concept"}
+        entries = json.loads((folder / "pictures.json").read_text(encoding="utf-8"))
+        for entry in entries[: self.args.num_pictures]:
+            origin = f"{kinds[entry['split']]}, {entry['style']}"
+            image = load_rgb_image(folder / entry["file"])
+            self.results.seen.append(SeenPicture(entry["caption"], origin, image))
+        self.captions = (folder / "captions.txt").read_text(encoding="utf-8").splitlines()
+
+    def look(self):
+        """Pictures to codes, and from the codes alone: nearest captions, text, pictures."""
+        seen = self.results.seen
+        with self.step(f"Encode {len(seen)} pictures"):
+            codes = self.pipeline.encode_image([picture.image for picture in seen])
+        for picture, row in zip(seen, codes.tolist(), strict=True):
+            picture.codes = row
+            print(f"  {picture.name} ({picture.origin}):\n    {' '.join(map(str, row))}")
+        with self.step(f"Find the nearest of {len(self.captions)} captions"):
+            self.start_retrieval()
+            nearest = self.find_captions(codes=codes)
+        for picture, found in zip(seen, nearest, strict=True):
+            picture.nearest = found
+            if found:
+                print(f"  {picture.name} -> " + ", ".join(f"{caption} {score:.2f}" for caption, score in found))
+        if self.language_model is not None:
+            with self.step("Caption, and answer a question"):
+                captions = self.write_text(codes, self.processor.caption_prompt)
+                answers = self.write_text(
+                    codes, self.processor.question_prompt.replace("{question}", self.args.question)
+                )
+            print(f"  asked: {self.args.question}")
+            for picture, caption, answer in zip(seen, captions, answers, strict=True):
+                picture.caption, picture.answer = caption, answer
+                print(f"  {picture.name} -> {caption!r}; answer: {answer!r}")
+        with self.step("Reconstruct from the codes"):
+            images = self.decode(codes)
+            reads_as = self.read_back(images)
+        for picture, image, caption in zip(seen, images, reads_as, strict=True):
+            picture.reconstruction, picture.reads_as = image, caption
+        self.print_read_back([picture.name for picture in seen], reads_as)
+
+    def draw(self, prompts: list[str]):
+        """Prompts to codes to pictures."""
+        with self.step(f"Draw {len(prompts)} prompts"):
+            torch.manual_seed(self.args.seed)
+            codes = self.pipeline.encode_prompt(prompts, **self.image_generation())
+            images = self.decode(codes)
+            reads_as = self.read_back(images)
+        rows = zip(prompts, codes.tolist(), images, reads_as, strict=True)
+        self.results.drawn = [DrawnPicture(*row) for row in rows]
+        for prompt, row in zip(prompts, codes.tolist(), strict=True):
+            print(f"  {prompt} -> {' '.join(map(str, row))}")
+        self.print_read_back(prompts, reads_as)
+
+    # ------------------------------------------------------------------------------------------ parts of steps
+
+    def start_retrieval(self):
+        """Features of all captions, if the repository has the text side's tokenizer."""
+        folder = os.path.join(self.args.pipeline, "image_tokenizer")
+        if not self.image_tokenizer.config.use_text_tower or not os.path.isfile(f"{folder}/tokenizer.json"):
+            self.skip(f"No nearest captions: {folder} has no text side.")
+            return
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        features = []
+        for start in range(0, len(self.captions), 256):
+            part = self.captions[start : start + 256]
+            batch = tokenizer(part, padding=True, truncation=True, max_length=24, return_tensors="pt")
+            with torch.no_grad():
+                features.append(self.image_tokenizer.get_text_features(batch["input_ids"], batch["attention_mask"]))
+        self.caption_features = torch.cat(features)
+
+    @torch.no_grad()
+    def find_captions(self, count: int = 3, **image) -> list[list[tuple[str, float]]]:
+        """Nearest captions of pixel values or codes; empty lists without a text side."""
+        if self.caption_features is None:
+            return [[] for _ in next(iter(image.values()))]
+        features = self.image_tokenizer.get_image_features(**image)
+        scores, indices = (features @ self.caption_features.t()).topk(min(count, len(self.captions)))
+        return [
+            [(self.captions[index], score) for index, score in zip(*row, strict=True)]
+            for row in zip(indices.tolist(), scores.tolist(), strict=True)
+        ]
+
+    def read_back(self, images: list) -> list[str | None]:
+        """What the image tokenizer itself takes drawn pictures for."""
+        pixel_values = self.pipeline.image_processor(images, return_tensors="pt")["pixel_values"]
+        return [found[0][0] if found else None for found in self.find_captions(count=1, pixel_values=pixel_values)]
+
+    def print_read_back(self, names: list[str], reads_as: list[str | None]):
+        """One line: what each drawn picture is taken for."""
+        if any(reads_as):
+            pairs = zip(names, reads_as, strict=True)
+            print("  read back as: " + ", ".join(f"{name} -> {caption}" for name, caption in pairs))
+
+    def write_text(self, codes: torch.Tensor, prompt: str) -> list[str]:
+        """Greedy continuations of a prompt with one picture, one for each row of codes."""
+        inputs = self.processor(text=[prompt] * len(codes), codes=codes, padding=True, return_tensors="pt")
+        ids = self.language_model.generate(**inputs, max_new_tokens=16, do_sample=False)
+        return self.processor.post_process_generation(ids, prompt_length=inputs["input_ids"].shape[1])
+
+    def image_generation(self) -> dict:
+        """Settings of the language model for pictures; unconditional means the prompt without its caption."""
+        empty = self.processor.image_prompt.format(caption="").strip()
+        negative = self.processor(text=[empty], return_tensors="pt")
+        return {
+            **IMAGE_GENERATION,
+            "negative_prompt_ids": negative["input_ids"],
+            "negative_prompt_attention_mask": negative["attention_mask"],
+        }
+
+    def decode(self, codes: torch.Tensor) -> list:
+        """Pictures of codes; each has a generator of its own, so that it does not depend on the others."""
+        generators = [torch.Generator().manual_seed(self.args.seed) for _ in codes]
+        steps = self.args.num_inference_steps
+        return self.pipeline(codes=codes, generator=generators, num_inference_steps=steps).images
+
+    @contextmanager
+    def step(self, title: str):
+        """Announces a step and records how long it took."""
+        print(f"{title} ...", flush=True)
+        start = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - start
+        self.results.timings.append((title, seconds))
+        print(f"  {seconds:.1f} s")
+
+    def skip(self, problem: str):
+        """Reports what is left out."""
+        self.results.problems.append(problem)
+        print(f"  skipped: {problem}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
