@@ -15,6 +15,7 @@ from .losses_seed import contrastive_loss, reconstruction_loss
 from .modeling_seed_detokenizer import HEAD_CLASSES, SeedCodeDecoder
 from .modeling_seed_qformer import SeedCausalQFormer, SeedReverseQFormer
 from .modeling_seed_quantizer import SeedQuantizer
+from .strict_loading_seed import StrictLoadingMixin
 
 
 @dataclass
@@ -45,7 +46,7 @@ class SeedImageTokenizerOutput(ModelOutput):
     contrastive_loss: torch.FloatTensor | None = None
 
 
-class SeedImageTokenizer(PreTrainedModel):
+class SeedImageTokenizer(StrictLoadingMixin, PreTrainedModel):
     r"""
     Frozen ViT, Causal Q-Former, codebook, decoder blocks and generation head, in one model.
 

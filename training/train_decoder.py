@@ -149,9 +149,13 @@ def main(argv: list[str] | None = None) -> None:
         text = "" if dropped else with_tags(caption, tags, args.tag_probability, generator)
         return target, text
 
+    features = {}  # captions come back every pass
+
     def collate(samples):
         targets, texts = zip(*samples, strict=True)
-        return {"latents": torch.stack(targets), "condition": encoder(list(texts))}
+        if new := sorted(set(texts) - features.keys()):
+            features.update(zip(new, encoder(new), strict=True))
+        return {"latents": torch.stack(targets), "condition": torch.stack([features[text] for text in texts])}
 
     def denoising_loss(model, target, condition, generator=None):
         noise = torch.randn(target.shape, generator=generator).to(target)

@@ -1,0 +1,40 @@
+"""Loading that accounts for every weight."""
+
+
+class StrictLoadingMixin:
+    """Makes `from_pretrained` of a `PreTrainedModel` an error where transformers only warns; list it first."""
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        r"""
+        Load a model; a missing, unexpected or misshapen weight is an error.
+
+        Args:
+            pretrained_model_name_or_path (`str` or `os.PathLike`): Folder or Hub id.
+            args, kwargs: As in `PreTrainedModel.from_pretrained`.
+
+        Returns:
+            The model, in evaluation mode; with `output_loading_info=True` also the loading report.
+
+        Raises:
+            ValueError: The weights do not fit the configuration.
+        """
+        wants_info = kwargs.pop("output_loading_info", False)
+        try:
+            model, info = super().from_pretrained(
+                pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
+            )
+        except RuntimeError as error:
+            if "mismatch" not in str(error).lower():
+                raise
+            raise ValueError(f"`{pretrained_model_name_or_path}` holds misshapen weights: {error}") from error
+        names = ("missing_keys", "unexpected_keys", "mismatched_keys")
+        problems = {name: sorted(map(str, info[name]))[:10] for name in names if info[name]}
+        if problems:
+            raise ValueError(
+                f"`{pretrained_model_name_or_path}` does not fit its configuration: {problems}; allowed: none of these."
+            )
+        return (model, info) if wants_info else model
+
+
+__all__ = ["StrictLoadingMixin"]

@@ -1,0 +1,84 @@
+"""Objectives, and the gather over real processes."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from seed_hf.losses_seed import contrastive_loss, gather_features, reconstruction_loss
+
+
+TWO_PROCESSES = """
+import sys
+import torch
+import torch.distributed as dist
+from torch.nn import functional as F
+from seed_hf.losses_seed import contrastive_loss
+
+dist.init_process_group("gloo")
+assert dist.get_world_size() == 2
+mode, rank = sys.argv[1], dist.get_rank()
+torch.manual_seed(0)
+images, texts = torch.randn(6, 5, dtype=torch.double), torch.randn(6, 5, dtype=torch.double)
+weight = torch.randn(5, 4, dtype=torch.double).requires_grad_()
+temperature = torch.tensor(0.5, dtype=torch.double, requires_grad=True)
+rows = slice(3 * rank, 3 * rank + 3)
+features = [F.normalize(side[rows] @ weight, dim=-1) for side in (images, texts)]
+loss = contrastive_loss(*features, temperature, gather=mode)
+loss.backward()
+for grad in (weight.grad, temperature.grad):
+    dist.all_reduce(grad)
+    grad /= 2  # as DDP averages
+if rank == 0:
+    torch.save((weight.grad, temperature.grad), sys.argv[2])
+dist.destroy_process_group()
+"""
+
+
+def one_process_gradients(mode):
+    torch.manual_seed(0)
+    images, texts = torch.randn(6, 5, dtype=torch.double), torch.randn(6, 5, dtype=torch.double)
+    weight = torch.randn(5, 4, dtype=torch.double).requires_grad_()
+    temperature = torch.tensor(0.5, dtype=torch.double, requires_grad=True)
+    features = [torch.nn.functional.normalize(side @ weight, dim=-1) for side in (images, texts)]
+    contrastive_loss(*features, temperature, gather=mode).backward()
+    return weight.grad, temperature.grad
+
+
+@pytest.mark.parametrize("mode", ("full", "detached"))
+def test_two_processes_equal_one(mode, tmp_path):
+    script = tmp_path / "two.py"
+    script.write_text(TWO_PROCESSES)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
+    command += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0", str(script), mode, str(tmp_path / "g.pt")]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    for actual, expected in zip(torch.load(tmp_path / "g.pt"), one_process_gradients(mode), strict=True):
+        # the loss itself is float32
+        torch.testing.assert_close(actual, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_detached_gather_departs_from_the_full_gradient():
+    full, detached = one_process_gradients("full")[0], one_process_gradients("detached")[0]
+    assert torch.nn.functional.cosine_similarity(full.flatten(), detached.flatten(), dim=0) < 0.999
+
+
+def test_gather_in_one_process():
+    features = torch.randn(3, 4, requires_grad=True)
+    assert gather_features(features).requires_grad
+    assert not gather_features(features, "detached").requires_grad
+
+
+def test_label_smoothing_keeps_the_loss_above_zero():
+    features = torch.eye(4)
+    assert contrastive_loss(features, features, torch.tensor(0.05), label_smoothing=0.0) < 1e-6
+    assert contrastive_loss(features, features, torch.tensor(0.05), label_smoothing=0.1) > 0.1
+
+
+def test_reconstruction_loss_ignores_length_and_stops_the_gradient():
+    target = torch.randn(2, 3, 4, requires_grad=True)
+    rebuilt = (2 * target.detach()).requires_grad_()
+    loss = reconstruction_loss(rebuilt, target)
+    loss.backward()
+    torch.testing.assert_close(loss, torch.tensor(0.0), atol=1e-6, rtol=0)
+    assert target.grad is None and rebuilt.grad is not None

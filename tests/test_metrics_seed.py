@@ -1,0 +1,34 @@
+"""Measures of retrieval and codebook use, against cases worked out by hand."""
+
+import pytest
+import torch
+
+from seed_hf.metrics_seed import codebook_use, retrieval_recall
+
+
+def test_retrieval_with_several_images_a_text():
+    texts = torch.eye(3)
+    # images 0 and 1 show text 0, image 2 shows text 1 but looks like text 2
+    images = torch.stack([texts[0], torch.tensor([0.6, 0.8, 0.0]), texts[2]])
+    scores = retrieval_recall(images, texts[:2].clone(), [0, 0, 1], ks=(1, 2))
+    assert scores["i2t_r1"] == pytest.approx(100 / 3)
+    assert scores["i2t_r2"] == 100
+    assert scores["t2i_r1"] == 50
+    assert scores["t2i_r2"] == 50 or scores["t2i_r2"] == 100
+
+
+def test_blocks_do_not_change_the_result():
+    generator = torch.Generator().manual_seed(0)
+    images, texts = (torch.randn(50, 8, generator=generator) for _ in range(2))
+    owners = torch.randint(0, 50, (50,), generator=generator)
+    assert retrieval_recall(images, texts, owners) == retrieval_recall(images, texts, owners, block_size=7)
+
+
+def test_retrieval_needs_one_owner_an_image():
+    with pytest.raises(ValueError, match="has 2 entries; allowed: one per image, 3"):
+        retrieval_recall(torch.eye(3), torch.eye(3), [0, 1])
+
+
+def test_codebook_use():
+    assert codebook_use(torch.arange(8), 8) == {"codes_used": 100.0, "perplexity": 8.0}
+    assert codebook_use(torch.zeros(5, dtype=torch.long), 10) == {"codes_used": 10.0, "perplexity": 1.0}

@@ -1,0 +1,238 @@
+"""SeedImageTokenizer: shapes, saving, stability of codes, objectives, errors."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_image_tokenizer import TINY, tiny_image_tokenizer, tiny_pixels
+from transformers import AutoModel
+
+from seed_hf import SeedImageTokenizer, SeedImageTokenizerConfig
+
+
+HEADS = ("text", "mlp", "qformer")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_image_tokenizer()
+
+
+def text_batch(batch_size=4):
+    generator = torch.Generator().manual_seed(1)
+    input_ids = torch.randint(5, 50, (batch_size, 7), generator=generator)
+    attention_mask = torch.ones_like(input_ids)
+    attention_mask[1, 4:] = 0
+    return {"input_ids": input_ids, "attention_mask": attention_mask}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_shapes(head):
+    model = tiny_image_tokenizer(generation_head=head)
+    codes = model.encode(tiny_pixels(3))
+    assert codes.shape == (3, 8) and codes.dtype == torch.long
+    assert codes.unique().numel() > 4
+    expected = (3, 6, 32) if head == "text" else (3, 32)
+    assert model.decode(codes).shape == expected
+    assert model(tiny_pixels(3)).generation_embeds.shape == expected
+    assert torch.equal(model(tiny_pixels(3)).codes, codes)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_save_and_reload_give_equal_outputs(tmp_path, head):
+    model = tiny_image_tokenizer(generation_head=head)
+    model.save_pretrained(tmp_path)
+    assert [path.suffix for path in tmp_path.glob("model*")] == [".safetensors"]
+    again, info = SeedImageTokenizer.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    again.save_pretrained(tmp_path / "again")
+    # loading writes the dtype into every sub-config; apart from that the file stays as it was
+    saved, resaved = ((folder / "config.json").read_text() for folder in (tmp_path, tmp_path / "again"))
+    assert saved.replace('"dtype": null', '"dtype": "float32"') == resaved
+    assert type(AutoModel.from_pretrained(tmp_path)) is SeedImageTokenizer
+    pixels, codes = tiny_pixels(), model.encode(tiny_pixels())
+    assert torch.equal(again.encode(pixels), codes)
+    assert torch.equal(again.decode(codes), model.decode(codes))
+    assert torch.equal(again.get_text_features(**text_batch()), model.get_text_features(**text_batch()))
+    assert torch.equal(again.get_image_features(codes=codes), model.get_image_features(codes=codes))
+    assert again.vision_model.post_layernorm.eps == 1e-5
+
+
+def test_checkpoint_folder_is_read_strictly(tmp_path, model):
+    from safetensors.torch import save_file
+
+    model.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights.pop("quantizer.embedding.weight")
+    weights["extra.weight"] = torch.zeros(2)
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"quantizer\.embedding\.weight.*extra\.weight"):
+        SeedImageTokenizer.from_pretrained(tmp_path)
+
+
+def test_misshapen_weights_are_refused(tmp_path, model):
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"quantizer\.embedding\.weight"):
+        SeedImageTokenizer.from_pretrained(tmp_path, codebook_size=65)
+
+
+@pytest.mark.parametrize("attention", ("eager", "sdpa"))
+def test_codes_do_not_depend_on_the_batch(model, attention):
+    model.set_attn_implementation(attention)
+    pixels = tiny_pixels(5)
+    together = model.encode(pixels)
+    alone = torch.cat([model.encode(image[None]) for image in pixels])
+    assert torch.equal(together, alone)
+
+
+def test_prefix_of_codes_needs_no_rest(model):
+    codes = model.encode(tiny_pixels())
+    assert torch.equal(model.get_code_vectors(codes)[:, :3], model.get_code_vectors(codes[:, :3]))
+
+
+@pytest.mark.parametrize("dtype", (torch.bfloat16, torch.float16))
+def test_half_precision(dtype):
+    model = tiny_image_tokenizer().to(dtype)
+    codes = model.encode(tiny_pixels().to(dtype))
+    generated = model.decode(codes)
+    assert generated.dtype == dtype and torch.isfinite(generated).all()
+    agreement = (codes == tiny_image_tokenizer().encode(tiny_pixels())).float().mean()
+    assert agreement > 0.5
+
+
+def test_features_are_normalised_and_comparable(model):
+    codes = model.encode(tiny_pixels(4))
+    features = [model.get_image_features(tiny_pixels(4)), model.get_image_features(codes=codes)]
+    features.append(model.get_text_features(**text_batch()))
+    for feature in features:
+        assert feature.shape == (4, 24)
+        torch.testing.assert_close(feature.norm(dim=-1), torch.ones(4))
+
+
+def test_padding_does_not_change_text_features(model):
+    batch = text_batch()
+    short = {name: value[1:2, :4] for name, value in batch.items()}
+    torch.testing.assert_close(model.get_text_features(**batch)[1:2], model.get_text_features(**short))
+
+
+def test_stage_1_objective_trains_the_qformer(model):
+    output = model(tiny_pixels(4), **text_batch())
+    output.loss.backward()
+    assert model.causal_qformer.query_tokens.grad.abs().sum() > 0
+    assert model.text_projection.weight.grad.abs().sum() > 0
+    assert model.quantizer.embedding.weight.grad is None
+    model.zero_grad()
+
+
+def test_stage_2_objective_weighs_its_parts(model):
+    output = model(tiny_pixels(4), generation_targets=torch.randn(4, 6, 32))
+    parts = 5 * output.quantizer_loss + 2 * output.reconstruction_loss + 0.5 * output.generation_loss
+    torch.testing.assert_close(output.loss, parts)
+    output.loss.backward()
+    assert model.quantizer.embedding.weight.grad.abs().sum() > 0
+    model.zero_grad()
+
+
+def test_code_contrastive_option_adds_a_term():
+    model = tiny_image_tokenizer(code_contrastive_loss_weight=2.0)
+    targets = torch.randn(4, 6, 32)
+    without = model(tiny_pixels(4), generation_targets=targets)
+    with_text = model(tiny_pixels(4), generation_targets=targets, **text_batch())
+    assert without.contrastive_loss is None
+    torch.testing.assert_close(with_text.loss, without.loss + 2 * with_text.contrastive_loss)
+
+
+def test_cached_causal_embeds_equal_pixels(model):
+    targets = torch.randn(2, 6, 32)
+    from_pixels = model(tiny_pixels(), generation_targets=targets).loss
+    cached = model.get_causal_embeds(tiny_pixels()).detach()
+    torch.testing.assert_close(model(causal_embeds=cached, generation_targets=targets).loss, from_pixels)
+
+
+def test_frozen_qformer_stays_in_eval_mode():
+    model = tiny_image_tokenizer()
+    model.causal_qformer.requires_grad_(False)
+    model.train()
+    assert not model.causal_qformer.training and model.generation_head.training
+    model.causal_qformer.requires_grad_(True)
+    assert model.train().causal_qformer.training
+
+
+def test_attention_implementation_reaches_every_part(model):
+    for attention in ("eager", "sdpa"):
+        model.set_attn_implementation(attention)
+        names = ("vision_config", "qformer_config", "decoder_config", "reverse_qformer_config")
+        assert {getattr(model.config, name)._attn_implementation for name in names} == {attention}
+        assert model.generation_decoder.encoder.config._attn_implementation == attention
+
+
+@pytest.mark.parametrize(
+    ("codes", "message"),
+    [
+        (torch.zeros(2, 8), "dtype torch.float32"),
+        (torch.zeros(2, 7, dtype=torch.long), r"\(2, 7\); allowed: \(batch_size, 8\)"),
+        (torch.zeros(8, dtype=torch.long), r"\(8,\); allowed"),
+        (torch.full((1, 8), 64), r"\[64, 64\]; allowed: \[0, 64\)"),
+        (torch.full((1, 8), -1), r"\[-1, -1\]; allowed"),
+        (torch.zeros(2, 8, dtype=torch.bool), "dtype torch.bool"),
+    ],
+)
+def test_bad_codes(model, codes, message):
+    with pytest.raises(ValueError, match=message):
+        model.decode(codes)
+
+
+@pytest.mark.parametrize("shape", [(3, 28, 28), (1, 1, 28, 28), (1, 3, 32, 28), (1, 3, 56, 56)])
+def test_bad_pixels(model, shape):
+    with pytest.raises(ValueError, match=r"`pixel_values` has shape .* allowed: \(batch_size, 3, 28, 28\)"):
+        model.encode(torch.zeros(shape))
+
+
+def test_missing_parts_are_named():
+    model = tiny_image_tokenizer(use_text_tower=False, use_reconstruction_decoder=False)
+    codes = model.encode(tiny_pixels())
+    with pytest.raises(ValueError, match="use_text_tower"):
+        model.get_text_features(**text_batch())
+    with pytest.raises(ValueError, match="use_text_tower"):
+        model.get_image_features(tiny_pixels())
+    with pytest.raises(ValueError, match="use_reconstruction_decoder"):
+        model.reconstruct(codes)
+    with pytest.raises(ValueError, match="exactly one"):
+        model.get_image_features()
+    with pytest.raises(ValueError, match="exactly one"):
+        model()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"generation_head": "video"}, "`generation_head` is 'video'; allowed"),
+        ({"codebook_size": 0}, "`codebook_size` is 0"),
+        ({"codebook_ema_decay": 1.0}, r"allowed: \[0, 1\)"),
+        ({"dead_code_steps": 5}, "codebook_ema_decay"),
+        ({"contrastive_gather": "some"}, "'full', 'detached'"),
+        ({"decoder_config": {**TINY["decoder_config"], "hidden_size": 32}}, "decoder_config.hidden_size"),
+    ],
+)
+def test_bad_configuration(fields, message):
+    with pytest.raises(ValueError, match=message):
+        SeedImageTokenizerConfig(**{**TINY, **fields})
+
+
+def test_default_configuration_is_the_published_size():
+    with torch.device("meta"):
+        model = SeedImageTokenizer(SeedImageTokenizerConfig())
+    # 1154.1 M of original.md and the zero key biases of 39 ViT blocks
+    assert sum(parameter.numel() for parameter in model.parameters()) == 1_154_069_952 + 39 * 1408
+
+
+def test_gradient_checkpointing_gives_equal_gradients():
+    grads = []
+    for enabled in (False, True):
+        model = tiny_image_tokenizer(qformer_config={**TINY["qformer_config"], "hidden_dropout_prob": 0.0,
+                                                     "attention_probs_dropout_prob": 0.0})  # fmt: skip
+        model.train()
+        if enabled:
+            model.activation_checkpointing_enable()
+        model(tiny_pixels(4), **text_batch()).loss.backward()
+        grads.append(model.causal_qformer.query_tokens.grad)
+    torch.testing.assert_close(*grads)

@@ -1,0 +1,108 @@
+"""Quantizer: nearest codes, straight-through gradient, remedies against collapse."""
+
+import pytest
+import torch
+from tiny_image_tokenizer import tiny_image_tokenizer
+
+
+def quantizer(**config):
+    return tiny_image_tokenizer(**config).quantizer
+
+
+def embeds(num=64, seed=0):
+    return torch.randn(num, 8, 48, generator=torch.Generator().manual_seed(seed))
+
+
+def test_codes_to_vectors_equals_the_forward_pass():
+    module = quantizer()
+    output = module(embeds())
+    torch.testing.assert_close(module.lookup(output.codes), output.quantized)
+    torch.testing.assert_close(module.decode(module.lookup(output.codes)), output.decoded)
+
+
+def test_nearest_is_brute_force_nearest():
+    module = quantizer()
+    projected = module.project(embeds())
+    distances = (projected[..., None, :] - module.embedding.weight).pow(2).sum(-1)
+    assert torch.equal(module.nearest(projected), distances.argmin(-1))
+
+
+def test_every_code_is_reachable():
+    module = quantizer()
+    assert torch.equal(module.nearest(module.embedding.weight), torch.arange(64))
+
+
+@pytest.mark.parametrize("dtype", (torch.float16, torch.bfloat16))
+def test_distance_is_float32_under_autocast(dtype):
+    """Fresh code vectors of a large codebook would be denormal in float16."""
+    module = quantizer()
+    with torch.no_grad():
+        module.embedding.weight.mul_(1e-4)
+    projected = module.embedding.weight.clone()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(module.nearest(projected), torch.arange(64))
+    assert module.nearest(projected.to(dtype)).shape == (64,)
+
+
+def test_gradient_passes_straight_through():
+    module = quantizer()
+    inputs = embeds(4).requires_grad_()
+    output = module(inputs)
+    projected = output.projected
+    (grad,) = torch.autograd.grad(output.quantized.sum(), projected)
+    assert torch.equal(grad, torch.ones_like(grad))
+
+
+def test_loss_has_the_originals_swapped_factor():
+    module = quantizer()
+    output = module(embeds())
+    vectors, projected = module.lookup(output.codes), output.projected
+    distance = (vectors - projected).pow(2).mean()
+    torch.testing.assert_close(output.loss, 1.25 * distance)
+    (to_codebook,) = torch.autograd.grad(output.loss, module.embedding.weight, retain_graph=True)
+    expected = torch.autograd.grad(0.25 * (vectors - projected.detach()).pow(2).mean(), module.embedding.weight)[0]
+    torch.testing.assert_close(to_codebook, expected)
+
+
+def test_normalised_codes_have_unit_length():
+    module = quantizer(normalize_codes=True)
+    output = module(embeds())
+    for vectors in (output.projected, module.lookup(output.codes)):
+        torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(64, 8))
+
+
+def test_kmeans_start_uses_more_codes():
+    module = quantizer()
+    vectors = module.project(embeds(512)).flatten(0, 1).detach()
+    before = module.nearest(vectors).unique().numel()
+    module.init_codebook(vectors, generator=torch.Generator().manual_seed(0))
+    assert module.nearest(vectors).unique().numel() > before
+    with pytest.raises(ValueError, match="has 10 rows; allowed: at least codebook_size = 64"):
+        module.init_codebook(vectors[:10])
+
+
+def test_moving_average_moves_towards_the_data_and_needs_no_gradient():
+    module = quantizer(codebook_ema_decay=0.5)
+    module.init_codebook(module.project(embeds(512)).flatten(0, 1).detach())
+    module.train()
+    other = embeds(512, seed=3) + 0.5
+    first = module(other).loss.item()
+    for _ in range(20):
+        output = module(other)
+    assert output.loss.item() < first
+    assert not module.embedding.weight.requires_grad
+    module.eval()
+    before = module.embedding.weight.clone()
+    module(embeds())
+    assert torch.equal(before, module.embedding.weight)
+
+
+def test_dead_codes_restart():
+    module = quantizer(codebook_ema_decay=0.5, dead_code_steps=3)
+    with torch.no_grad():
+        module.embedding.weight[32:] = 1000.0
+        module.ema_sum.copy_(module.embedding.weight)
+    module.train()
+    for _ in range(8):
+        module(embeds())
+    assert module.embedding.weight.abs().max() < 100
