@@ -36,7 +36,9 @@ class Pictures:
         return len(self.captions)
 
 
-def load_pictures(data_files: str, split: str, styles: list[str] | None = None, size: int = 64) -> Pictures:
+def load_pictures(
+    data_files: str, split: str, styles: list[str] | None = None, size: int = 64, flags: bool = True
+) -> Pictures:
     """Read one split of the emoji parquet files into memory.
 
     Args:
@@ -44,16 +46,17 @@ def load_pictures(data_files: str, split: str, styles: list[str] | None = None, 
         split (`str`): value of the column `split` to keep.
         styles (`list[str]`, *optional*): values of the column `style` to keep; all by default.
         size (`int`, *optional*, defaults to 64): side of the pictures in pixels.
+        flags (`bool`, *optional*, defaults to `True`): whether to keep rows whose column `is_flag` is set.
 
     Raises:
         ValueError: If no picture is left.
     """
     table = load_dataset("parquet", data_files=data_files, split="train").with_format(None)
-    columns = table.select_columns(["split", "style"])
+    columns = table.select_columns(["split", "style", "is_flag"])
     keep = [
         index
-        for index, (row_split, style) in enumerate(zip(columns["split"], columns["style"], strict=True))
-        if row_split == split and (styles is None or style in styles)
+        for index, row in enumerate(columns)
+        if row["split"] == split and (styles is None or row["style"] in styles) and (flags or not row["is_flag"])
     ]
     if not keep:
         raise ValueError(f"`split` {split!r} and `styles` {styles!r} leave no picture in {data_files!r}.")
