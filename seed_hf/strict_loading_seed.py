@@ -20,20 +20,16 @@ class StrictLoadingMixin:
             ValueError: The weights do not fit the configuration.
         """
         wants_info = kwargs.pop("output_loading_info", False)
-        try:
-            model, info = super().from_pretrained(
-                pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
-            )
-        except RuntimeError as error:
-            if "mismatch" not in str(error).lower():
-                raise
-            raise ValueError(f"`{pretrained_model_name_or_path}` holds misshapen weights: {error}") from error
-        names = ("missing_keys", "unexpected_keys", "mismatched_keys")
+        # transformers' own error on misshapen weights does not name them; ours does
+        may_differ = kwargs.pop("ignore_mismatched_sizes", False)
+        model, info = super().from_pretrained(
+            pretrained_model_name_or_path, *args, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+        )
+        names = ["missing_keys", "unexpected_keys"] + ([] if may_differ else ["mismatched_keys"])
         problems = {name: sorted(map(str, info[name]))[:10] for name in names if info[name]}
         if problems:
-            raise ValueError(
-                f"`{pretrained_model_name_or_path}` does not fit its configuration: {problems}; allowed: none of these."
-            )
+            folder = pretrained_model_name_or_path
+            raise ValueError(f"`{folder}` does not fit its configuration: {problems}; allowed: none of these.")
         return (model, info) if wants_info else model
 
 

@@ -1,6 +1,7 @@
 """Every training script, in process on a handful of drawings: trains, resumes to the same weights, loads again."""
 
 import importlib
+import json
 import os
 import shutil
 import subprocess
@@ -10,14 +11,17 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file
-from tiny_training_data import save_bert, write_emoji, write_image_tokenizer_config
+from tiny_language import build_base_tokenizer, build_language_model
+from tiny_training_data import HIDDEN_SIZE, save_bert, write_emoji, write_image_tokenizer_config
 
 from seed_hf import SeedImageTokenizer
 from seed_hf.training_metrics import read_metrics
 
 
-TRAINING = Path(__file__).parents[1] / "training"
+TESTS = Path(__file__).parent
+TRAINING = TESTS.parent / "training"
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +76,38 @@ def qformer_flags(data):
     return "--dataset", data["dataset"], "--config", data["config"], "--text_model", data["bert"]
 
 
+def codebook_flags(data, image_tokenizer):
+    return "--dataset", data["dataset"], "--init_model", image_tokenizer, "--target_model", data["bert"]
+
+
+def causal_lm_flags(data, image_tokenizer, language_model):
+    flags = ("--image_tokenizer", image_tokenizer, "--language_model", language_model, "--num_eval_images", 4)
+    return "--dataset", data["dataset"], *flags
+
+
+def save_language_model(folder):
+    build_base_tokenizer().save_pretrained(folder)
+    build_language_model().save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def stage1(data, tmp_path_factory):
+    """An image tokenizer folder as stage 1 leaves it."""
+    folder = tmp_path_factory.mktemp("stage1")
+    sys.path.insert(0, str(TRAINING))
+    run_script("train_qformer", folder, *qformer_flags(data), "--max_steps", 1)
+    sys.path.remove(str(TRAINING))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return folder
+
+
+def trained_names(before, after):
+    """First parts of the names of parameters that differ between two folders with the same tensors."""
+    before, after = (load_file(Path(folder) / "model.safetensors") for folder in (before, after))
+    assert before.keys() == after.keys()
+    return {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+
+
 @pytest.mark.parametrize("vision", ["frozen", "trained"])
 def test_train_qformer(tmp_path, data, vision):
     flags = ("--train_vision", "--vision_lr_multiplier", 0.5) if vision == "trained" else ()
@@ -80,15 +116,56 @@ def test_train_qformer(tmp_path, data, vision):
     assert model.encode(torch.zeros(1, 3, 32, 32)).shape == (1, 4)
 
 
-def test_train_qformer_in_two_processes(tmp_path, data):
+@pytest.mark.parametrize("cache_views", [0, 2])
+def test_train_codebook(tmp_path, data, stage1, cache_views):
+    flags = ("--cache_views", cache_views, "--init_codebook_images", 8)
+    output = assert_resumes("train_codebook", tmp_path, *codebook_flags(data, stage1), *flags)
+    assert trained_names(stage1, output) == {
+        "quantizer",
+        "reconstruction_decoder",
+        "generation_decoder",
+        "generation_head",
+    }
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft asks by the old name
+def test_train_causal_lm(tmp_path, data, stage1):
+    save_language_model(tmp_path / "lm")
+    output = assert_resumes("train_causal_lm", tmp_path, *causal_lm_flags(data, stage1, tmp_path / "lm"))
+    saved = load_file(output / "checkpoint-4" / "model.safetensors")
+    assert any("lora_A" in name for name in saved) and not any("base_layer.weight" in name for name in saved)
+    assert (output / "adapter_model.safetensors").is_file()
+
+
+def test_train_vae_and_decoder(tmp_path, data):
+    flags = ("--dataset", data["dataset"], "--batch_size", 2)
+    vae = assert_resumes("train_vae", tmp_path / "vae", *flags, "--size", 32)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert AutoencoderKL.from_pretrained(vae).config.scaling_factor != 1
+    flags += ("--vae", vae, "--target_model", data["bert"], "--widths", 32, 32)
+    decoder = assert_resumes("train_decoder", tmp_path / "decoder", *flags)
+    assert UNet2DConditionModel.from_pretrained(decoder / "unet").config.cross_attention_dim == HIDDEN_SIZE
+
+
+def test_all_stages_in_two_processes(tmp_path, data):
+    save_language_model(tmp_path / "lm")
+    first, second, third = (tmp_path / name for name in ("stage1", "stage2", "stage3"))
+    stages = {
+        "train_qformer": [*qformer_flags(data), "--output_dir", first],
+        "train_codebook": [*codebook_flags(data, first), "--output_dir", second, "--init_codebook_images", 8],
+        "train_causal_lm": [*causal_lm_flags(data, second, tmp_path / "lm"), "--output_dir", third],
+    }
+    shared = ["--max_steps", 2, "--log_every", 1, "--batch_size", 2, "--report_to", "none"]
+    plan = [(name, [str(flag) for flag in (*flags, *shared)]) for name, flags in stages.items()]
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
     config = TRAINING / "accelerate" / "cpu_2proc.yaml"
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config, "--main_process_port", 0]
-    script = [TRAINING / "train_qformer.py", "--output_dir", tmp_path, *qformer_flags(data)]
-    flags = ["--max_steps", 2, "--log_every", 1, "--batch_size", 2, "--report_to", "none"]
-    environment = {**os.environ, "PYTHONPATH": str(TRAINING.parent)}
-    command = [str(part) for part in (*launch, *script, *flags)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TRAINING.parent), str(TRAINING)])}
+    command = [str(part) for part in (*launch, TESTS / "distributed_stages.py", tmp_path / "plan.json")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "of 4 samples (2 x 1 accumulated x 2 processes)" in done.stderr
-    assert [step for step, *_ in losses(tmp_path)] == [1, 2]
-    SeedImageTokenizer.from_pretrained(tmp_path)
+    assert done.stderr.count("of 4 samples (2 x 1 accumulated x 2 processes)") == 3
+    for folder in (first, second, third):
+        assert [step for step, *_ in losses(folder)] == [1, 2]
+    SeedImageTokenizer.from_pretrained(second)
+    assert (third / "adapter_model.safetensors").is_file()

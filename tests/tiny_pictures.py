@@ -20,16 +20,15 @@ PICTURE_SIZE = 16
 
 
 def build_image_tokenizer(generation_head: str = "text", seed: int = 0) -> SeedImageTokenizer:
-    """The toy image tokenizer with few codes and a generation head that tells different codes clearly apart."""
+    """The toy image tokenizer with few codes and weights that tell different images, and codes, clearly apart."""
     sizes = {"codebook_size": CODEBOOK_SIZE, "num_query_tokens": NUM_QUERY_TOKENS, "generation_dim": GENERATION_DIM}
     model = tiny_image_tokenizer(
         seed, generation_head=generation_head, num_generation_tokens=NUM_GENERATION_TOKENS, **sizes
     )
     with torch.no_grad():
-        for part in (model.generation_decoder, model.generation_head):
-            for parameter in part.parameters():
-                if parameter.ndim > 1:
-                    parameter.normal_(std=0.2)
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1 and not name.startswith("quantizer"):
+                parameter.normal_(std=0.2)
     return model
 
 
@@ -100,9 +99,13 @@ def build_codes(num_images: int = 1, seed: int = 0) -> torch.Tensor:
 
 
 def build_images(num_images: int = 1, seed: int = 0) -> list[Image.Image]:
-    """Pictures of noise in different sizes."""
+    """Noisy pictures in different sizes and colours."""
     random = np.random.default_rng(seed)
-    return [Image.fromarray(random.integers(0, 256, (20 + 9 * i, 31, 3), dtype=np.uint8)) for i in range(num_images)]
+    pictures = []
+    for index in range(num_images):
+        noise = random.integers(0, 60, (20 + 9 * index, 31, 3))
+        pictures.append(Image.fromarray((noise + random.integers(0, 196, 3)).astype(np.uint8)))
+    return pictures
 
 
 def generators(*seeds: int) -> list[torch.Generator]:

@@ -14,7 +14,7 @@ EMOJI = Path(__file__).parents[1] / "training" / "data" / "emoji"
 HIDDEN_SIZE = 32
 
 
-def write_emoji(folder, num_train=16, num_validation=8, style="twemoji"):
+def write_emoji(folder, num_train=16, num_validation=12, style="twemoji"):
     """Writes rows of one style, all with different names, as the two splits that scripts read; returns the glob."""
     rows = [row for row in pq.read_table(EMOJI / "train.parquet").to_pylist() if row["style"] == style]
     rows = list({row["caption"]: row for row in rows if not row["is_flag"]}.values())[: num_train + num_validation]
