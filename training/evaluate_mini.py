@@ -1,0 +1,218 @@
+"""Measure seed-mini on what it has never seen, and write model_cards/seed-mini-results.json.
+
+    python training/evaluate_mini.py && python training/results_table.py
+
+Held-out drawings are of concepts that training has shown in other styles; held-out concepts are shown nowhere. Flags,
+which are near-duplicates over styles, are left out unless a row says otherwise. Retrieval is among the captions of the
+split. A picture counts as recognised when the retrieval model, looking at the picture, has its concept among its top 10
+of all captions of the data set without flags.
+"""
+
+import argparse
+import json
+import platform
+import time
+from pathlib import Path
+
+import torch
+from image_text_data import load_rows
+from language_data import word_f1
+from retrieval import retrieval_scores, text_features
+from tqdm.auto import tqdm
+from transformers import AutoTokenizer
+
+from seed_hf.metrics_seed import codebook_use
+from seed_hf.mini import mini_language_model, mini_language_model_path, mini_pipeline_path
+from seed_hf.pipeline_seed import SeedPipeline
+from seed_hf.training_checkpoint import package_versions
+
+
+SPLITS = {"test_drawings": "held-out drawings", "test_concepts": "held-out concepts"}
+ALL_SPLITS = ("train", "validation", *SPLITS)
+RESULTS = Path(__file__).parents[1] / "model_cards" / "seed-mini-results.json"
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Flags of this script."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pipeline", default=mini_pipeline_path(), help="image tokenizer repository")
+    parser.add_argument("--language_model", default=mini_language_model_path(), help="folder; '' leaves it out")
+    parser.add_argument("--splits", nargs="+", default=list(SPLITS), help="data splits (validation while tuning)")
+    parser.add_argument("--limit", type=int, default=0, help="pictures per split; 0 = all")
+    parser.add_argument("--num_inference_steps", type=int, default=20)
+    parser.add_argument("--guidance_scale", type=float, default=3.0)
+    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    return parser.parse_args(argv)
+
+
+def batches(items: list, size: int, name: str):
+    """Slices of a list, with a progress bar."""
+    return tqdm([items[i : i + size] for i in range(0, len(items), size)], desc=name, mininterval=5)
+
+
+class Evaluation:
+    """Models, and the features that all measures share."""
+
+    def __init__(self, args: argparse.Namespace):
+        self.args = args
+        self.pipeline = SeedPipeline.from_pretrained(args.pipeline, torch_dtype=torch.float32)
+        self.pipeline.set_progress_bar_config(disable=True)
+        self.model = self.pipeline.image_tokenizer.eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(args.pipeline, subfolder="image_tokenizer")
+        names = {
+            r["caption"] for s in ALL_SPLITS for r in load_rows("emoji", s).remove_columns("image") if not r["is_flag"]
+        }
+        self.all_captions = sorted(names)
+        self.all_texts = self.features_of_texts(self.all_captions)
+        self.language_model = self.processor = None
+        if args.language_model:
+            self.language_model, self.processor = mini_language_model(args.language_model, args.pipeline)
+
+    @torch.no_grad()
+    def features_of_texts(self, texts: list[str]) -> torch.Tensor:
+        """L2-normalised features of captions."""
+        return text_features(self.model, self.tokenizer, texts)
+
+    def pixels(self, images: list) -> torch.Tensor:
+        """`pixel_values` of pictures."""
+        return self.pipeline.image_processor(images, return_tensors="pt")["pixel_values"]
+
+    @torch.no_grad()
+    def recognised(self, images: list, captions: list[str]) -> float:
+        """Percent of pictures whose caption is in the top 10 of all captions of the data set."""
+        features = [self.model.get_image_features(self.pixels(part)) for part in batches(images, 256, "recognise")]
+        top = (torch.cat(features) @ self.all_texts.t()).topk(10).indices
+        wanted = torch.tensor([self.all_captions.index(caption) for caption in captions])
+        return 100 * (top == wanted[:, None]).any(1).float().mean().item()
+
+    def draw(self, codes: torch.Tensor) -> list:
+        """Pictures of codes."""
+        pictures = []
+        for part in batches(list(codes), self.args.batch_size, "draw"):
+            generator = [torch.Generator().manual_seed(self.args.seed + len(pictures) + i) for i in range(len(part))]
+            pictures += self.pipeline(
+                codes=torch.stack(list(part)),
+                num_inference_steps=self.args.num_inference_steps,
+                guidance_scale=self.args.guidance_scale,
+                generator=generator,
+            ).images
+        return pictures
+
+    @torch.no_grad()
+    def caption(self, codes: torch.Tensor) -> list[str]:
+        """Greedy captions of codes."""
+        texts = []
+        for part in batches(list(codes), self.args.batch_size, "caption"):
+            prompts = [self.processor.caption_prompt] * len(part)
+            inputs = self.processor(text=prompts, codes=torch.stack(list(part)), padding=True, return_tensors="pt")
+            ids = self.language_model.generate(**inputs, max_new_tokens=20, do_sample=False)
+            texts += self.processor.post_process_generation(ids, prompt_length=inputs["input_ids"].shape[1])
+        return texts
+
+    def codes_of_prompts(self, captions: list[str]) -> torch.Tensor:
+        """Codes that the language model writes for captions."""
+        self.pipeline.register_modules(language_model=self.language_model, processor=self.processor)
+        codes = []
+        for part in batches(captions, self.args.batch_size, "write codes"):
+            torch.manual_seed(self.args.seed)
+            codes.append(self.pipeline.encode_prompt(part))
+        return torch.cat(codes)
+
+
+@torch.no_grad()
+def code_stability(model, pixel_values: torch.Tensor, codes: torch.Tensor) -> dict[str, float]:
+    """Percent of codes that stay the same in other precisions and one picture at a time."""
+    shares = {}
+    for name, dtype in (("bfloat16", torch.bfloat16), ("float16", torch.float16)):
+        copy = type(model)(model.config)
+        copy.load_state_dict(model.state_dict())
+        shares[name] = copy.to(dtype).eval().encode(pixel_values.to(dtype))
+    shares["batch of one"] = torch.cat([model.encode(image[None]) for image in pixel_values])
+    return {name: 100 * (other == codes).float().mean().item() for name, other in shares.items()}
+
+
+def evaluate_split(evaluation: Evaluation, split: str) -> dict[tuple[str, str], float]:
+    """All measures of one split: (name, unit) -> number."""
+    args, model = evaluation.args, evaluation.model
+    rows = list(load_rows("emoji", split))[: args.limit or None]
+    captions = [row["caption"] for row in rows]
+    plain = torch.tensor([not row["is_flag"] for row in rows])
+    images = [row["image"].convert("RGB") for row in rows]
+    with torch.no_grad():
+        pixels = torch.cat([evaluation.pixels(part) for part in batches(images, 256, "read")])
+        codes = torch.cat([model.encode(part) for part in pixels.split(256)])
+        features = {
+            "causal embeddings": torch.cat([model.get_image_features(part) for part in pixels.split(256)]),
+            "codes": torch.cat([model.get_image_features(codes=part) for part in codes.split(256)]),
+        }
+        results = {("pictures", ""): int(plain.sum())}
+        kept = [caption for caption, keep in zip(captions, plain, strict=True) if keep]
+        results["distinct captions", ""] = len(set(kept))
+        for source, feature in features.items():
+            scores = retrieval_scores(model, evaluation.tokenizer, feature[plain], kept)
+            for key, name in (("i2t", "image to text"), ("t2i", "text to image")):
+                for depth in (1, 5, 10):
+                    results[f"R@{depth}, {name}, {source}", "%"] = scores[f"{key}_r{depth}"]
+            if not plain.all():
+                scores = retrieval_scores(model, evaluation.tokenizer, feature, captions)
+                results[f"R@1, image to text, {source}, with flags", "%"] = scores["i2t_r1"]
+    use = codebook_use(codes, model.config.codebook_size)
+    results["codes in use", "%"], results["perplexity of the codes", ""] = use["codes_used"], use["perplexity"]
+    for name, share in code_stability(model, pixels[:128], codes[:128]).items():
+        results[f"codes equal to float32, {name}", "%"] = share
+    codes, originals = codes[plain], [image for image, keep in zip(images, plain, strict=True) if keep]
+    results["recognised, the drawings themselves", "%"] = evaluation.recognised(originals, kept)
+    results["recognised, reconstructions", "%"] = evaluation.recognised(evaluation.draw(codes), kept)
+    if evaluation.language_model is not None:
+        results |= evaluate_language(evaluation, codes, kept)
+    return results
+
+
+def evaluate_language(
+    evaluation: Evaluation, codes: torch.Tensor, captions: list[str]
+) -> dict[tuple[str, str], float]:
+    """Captions from codes, and pictures from captions."""
+    written = evaluation.caption(codes)
+    pairs = list(zip(written, captions, strict=True))
+    results = {
+        ("captions, exact match", "%"): 100 * sum(a.strip() == b for a, b in pairs) / len(pairs),
+        ("captions, word F1", "%"): 100 * sum(word_f1(a, b) for a, b in pairs) / len(pairs),
+    }
+    names = sorted(set(captions))
+    pictures = evaluation.draw(evaluation.codes_of_prompts(names))
+    results["recognised, drawn from the caption", "%"] = evaluation.recognised(pictures, names)
+    return results
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure every split and write the JSON."""
+    args = parse_args(argv)
+    started = time.time()
+    evaluation = Evaluation(args)
+    by_split = {split: evaluate_split(evaluation, split) for split in args.splits}
+    names = dict.fromkeys(key for results in by_split.values() for key in results)
+    rows = [
+        {"name": name, "unit": unit, **{split: results.get((name, unit)) for split, results in by_split.items()}}
+        for name, unit in names
+    ]
+    report = {
+        "command": "python training/evaluate_mini.py",
+        "splits": {split: SPLITS.get(split, split) for split in args.splits},
+        "rows": rows,
+        "settings": {
+            k: v for k, v in vars(args).items() if k in ("num_inference_steps", "guidance_scale", "seed", "limit")
+        },
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, CPU",
+        "minutes": round((time.time() - started) / 60, 1),
+        "versions": package_versions(),
+    }
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    args.output.write_text(json.dumps(report, indent=2) + "\n")
+    for row in rows:
+        print(row["name"], *(row[split] for split in args.splits), sep="\t")
+
+
+if __name__ == "__main__":
+    main()
