@@ -80,7 +80,7 @@ def _head() -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>seed-mini</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{STYLE}</style></head><body><h1>seed-mini</h1>"
-        "<p>A miniature of SEED, trained on some eight thousand emoji drawings to show how the parts work together. The "
+        "<p>A miniature of SEED, trained on eight thousand emoji drawings to show how the parts work together. The "
         "drawings it comes with were not in its training data. It knows nothing of photographs and errs often: what "
         "you see is what came out, not a selection.</p>"
     )

@@ -1,0 +1,126 @@
+"""The README and the model card: every Python snippet runs, offline; links lead somewhere; tables are up to date."""
+
+import importlib
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+
+ROOT = Path(__file__).parents[1]
+README, CARD = ROOT / "README.md", ROOT / "model_cards" / "seed-mini.md"
+RESULTS = ROOT / "model_cards" / "seed-mini-results.json"
+MAX_SHEET_BYTES = 400_000
+
+
+def snippets(path):
+    return re.findall(r"^```python\n(.*?)^```$", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def table(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "training"))
+    return importlib.import_module("results_table")
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A place to run in that has the files which the snippets name."""
+    shutil.copytree(ROOT / "seed_hf" / "mini" / "pictures", tmp_path / "seed_hf" / "mini" / "pictures")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_three_short_snippets():
+    lengths = [len([line for line in code.splitlines() if line.strip()]) for code in snippets(README)]
+    assert len(lengths) == 3 and max(lengths) < 10
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_snippet_runs(index, checkout, capsys):
+    names = {"__name__": "snippet"}
+    exec(compile(snippets(README)[index], f"README.md, snippet {index + 1}", "exec"), names)
+    if index == 0:
+        codes = names["codes"]
+        assert codes.shape == (1, 32) and codes.dtype == torch.long and 0 <= codes.min() and codes.max() < 1024
+        assert names["image"].size == (64, 64)
+    if index == 1:
+        caption = capsys.readouterr().out.strip()
+        assert 0 < len(caption) < 200 and "<img" not in caption
+    if index == 2:
+        assert Image.open(checkout / "apple.png").size == (64, 64)
+
+
+@pytest.mark.parametrize("path", [README, CARD], ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    targets = re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8"))
+    local = [target for target in targets if not target.startswith(("http://", "https://", "#"))]
+    assert local
+    assert [target for target in local if not (path.parent / target.partition("#")[0]).exists()] == []
+
+
+def test_named_files_exist():
+    commands = "\n".join(
+        re.findall(r"^```bash\n(.*?)^```$", CARD.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    )
+    named = set(re.findall(r"training/[\w/]+\.(?:py|json|args)", commands))
+    assert len(named) > 8
+    assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
+
+
+def test_sheet_is_modest():
+    path = ROOT / "model_cards" / "assets" / "seed-mini-sheet.png"
+    assert path.stat().st_size < MAX_SHEET_BYTES
+    assert Image.open(path).width >= 1000
+
+
+@pytest.mark.parametrize("path", [README, CARD], ids=lambda path: path.name)
+def test_results_are_those_of_the_file(path, table, tmp_path):
+    """`python training/results_table.py` would change nothing."""
+    copy = tmp_path / path.name
+    shutil.copyfile(path, copy)
+    assert not table.update_file(copy, table.format_table(json.loads(RESULTS.read_text(encoding="utf-8"))))
+
+
+def test_results_table(table, tmp_path):
+    results = {
+        "command": "python training/evaluate_mini.py",
+        "splits": {"a": "drawings", "b": "concepts"},
+        "rows": [
+            {"name": "R@1", "unit": "%", "a": 41.26, "b": None, "chance": 0.207},
+            {"name": "codes used", "note": "of 1024", "a": 1000, "b": 7},
+        ],
+    }
+    assert table.format_table(results).splitlines() == [
+        "| measured | drawings | concepts | chance |",
+        "| --- | ---: | ---: | ---: |",
+        "| R@1 | 41.3 % | – | 0.21 % |",
+        "| codes used (of 1024) | 1,000 | 7 | – |",
+        "",
+        "Measured by `python training/evaluate_mini.py`.",
+    ]
+    page, source = tmp_path / "page.md", tmp_path / "results.json"
+    page.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
+    source.write_text(json.dumps(results))
+    table.main(["--results", str(source), "--targets", str(page)])
+    text = page.read_text()
+    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text and "| R@1 | 41.3 %" in text
+    assert not table.update_file(page, table.format_table(results))
+
+
+@pytest.mark.parametrize("text", ["no markers", "<!-- /results --> <!-- results -->"])
+def test_results_table_refuses_other_files(table, tmp_path, text):
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    with pytest.raises(ValueError, match="`path` is .*page.md"):
+        table.update_file(page, "table")
+    assert page.read_text() == text
+
+
+def test_results_table_refuses_empty_results(table):
+    with pytest.raises(ValueError, match="0 rows"):
+        table.format_table({"splits": {"a": "b"}, "rows": []})
