@@ -14,6 +14,8 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from seed_hf import SeedForCausalLM, SeedImageTokenizer, SeedImageTokenizerConfig, SeedTokenizer
+
 
 CODEBOOK_SIZE = 16
 NUM_QUERY_TOKENS = 4
@@ -81,3 +83,38 @@ def build_codes(num_images: int = 1, seed: int = 0) -> torch.Tensor:
     """Random codes of shape `(num_images, NUM_QUERY_TOKENS)`."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, CODEBOOK_SIZE, (num_images, NUM_QUERY_TOKENS), generator=generator)
+
+
+def build_tokenizer(kind: str = "gpt2", **kwargs):
+    """A SeedTokenizer on top of a toy tokenizer: 320 text tokens at most, `CODEBOOK_SIZE` image tokens, 3 specials."""
+    settings = {"codebook_size": CODEBOOK_SIZE, "num_query_tokens": NUM_QUERY_TOKENS}
+    return SeedTokenizer.from_base_tokenizer(build_base_tokenizer(kind), **{**settings, **kwargs})
+
+
+def build_seed_model(architecture: str = "llama", embedding: str = "projected_codes", tied: bool = True):
+    """A SeedForCausalLM around a toy LM, and its tokenizer."""
+    tokenizer = build_tokenizer()
+    language_model = build_language_model(architecture, tied=tied)
+    torch.manual_seed(1)
+    model = SeedForCausalLM.from_language_model(
+        language_model, tokenizer, codebook=build_codebook(), image_token_embedding=embedding
+    )
+    return model, tokenizer
+
+
+def build_image_tokenizer(seed: int = 0):
+    """A SeedImageTokenizer with the sizes of this file, 28 px images, in eval mode."""
+    torch.manual_seed(seed)
+    transformer = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    config = SeedImageTokenizerConfig(
+        vision_config={"hidden_size": 32, "image_size": 28, "patch_size": 14, **transformer},
+        qformer_config={"hidden_size": 48, "vocab_size": 50, **transformer},
+        reverse_qformer_config={"hidden_size": 48, "vocab_size": 50, **transformer},
+        num_query_tokens=NUM_QUERY_TOKENS,
+        codebook_size=CODEBOOK_SIZE,
+        code_dim=CODE_DIM,
+        num_generation_tokens=3,
+        generation_dim=16,
+        initializer_range=0.2,
+    )
+    return SeedImageTokenizer(config).eval()

@@ -99,6 +99,16 @@ def collate(pairs: list[dict], pad_token_id: int) -> dict[str, torch.Tensor]:
     return tensors | {"is_image_task": torch.tensor([pair["is_image_task"] for pair in pairs])}
 
 
+def list_texts(rows: list[dict]) -> list[str]:
+    """Captions and tags of rows, with the words of the prompts, for training a small tokenizer."""
+    texts = ["A photo of", "Generate an image:", "Question: What is this? Short answer:", " yes", " no"] * len(rows)
+    questions = ["Question: What kind of thing is this? Short answer:", "Question: Is this an a? Short answer:"]
+    texts += questions * len(rows)
+    for row in rows:
+        texts += [" " + row["caption"], *(" " + tag for tag in row.get("tags") or [])]
+    return texts
+
+
 def words(text: str) -> list[str]:
     """Lower-case words of a caption."""
     return re.findall(r"\w+", text.lower())

@@ -22,8 +22,9 @@ from pathlib import Path
 import torch
 from code_cache import load_codes, read_codes
 from emoji_data import make_questions
-from language_data import PairMaker, collate, describe_captions, word_f1
+from language_data import PairMaker, collate, describe_captions, list_texts, word_f1
 from peft import LoraConfig, PeftModel, get_peft_model, load_peft_weights, set_peft_model_state_dict
+from small_language_model import build_small_language_model, train_tokenizer
 from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
@@ -44,13 +45,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.set_defaults(max_steps=12200, warmup_steps=366, batch_size=32)
     model = parser.add_argument_group("model")
     model.add_argument("--language_model", default="facebook/opt-2.7b", help="any causal LM; or 'smollm2'")
-    model.add_argument("--num_layers", type=int, default=0, help="keep so many of its layers; 0 = all")
+    model.add_argument("--language_model_config", help="configuration file of a small LM with new weights, instead")
+    model.add_argument("--vocab_size", type=int, default=3000, help="words of that small LM")
     model.add_argument("--image_tokenizer", help="folder of a trained SeedImageTokenizer and its processor")
     model.add_argument("--image_tokenizer_id", help="what the saved tokenizer names; default: --image_tokenizer")
     model.add_argument("--image_token_embedding", default="projected_codes", choices=["projected_codes", "learned"])
     model.add_argument("--init_adapter", help="adapter folder to start from (the part before)")
     # SEED-LLaMA's vicuna_7b_lora.yaml
-    model.add_argument("--lora_rank", type=int, default=16)
+    model.add_argument("--lora_rank", type=int, default=16, help="0 trains every weight instead")
     model.add_argument("--lora_alpha", type=float, default=32)
     model.add_argument("--lora_dropout", type=float, default=0.05)
     model.add_argument("--attn_implementation", default="sdpa", help="'eager' is faster for bf16 training on a CPU")
@@ -71,11 +73,25 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def build_tokenizer_and_model(args: argparse.Namespace):
-    """Processor and model, with fresh image-token vectors."""
-    image_tokenizer = SeedImageTokenizer.from_pretrained(args.image_tokenizer)
+def load_language_model(args: argparse.Namespace, texts: list[str]):
+    """Language model and its tokenizer: pretrained, or small with new weights."""
     folder = str(base_model_folder()) if args.language_model == "smollm2" else args.language_model
-    base_tokenizer = load_base_tokenizer() if args.language_model == "smollm2" else AutoTokenizer.from_pretrained(folder)
+    tokenizer = load_base_tokenizer() if args.language_model == "smollm2" else AutoTokenizer.from_pretrained(folder)
+    dtype = torch.float32 if args.lora_rank == 0 else args.base_dtype
+    settings = {"dtype": dtype, "attn_implementation": args.attn_implementation}
+    language_model = AutoModelForCausalLM.from_pretrained(folder, **settings)
+    if not args.language_model_config:
+        return language_model, tokenizer, folder
+    small_tokenizer = train_tokenizer(texts, args.vocab_size)
+    small = build_small_language_model(args.language_model_config, small_tokenizer, language_model, tokenizer)
+    small.set_attn_implementation(args.attn_implementation)
+    return small, small_tokenizer, folder
+
+
+def build_model(args: argparse.Namespace, texts: list[str]):
+    """Processor and model, with fresh image-token vectors; the trained parts need gradients."""
+    image_tokenizer = SeedImageTokenizer.from_pretrained(args.image_tokenizer)
+    language_model, base_tokenizer, folder = load_language_model(args, texts)
     tokenizer = SeedTokenizer.from_base_tokenizer(
         base_tokenizer,
         codebook_size=image_tokenizer.config.codebook_size,
@@ -83,17 +99,12 @@ def build_tokenizer_and_model(args: argparse.Namespace):
         image_tokenizer_id=args.image_tokenizer_id or args.image_tokenizer,
     )
     processor = SeedProcessor(SeedImageProcessor.from_pretrained(args.image_tokenizer), tokenizer)
-    language_model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=args.base_dtype, attn_implementation=args.attn_implementation, **_layer_override(args)
-    )
     model = SeedForCausalLM.from_language_model(
         language_model, tokenizer, image_tokenizer, image_token_embedding=args.image_token_embedding
     )
-    return processor, model, folder
-
-
-def _layer_override(args) -> dict:
-    return {"num_hidden_layers": args.num_layers} if args.num_layers else {}
+    if args.lora_rank:
+        model = add_lora(model, args, folder)
+    return processor, model
 
 
 def add_lora(model: SeedForCausalLM, args: argparse.Namespace, folder: str) -> PeftModel:
@@ -116,7 +127,7 @@ def add_lora(model: SeedForCausalLM, args: argparse.Namespace, folder: str) -> P
         task_type="CAUSAL_LM",
         **settings,
     )
-    model.name_or_path = folder
+    model.name_or_path = model.config._name_or_path = folder
     if model.image_embeddings is not None:
         # trained weights stay float32 whatever the frozen ones are
         model.image_embeddings.float()
@@ -174,9 +185,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.image_tokenizer is None:
         raise ValueError("`image_tokenizer` is None; allowed: a folder with a trained SeedImageTokenizer.")
     set_seed(args.seed)
-    processor, model, folder = build_tokenizer_and_model(args)
-    model = add_lora(model, args, folder)
     train_rows = load_pairs(args, args.train_split, args.augmented_views)
+    processor, model = build_model(args, list_texts(train_rows))
     eval_rows = [row for row in load_pairs(args, args.eval_split, 0) if not row.get("is_flag")]
     eval_rows = eval_rows[:: max(1, len(eval_rows) // max(1, args.num_eval_images))][: args.num_eval_images]
     maker = PairMaker(processor, make_questions, args)
@@ -198,9 +208,11 @@ def main(argv: list[str] | None = None) -> None:
         return output.loss, metrics
 
     def save_final():
-        run.unwrapped_model.save_pretrained(args.output_dir)
+        # the image tokens' own rows are in `modules_to_save`; PEFT would look for a resized table in the LM's folder
+        settings = {"save_embedding_layers": False} if args.lora_rank else {"max_shard_size": "25MB"}
+        run.unwrapped_model.save_pretrained(args.output_dir, **settings)
         processor.save_pretrained(args.output_dir)
-        run.unwrapped_model.get_base_model().config.save_pretrained(args.output_dir)
+        model.config.save_pretrained(args.output_dir)
 
     run.fit(
         run.make_batches(

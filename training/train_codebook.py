@@ -18,6 +18,7 @@ seed-mini:
 import argparse
 
 import torch
+from accelerate.utils import broadcast
 from image_text_data import CaptionedImages, add_augmentation_arguments, augment, load_rows, open_image
 from retrieval import retrieval_scores, tokenize
 from text_targets import TextTargetEncoder
@@ -111,6 +112,8 @@ def start_codebook(model: SeedImageTokenizer, batches, num_images: int, seed: in
         vectors.append(model.quantizer.project(embeds.float()).flatten(0, 1))
         count += len(embeds)
     model.quantizer.init_codebook(torch.cat(vectors), generator=torch.Generator().manual_seed(seed))
+    # every process has seen its own pictures; all go on with the codebook of the first
+    broadcast(dict(model.quantizer.state_dict()))
 
 
 def causal_embeds_of(model: SeedImageTokenizer, batch: dict) -> torch.Tensor:

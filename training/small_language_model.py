@@ -1,0 +1,72 @@
+"""A small causal LM with new weights, for data too small and machines too slow for a pretrained one.
+
+Its tokenizer is trained on the texts at hand; its token vectors start from those of a pretrained LM, so that words of
+like meaning begin alike.
+"""
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+
+END_OF_TEXT = "<|endoftext|>"
+
+
+def train_tokenizer(texts: list[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """Byte-level BPE: frequent words are one token, and any text can be written.
+
+    Args:
+        texts (`list[str]`): What to learn words from.
+        vocab_size (`int`): Tokens at most.
+
+    Returns:
+        `PreTrainedTokenizerFast`: with one special token, the end of text.
+    """
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    backend.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=vocab_size, special_tokens=[END_OF_TEXT], initial_alphabet=alphabet, show_progress=False
+        ),
+    )
+    names = dict.fromkeys(("bos_token", "eos_token", "pad_token"), END_OF_TEXT)
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **names)
+
+
+@torch.no_grad()
+def build_small_language_model(
+    config_file: str,
+    tokenizer: PreTrainedTokenizerFast,
+    teacher: PreTrainedModel | None = None,
+    teacher_tokenizer: PreTrainedTokenizerFast | None = None,
+) -> PreTrainedModel:
+    """New weights; token vectors are the teacher's, on their principal axes.
+
+    Args:
+        config_file (`str`): Configuration of any causal LM; its `vocab_size` is set from the tokenizer.
+        tokenizer (`PreTrainedTokenizerFast`): See [`train_tokenizer`].
+        teacher (`PreTrainedModel`, *optional*): A pretrained LM at least as wide.
+        teacher_tokenizer (`PreTrainedTokenizerFast`, *optional*): Its tokenizer.
+
+    Returns:
+        `PreTrainedModel`
+    """
+    ids = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    model = AutoModelForCausalLM.from_config(
+        AutoConfig.from_pretrained(config_file, vocab_size=len(tokenizer), **ids), dtype=torch.float32
+    )
+    if teacher is None:
+        return model
+    table = model.get_input_embeddings().weight
+    source = teacher.get_input_embeddings().weight.float()
+    strings = [tokenizer.decode([index]) for index in range(len(tokenizer))]
+    pieces = teacher_tokenizer(strings, add_special_tokens=False)["input_ids"]
+    vectors = torch.stack([source[ids].mean(dim=0) if ids else source.mean(dim=0) for ids in pieces])
+    vectors -= vectors.mean(dim=0)
+    axes = torch.linalg.svd(vectors, full_matrices=False).Vh[: table.shape[1]]
+    projected = vectors @ axes.T
+    table.copy_(projected * (model.config.initializer_range / projected.std()))
+    return model
