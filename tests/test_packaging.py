@@ -174,8 +174,8 @@ def same_default(stated: str, default: ast.expr, constants: dict[str, ast.expr])
         first, second = ([*value] if isinstance(value, tuple) else value for value in values)
         return first == second
     except (ValueError, SyntaxError):
-        # of a dotted name the last part: `Resampling.BICUBIC` is found under several paths
-        return stated.split(".")[-1] == ast.unparse(default).split(".")[-1]
+        # of a dotted name the last part: `Resampling.BICUBIC` has several paths, and prose says "bicubic"
+        return stated.split(".")[-1].lower() == ast.unparse(default).split(".")[-1].lower()
 
 
 def test_stated_defaults_equal_the_signature():
