@@ -4,7 +4,7 @@
 
 Held-out drawings are of concepts that training has shown in other styles; held-out concepts are shown nowhere. Flags,
 which are near-duplicates over styles, are left out unless a row says otherwise. Retrieval is among the captions of the
-split. A picture counts as recognised when the retrieval model, looking at the picture, has its concept among its top 10
+split. A picture counts as recognised when the retrieval model, looking at it, has its concept among its top 10
 of all captions of the data set without flags.
 """
 
