@@ -6,6 +6,7 @@
 import argparse
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import torch
@@ -93,7 +94,10 @@ def load_codes(
         processor = SeedImageProcessor.from_pretrained(image_tokenizer_folder)
         codes = compute_codes(image_tokenizer, processor, rows, augmented_views)
         path.parent.mkdir(parents=True, exist_ok=True)
-        rows.remove_columns("image").add_column("codes", codes).to_parquet(path)
+        # several processes may come here at once: each writes its own file, and what is read is always whole
+        temporary = path.with_suffix(f".{os.getpid()}")
+        rows.remove_columns("image").add_column("codes", codes).to_parquet(temporary)
+        os.replace(temporary, path)
     return read_codes(path)
 
 
