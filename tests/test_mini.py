@@ -10,6 +10,9 @@ from tiny_pictures import build_images
 from seed_hf.mini import mini_language_model
 
 
+PEFT_ASKS_BY_THE_OLD_NAME = "ignore:.*is_gradient_checkpointing:FutureWarning"
+
+
 def test_whole_model(tmp_path):
     save_all(tmp_path)
     model, processor = mini_language_model(tmp_path / "language_model", tmp_path / "pipeline")
@@ -23,6 +26,7 @@ def test_whole_model(tmp_path):
     assert processor.tokenizer.decode_image(codes)[0].size == (16, 16)
 
 
+@pytest.mark.filterwarnings(PEFT_ASKS_BY_THE_OLD_NAME)
 def test_adapter(tmp_path):
     image_tokenizer = save_pipeline(tmp_path / "pipeline")
     model, processor = build_seed(image_tokenizer)
