@@ -1,4 +1,4 @@
-"""Checks of what [`SeedPipeline`] is given: a `ValueError` that names argument, value and what is allowed."""
+"""What [`SeedPipeline`] is given: checks that name argument, value and what is allowed, and the way to embeddings."""
 
 from typing import Any
 
@@ -100,3 +100,105 @@ def expand_to(tensor: torch.Tensor, batch_size: int, name: str) -> torch.Tensor:
     if tensor.shape[0] not in (1, batch_size):
         raise ValueError(f"`{name}` has {tensor.shape[0]} rows; allowed: 1 or {batch_size}.")
     return tensor.expand(batch_size, *tensor.shape[1:])
+
+
+class PipelineInputsMixin:
+    """Images, prompts and codes to generation embeddings; a part of [`SeedPipeline`]."""
+
+    @property
+    def is_unclip(self) -> bool:
+        """Whether one image embedding conditions the UNet (SEED-2), and not a sequence (SEED-1)."""
+        return self.image_tokenizer.config.generation_head != "text"
+
+    def encode_image(self, image: Any) -> torch.LongTensor:
+        r"""
+        Images -> codes.
+
+        Args:
+            image: One image or a list, in any form that the image processor takes.
+
+        Returns:
+            `torch.LongTensor` of shape `(batch_size, num_query_tokens)`: codes in `[0, codebook_size)`.
+
+        Raises:
+            ValueError: An image that can not be read.
+        """
+        pixel_values = self.image_processor(image, return_tensors="pt")["pixel_values"]
+        device = self._start(self.image_tokenizer)
+        return self.image_tokenizer.encode(pixel_values.to(device, self.image_tokenizer.dtype))
+
+    def encode_prompt(self, prompt: str | list[str], **generation_kwargs) -> torch.LongTensor:
+        r"""
+        Prompts -> codes, written by the language model.
+
+        Args:
+            prompt (`str` or `list[str]`): What the pictures should show; goes into `processor.image_prompt`.
+            generation_kwargs: For `language_model.generate`, such as `do_sample` and `guidance_scale`.
+
+        Returns:
+            `torch.LongTensor` of shape `(batch_size, num_query_tokens)`: codes in `[0, codebook_size)`.
+
+        Raises:
+            ValueError: No language model or no processor is attached, or `prompt` is no text.
+        """
+        for name in self._attached_components:
+            if getattr(self, name) is None:
+                raise ValueError(
+                    f"`prompt` was given but `{name}` is None; allowed with `language_model` and `processor` attached."
+                )
+        prompts = [prompt] if isinstance(prompt, str) else prompt
+        if not isinstance(prompts, list | tuple) or not prompts or not all(isinstance(text, str) for text in prompts):
+            raise ValueError(f"`prompt` is {prompt!r}; allowed: a string or a list of strings.")
+        texts = [self.processor.image_prompt.format(caption=text) for text in prompts]
+        device = self._start(self.language_model)
+        inputs = self.processor(text=texts, padding=True, return_tensors="pt").to(device)
+        generated = self.language_model.generate(**inputs, generation_mode="image", **generation_kwargs)
+        if generated.shape[0] != len(prompts):
+            allowed = f"{len(prompts)}, one for each prompt"
+            raise ValueError(f"`generation_kwargs` asks for {generated.shape[0]} sequences; allowed: {allowed}.")
+        codes = self.processor.post_process_generation(
+            generated, output="codes", prompt_length=inputs["input_ids"].shape[1]
+        )
+        return torch.stack([row[-1] for row in codes])
+
+    def decode_codes(self, codes: torch.LongTensor, name: str = "codes") -> torch.FloatTensor:
+        r"""
+        Codes -> generation embeddings.
+
+        Args:
+            codes (`torch.LongTensor` of shape `(batch_size, num_query_tokens)`, or nested lists; one image may come
+                without the batch axis): Codes in `[0, codebook_size)`.
+            name (`str`, defaults to `"codes"`): What error messages call it.
+
+        Returns:
+            `torch.FloatTensor`: as `image_tokenizer.decode` gives it.
+
+        Raises:
+            ValueError: Codes out of range, of a wrong dtype or shape.
+        """
+        config = self.image_tokenizer.config
+        codes = check_codes(codes, config.num_query_tokens, config.codebook_size, name)
+        device = self._start(self.image_tokenizer)
+        return self.image_tokenizer.decode(codes.to(device))
+
+    def _embed(self, codes, generation_embeds, negative_codes, guidance_scale):
+        """Generation embeddings, those of the negative codes if guidance needs them, and checked codes."""
+        config = self.image_tokenizer.config
+        if generation_embeds is None:
+            generation_embeds = self.decode_codes(codes)
+            codes = torch.as_tensor(codes, device=generation_embeds.device).reshape(len(generation_embeds), -1)
+        else:
+            row_shape = (config.num_generation_tokens, config.generation_dim)
+            check_generation_embeds(generation_embeds, row_shape[1:] if self.is_unclip else row_shape)
+        negative_embeds = None
+        if negative_codes is not None:
+            negative_embeds = self.decode_codes(negative_codes, "negative_codes")
+            negative_embeds = expand_to(negative_embeds, len(generation_embeds), "negative_codes")
+        return generation_embeds, negative_embeds if guidance_scale > 1 else None, codes
+
+    def _start(self, model: torch.nn.Module) -> torch.device:
+        """Under CPU offload, brings in a model that is not called by its `forward`, where the hook would do it."""
+        hook = getattr(model, "_hf_hook", None)
+        if hook is not None and hasattr(hook, "pre_forward"):
+            hook.pre_forward(model)
+        return self._execution_device

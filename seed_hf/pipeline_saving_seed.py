@@ -10,6 +10,7 @@ from pathlib import Path
 
 from diffusers import pipelines as diffusers_pipelines
 from huggingface_hub import snapshot_download
+from transformers import PreTrainedModel
 from transformers.utils import logging
 
 
@@ -31,6 +32,28 @@ class PortablePipelineMixin:
 
     # components that are used but not saved, because they have a repository of their own
     _attached_components: tuple[str, ...] = ()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
+        """
+        Loads a pipeline as diffusers does, in float32 unless a dtype is given.
+
+        diffusers alone would leave components of transformers in the dtype of their file, and half precision changes
+        codes.
+
+        Args:
+            pretrained_model_name_or_path (`str` or `os.PathLike`): Folder or repository id.
+            kwargs: As in `DiffusionPipeline.from_pretrained`; components can be passed by name.
+
+        Returns:
+            The pipeline.
+        """
+        pipeline = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        if kwargs.get("dtype") is None and kwargs.get("torch_dtype") is None:
+            for name, component in pipeline.components.items():
+                if isinstance(component, PreTrainedModel) and name not in kwargs:
+                    component.float()
+        return pipeline
 
     def save_pretrained(self, save_directory, **kwargs):
         """

@@ -1,5 +1,6 @@
 """SeedPipeline: every input, every option, saving that loads anywhere. Real classes at toy size."""
 
+import inspect
 import json
 import os
 import subprocess
@@ -202,7 +203,7 @@ class TestBatches:
         codes = build_codes(2)
         pictures = draw(any_pipeline, 0, 1, 2, 3, codes=codes, num_images_per_prompt=2)
         repeated = draw(any_pipeline, 0, 1, 2, 3, codes=codes.repeat_interleave(2, dim=0))
-        assert torch.equal(pictures, repeated)
+        assert distance(pictures, repeated) < 1e-5
         assert distance(pictures[0], pictures[1]) > 1e-3
 
     def test_generator_determinism(self, any_pipeline):
@@ -252,7 +253,7 @@ class TestGuidance:
         pictures = draw(any_pipeline, 0, 1, codes=codes, negative_codes=negative)
         assert distance(pictures, draw(any_pipeline, 0, 1, codes=codes)) > 1e-4
         shared = draw(any_pipeline, 0, 1, codes=codes, negative_codes=negative[0])
-        assert torch.equal(shared, draw(any_pipeline, 0, 1, codes=codes, negative_codes=negative[[0, 0]]))
+        assert distance(shared, draw(any_pipeline, 0, 1, codes=codes, negative_codes=negative[[0, 0]])) < 1e-5
         per_picture = {"codes": codes, "negative_codes": negative, "num_images_per_prompt": 2}
         assert draw(any_pipeline, 0, 1, 2, 3, **per_picture).shape[0] == 4
 
@@ -480,8 +481,16 @@ class TestSaving:
         assert type(loaded.image_tokenizer) is type(pipeline.image_tokenizer)
         assert type(loaded.image_processor) is SeedImageProcessor
         assert not list(tmp_path.rglob("*.bin"))
-        half = SeedPipeline.from_pretrained(tmp_path, torch_dtype=torch.bfloat16)
-        assert {half.unet.dtype, half.image_tokenizer.dtype, half.empty_prompt.dtype} == {torch.bfloat16}
+
+    def test_dtype(self, tmp_path):
+        build_pipeline().to(torch.float16).save_pretrained(tmp_path)
+        keyword = (
+            "dtype" if 'kwargs.pop("dtype"' in inspect.getsource(DiffusionPipeline.from_pretrained) else "torch_dtype"
+        )
+        for settings, wanted in (({}, torch.float32), ({keyword: torch.bfloat16}, torch.bfloat16)):
+            loaded = SeedPipeline.from_pretrained(tmp_path, **settings)
+            for name in ("image_tokenizer", "unet", "vae", "empty_prompt"):
+                assert {parameter.dtype for parameter in getattr(loaded, name).parameters()} == {wanted}
 
     def test_components_can_be_passed(self, tmp_path, prompt_pipeline):
         prompt_pipeline.save_pretrained(tmp_path)

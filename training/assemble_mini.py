@@ -85,6 +85,8 @@ def save(pipeline: SeedPipeline, args: argparse.Namespace) -> None:
                 shutil.rmtree(path)
             elif path.name != "README.md":
                 path.unlink()
+    for component in (pipeline.unet, pipeline.vae):
+        component.register_to_config(_name_or_path="")  # else the training machine's paths would be published
     pipeline.to(torch.float16).save_pretrained(args.output, max_shard_size=f"{args.max_file_size}MB")
     for file in args.output.rglob("*.py"):
         file.unlink()
@@ -99,7 +101,7 @@ def check(folder: Path, max_file_size: int) -> int:
     large = {str(file): size for file, size in sizes.items() if size > (max_file_size + 1) * 10**6}
     if large:
         raise ValueError(f"`--max_file_size` is {max_file_size} MB but a single tensor is larger: {large}.")
-    pipeline = SeedPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    pipeline = SeedPipeline.from_pretrained(folder)
     config = pipeline.image_tokenizer.config
     codes = torch.arange(config.num_query_tokens)[None] % config.codebook_size
     pixels = pipeline(codes=codes, num_inference_steps=2, output_type="pt").images
