@@ -115,16 +115,16 @@ class LatentsAndCaptions(torch.utils.data.Dataset):
 @torch.no_grad()
 def draw(unet, vae, scheduler, condition, unconditional, num_steps=20, guidance_scale=3.0, seed=0) -> torch.Tensor:
     """Pictures in [0, 1], `(batch_size, 3, height, width)`, for looking at during training."""
-    scheduler.set_timesteps(num_steps)
+    scheduler.set_timesteps(num_steps, device=unet.device)
     size, channels = unet.config.sample_size, unet.config.in_channels
     generator = torch.Generator().manual_seed(seed)
-    latents = torch.randn(len(condition), channels, size, size, generator=generator)
-    both = torch.cat([unconditional.expand_as(condition), condition])
+    latents = torch.randn(len(condition), channels, size, size, generator=generator).to(unet.device)
+    both = torch.cat([unconditional.expand_as(condition), condition]).to(unet.device)
     for timestep in scheduler.timesteps:
         without, with_condition = unet(latents.repeat(2, 1, 1, 1), timestep, both).sample.float().chunk(2)
         prediction = without + guidance_scale * (with_condition - without)
         latents = scheduler.step(prediction, timestep, latents).prev_sample
-    return vae.decode(latents / vae.config.scaling_factor).sample.float().div(2).add(0.5).clamp(0, 1)
+    return vae.decode(latents / vae.config.scaling_factor).sample.float().div(2).add(0.5).clamp(0, 1).cpu()
 
 
 def save_grid(rows: list[torch.Tensor], path: Path) -> None:
@@ -149,7 +149,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     unconditional, held_out_condition = encoder([""]), encoder(held_out.captions)
     unet, scheduler = build_unet(vae, latents.shape[-1], args.widths, encoder.embedding_dim), build_scheduler()
-    run = TrainingRun(args, unet, ema_decay=args.ema_decay)
+    run = TrainingRun(args, unet, frozen=[vae], ema_decay=args.ema_decay)
 
     def transform(sample, generator):
         target, caption, tags = sample
@@ -180,7 +180,8 @@ def main(argv: list[str] | None = None) -> None:
 
     def evaluate():
         with run.averaged_weights():
-            loss = denoising_loss(unet, held_out_latents, held_out_condition, torch.Generator().manual_seed(0))
+            latents, condition = held_out_latents.to(run.device), held_out_condition.to(run.device)
+            loss = denoising_loss(unet, latents, condition, torch.Generator().manual_seed(0))
             chosen = torch.arange(0, len(train), len(train) // 12)[:12]
             seen = draw(unet, vae, scheduler, encoder([train.captions[i] for i in chosen]), unconditional)
             unseen = draw(unet, vae, scheduler, held_out_condition[:12], unconditional)
@@ -188,7 +189,8 @@ def main(argv: list[str] | None = None) -> None:
         originals = [train.pixels[chosen] / 255, held_out.pixels[:12] / 255]
         free = torch.cat([free, torch.ones_like(seen[: len(seen) - len(free)])])
         rows = [originals[0], seen, originals[1], unseen, free]
-        save_grid(rows, Path(args.output_dir) / f"samples-{run.step}.png")
+        if run.accelerator.is_main_process:
+            save_grid(rows, Path(args.output_dir) / f"samples-{run.step}.png")
         return {"denoising_loss": loss.item()}
 
     def save_final():

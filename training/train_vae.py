@@ -79,7 +79,8 @@ def standardise_latents(vae: AutoencoderKL, pixels: torch.Tensor, batch_size: in
         pixels (`torch.ByteTensor` of shape `(num_pictures, 3, height, width)`): pictures to measure on.
         batch_size (`int`, *optional*, defaults to 64): pictures per forward pass.
     """
-    latents = torch.cat([vae.encode(to_unit_range(part)).latent_dist.mean for part in pixels.split(batch_size)])
+    parts = (to_unit_range(part).to(vae.device) for part in pixels.split(batch_size))
+    latents = torch.cat([vae.encode(part).latent_dist.mean for part in parts])
     mean = latents.mean(dim=(0, 2, 3))
     vae.quant_conv.bias[: len(mean)] -= mean
     vae.post_quant_conv.bias += vae.post_quant_conv.weight[:, :, 0, 0] @ mean
@@ -92,7 +93,7 @@ def measure_psnr(vae: AutoencoderKL, pixels: torch.Tensor, batch_size: int = 64)
     """Mean over pictures of the peak signal-to-noise ratio in dB of the clipped reconstruction."""
     values = []
     for part in pixels.split(batch_size):
-        target = to_unit_range(part)
+        target = to_unit_range(part).to(vae.device)
         error = vae.decode(vae.encode(target).latent_dist.mode()).sample.clamp(-1, 1) - target
         values.append(-10.0 * torch.log10(error.pow(2).mean(dim=(1, 2, 3)) / 4.0))
     return torch.cat(values).mean().item()
