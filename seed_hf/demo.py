@@ -50,7 +50,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--prompt", action="append", default=[], help="what to draw; may be repeated")
     parser.add_argument("--question", default=QUESTION, help="asked about every picture (default: %(default)r)")
     parser.add_argument("--output_dir", type=Path, default=Path("demo_output"), help="default: %(default)s")
-    parser.add_argument("--num_pictures", type=int, default=12, help="held-out drawings to show (default: all 12)")
+    parser.add_argument(
+        "--num_pictures", type=int, default=12, help="how many to show, filled up with held-out drawings (default: 12)"
+    )
     parser.add_argument("--num_inference_steps", type=int, help="steps of the decoder (default: the pipeline's)")
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn by chance")
     parser.add_argument("--pipeline", default=mini_pipeline_path(), help="folder in the layout of SeedPipeline")
@@ -120,7 +122,8 @@ class Demo:
             if not prompt.strip():
                 self.skip(f"`--prompt` {prompt!r} is empty; allowed: some words.")
         if self.language_model is not None:
-            self.draw(prompts + PROMPTS)
+            # the caller's own, filled up to one row of the sheet
+            self.draw((prompts + PROMPTS)[: max(len(PROMPTS), len(prompts))])
         with self.step("Write the sheet and the page"):
             folder = self.args.output_dir
             folder.mkdir(parents=True, exist_ok=True)
@@ -153,7 +156,7 @@ class Demo:
         folder = Path(self.args.pictures)
         kinds = {"test_drawings": "held-out drawing", "test_concepts": "held-out concept"}
         entries = json.loads((folder / "pictures.json").read_text(encoding="utf-8"))
-        for entry in entries[: self.args.num_pictures]:
+        for entry in entries[: max(0, self.args.num_pictures - len(self.results.seen))]:
             origin = f"{kinds[entry['split']]}, {entry['style']}"
             image = load_rgb_image(folder / entry["file"])
             self.results.seen.append(SeenPicture(entry["caption"], origin, image))

@@ -23,7 +23,7 @@ def draw_sheet(results: DemoResults) -> Image.Image:
     """
     seen_rows = -(-len(results.seen) // COLUMNS)
     drawn_rows = -(-len(results.drawn) // DRAWINGS_PER_ROW)
-    seen_height = 62 + seen_rows * (CARD_HEIGHT + 12) if seen_rows else 0
+    seen_height = 78 + seen_rows * (CARD_HEIGHT + 12) if seen_rows else 0
     drawn_height = 62 + drawn_rows * (DRAWING + 52) if drawn_rows else 0
     sheet = Image.new("RGB", (WIDTH, MARGIN + seen_height + drawn_height + 8), "white")
     pen = ImageDraw.Draw(sheet)

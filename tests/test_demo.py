@@ -75,7 +75,7 @@ def test_everything(run, tmp_path):
     text = (out / "index.html").read_text()
     page = Page(text)
     assert page.open == []
-    assert page.images == 2 * 3 + 1 + len(demo.PROMPTS)
+    assert page.images == 2 * 3 + len(demo.PROMPTS)
     assert all(reference.startswith("data:image/png;base64,") for reference in page.references)
     assert "a &lt;b&gt;bold&lt;/b&gt; &amp; red apple" in text and "<b>bold" not in text
     assert "prefers-color-scheme: dark" in text
