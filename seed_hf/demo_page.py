@@ -35,7 +35,8 @@ img { display: block; width: 100%; aspect-ratio: 1; object-fit: contain; backgro
 .codes .dark { color: #fff; } .codes .light { color: #14161a; }
 .small .codes span { font-size: 0; line-height: .5rem; height: .5rem; }
 .said { font-size: 1.15rem; font-weight: 600; margin: 0; overflow-wrap: anywhere; }
-dl { display: grid; grid-template-columns: minmax(0, 7.5rem) 1fr; gap: .1rem .75rem; margin: .5rem 0 0; font-size: .9rem; }
+dl { display: grid; grid-template-columns: minmax(0, 7.5rem) 1fr; gap: .1rem .75rem; margin: .5rem 0 0;
+  font-size: .9rem; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 .bar { display: inline-block; height: .5rem; border-radius: .25rem; background: var(--accent); margin-right: .4rem; }
 table { border-collapse: collapse; font-size: .9rem; } td { padding: .1rem 1rem .1rem 0; }
