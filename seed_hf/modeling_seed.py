@@ -195,7 +195,7 @@ class SeedForCausalLM(SeedGenerationMixin, PreTrainedModel, GenerationMixin):
             rows = max(rows, len(tokenizer))
             language_model.resize_token_embeddings(rows, mean_resizing=True)
         config = SeedConfig(
-            text_config=language_model.config,
+            text_config=copy.deepcopy(language_model.config),
             image_tokenizer_config=image_tokenizer.config if include_image_tokenizer else None,
             codebook_size=layout.codebook_size,
             num_query_tokens=layout.num_query_tokens,
@@ -208,11 +208,11 @@ class SeedForCausalLM(SeedGenerationMixin, PreTrainedModel, GenerationMixin):
             image_tokenizer_id=tokenizer.image_tokenizer_id,
             image_tokenizer_revision=tokenizer.image_tokenizer_revision,
         )
-        # the config is shared with the given model, whose attention implementation is to stay as it is
-        config._attn_implementation = language_model.config._attn_implementation
         with torch.device("meta"):
             model = cls(config)
         model.language_model = language_model
+        # only now: construction would have changed the attention implementation of a shared configuration
+        model.config.text_config = language_model.config
         if include_image_tokenizer:
             model.image_tokenizer = image_tokenizer
         if model.image_embeddings is not None:
@@ -259,14 +259,11 @@ class SeedForCausalLM(SeedGenerationMixin, PreTrainedModel, GenerationMixin):
             else:
                 kwargs["image_tokenizer_config"] = None
         wants_info = kwargs.pop("output_loading_info", False)
-        try:
-            model, info = super().from_pretrained(
-                pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
-            )
-        except RuntimeError as error:
-            if "size mismatch" not in str(error) and "ismatch" not in str(error):
-                raise
-            raise ValueError(f"`{pretrained_model_name_or_path}` holds misshapen weights: {error}") from error
+        # reported below, with the names, instead of where transformers would only point at its log
+        kwargs["ignore_mismatched_sizes"] = True
+        model, info = super().from_pretrained(
+            pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
+        )
         problems = {key: sorted(map(str, info[key])) for key in ("missing_keys", "unexpected_keys", "mismatched_keys")}
         if any(problems.values()):
             raise ValueError(

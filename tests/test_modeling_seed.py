@@ -1,0 +1,417 @@
+"""SeedForCausalLM around OPT, LLaMA, GPT-2 and Qwen2, with tied and untied heads and both kinds of image tokens."""
+
+import re
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+from tiny_language import (
+    ARCHITECTURES,
+    CODEBOOK_SIZE,
+    NUM_QUERY_TOKENS,
+    build_codebook,
+    build_codes,
+    build_image_tokenizer,
+    build_language_model,
+    build_seed_model,
+    build_tokenizer,
+)
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, Gemma2Config
+
+from seed_hf import SeedConfig, SeedForCausalLM
+
+
+EMBEDDINGS = ("projected_codes", "learned")
+VARIANTS = [(a, e, t) for a in ARCHITECTURES for e in EMBEDDINGS for t in (True, False)]
+every_variant = pytest.mark.parametrize("architecture, embedding, tied", VARIANTS)
+
+
+# PEFT reads a property that transformers has renamed
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+
+
+def comparable(config):
+    """A configuration as a dict, without what loading records."""
+    values = config.to_dict()
+    for part in (values, *(value for value in values.values() if isinstance(value, dict))):
+        for name in ("_name_or_path", "dtype", "architectures"):
+            part.pop(name, None)
+    return values
+
+
+def mixed_ids(tokenizer, batch_size=2):
+    """Ids with text and a whole image in each row, `(batch_size, 11)`."""
+    layout = tokenizer.image_token_layout
+    rows = [[5 + i, 6, *layout.span(build_codes(seed=i)), 7, 8, 9] for i in range(batch_size)]
+    return torch.tensor(rows)
+
+
+@every_variant
+def test_save_load_and_export_give_the_same_logits(architecture, embedding, tied, tmp_path):
+    model, tokenizer = build_seed_model(architecture, embedding, tied)
+    ids = mixed_ids(tokenizer)
+    logits = model(ids).logits
+    assert logits.shape == (2, 11, model.config.vocab_size)
+    model.save_pretrained(tmp_path / "model")
+    for loader in (SeedForCausalLM, AutoModelForCausalLM, AutoModelForImageTextToText):
+        loaded, info = loader.from_pretrained(tmp_path / "model", output_loading_info=True)
+        assert torch.equal(loaded(ids).logits, logits)
+        assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert comparable(loaded.config) == comparable(model.config)
+    plain = model.to_plain_language_model()
+    assert type(plain) is type(model.language_model)
+    plain.save_pretrained(tmp_path / "plain")
+    plain = type(plain).from_pretrained(tmp_path / "plain")
+    torch.testing.assert_close(plain(ids).logits, logits, atol=1e-5, rtol=1e-5)
+    assert (plain.get_input_embeddings().weight is plain.get_output_embeddings().weight) == tied
+
+
+@every_variant
+def test_text_is_read_as_by_the_bare_language_model(architecture, embedding, tied):
+    tokenizer, language_model = build_tokenizer(), build_language_model(architecture, tied=tied)
+    ids = torch.randint(0, 320, (2, 9))
+    wanted = language_model(ids).logits
+    model = SeedForCausalLM.from_language_model(
+        language_model, tokenizer, codebook=build_codebook(), image_token_embedding=embedding
+    )
+    torch.testing.assert_close(model(ids).logits[..., : tokenizer.first_image_token_id], wanted)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_projected_codes_are_the_layer_over_the_codebook_at_both_ends(architecture):
+    model, tokenizer = build_seed_model(architecture)
+    codes = build_codes()
+    layer, layout = model.image_embeddings, tokenizer.image_token_layout
+    vectors = build_codebook()[codes] @ layer.weight.T + layer.bias
+    torch.testing.assert_close(model.embed_tokens(layout.codes_to_token_ids(codes)), vectors)
+    hidden = torch.randn(1, NUM_QUERY_TOKENS, 32)
+    logits = model.compute_logits(hidden)[..., layout.first_image_token_id : layout.end_image_token_id]
+    table = build_codebook() @ layer.weight.T + layer.bias
+    torch.testing.assert_close(logits, hidden @ table.T, atol=1e-5, rtol=1e-5)
+    special = model.embed_tokens(torch.tensor([layout.boi_token_id, layout.eoi_token_id]))
+    torch.testing.assert_close(special, layer.special_weight[:2])
+
+
+def test_the_codebook_is_frozen_and_saved():
+    model, tokenizer = build_seed_model()
+    assert torch.equal(model.codebook, build_codebook()) and not model.codebook.requires_grad
+    assert "codebook" in model.state_dict()
+    ids = mixed_ids(tokenizer)
+    model(ids, labels=ids).loss.backward()
+    assert model.codebook.grad is None
+    for name in ("weight", "bias", "special_weight"):
+        assert getattr(model.image_embeddings, name).grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("embedding", EMBEDDINGS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_logits_of_targets_only_give_the_same_loss_and_gradient(architecture, embedding):
+    model, tokenizer = build_seed_model(architecture, embedding)
+    ids = mixed_ids(tokenizer)
+    labels = ids.clone()
+    labels[0, :8], labels[1, 3:] = -100, -100
+    whole = model(ids, labels=labels)
+    whole.loss.backward()
+    gradient = model.get_input_embeddings().weight.grad.clone()
+    model.zero_grad()
+    part = model(ids, labels=labels, target_logits_only=True)
+    part.loss.backward()
+    torch.testing.assert_close(part.loss, whole.loss)
+    torch.testing.assert_close(model.get_input_embeddings().weight.grad, gradient, atol=1e-6, rtol=1e-4)
+    is_target = labels[:, 1:] != -100
+    torch.testing.assert_close(part.logits, whole.logits[:, :-1][is_target], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("embedding", EMBEDDINGS)
+def test_logits_to_keep(embedding):
+    model, tokenizer = build_seed_model("llama", embedding)
+    ids = mixed_ids(tokenizer)
+    logits = model(ids).logits
+    torch.testing.assert_close(model(ids, logits_to_keep=2).logits, logits[:, -2:])
+    torch.testing.assert_close(model(ids, logits_to_keep=torch.tensor([1, 4])).logits, logits[:, [1, 4]])
+    assert isinstance(model(ids, return_dict=False), tuple)
+
+
+@every_variant
+def test_cache_and_left_padding_do_not_change_what_is_generated(architecture, embedding, tied):
+    model, tokenizer = build_seed_model(architecture, embedding, tied)
+    rows = [[5, 6, 7], [8, *tokenizer.image_token_layout.span(build_codes()), 9, 10]]
+    length = max(map(len, rows))
+    ids = torch.tensor([[0] * (length - len(row)) + row for row in rows])
+    mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows])
+    for mode in ("text", "image"):
+        settings = {"do_sample": False, "generation_mode": mode}
+        settings |= {"max_new_tokens": 6, "min_new_tokens": 6} if mode == "text" else {}
+        together = model.generate(ids, attention_mask=mask, **settings)
+        assert torch.equal(together, model.generate(ids, attention_mask=mask, use_cache=False, **settings))
+        for index, row in enumerate(rows):
+            alone = model.generate(torch.tensor([row]), **settings)[0]
+            assert together[index, length - len(row) :].tolist() == alone.tolist()
+
+
+def test_loss_is_computed_in_float32():
+    model, tokenizer = build_seed_model("llama")
+    model = model.to(torch.bfloat16)
+    ids = mixed_ids(tokenizer)
+    for only_targets in (False, True):
+        assert model(ids, labels=ids, target_logits_only=only_targets).loss.dtype == torch.float32
+
+
+# ---------------------------------------------------------------------------------------------- images
+def model_with_images(architecture="llama", embedding="projected_codes"):
+    tokenizer, image_tokenizer = build_tokenizer(), build_image_tokenizer()
+    model = SeedForCausalLM.from_language_model(
+        build_language_model(architecture), tokenizer, image_tokenizer, image_token_embedding=embedding,
+        include_image_tokenizer=True,
+    )  # fmt: skip
+    return model, tokenizer, image_tokenizer
+
+
+@pytest.mark.parametrize("embedding", EMBEDDINGS)
+def test_pixel_values_equal_their_codes(embedding, tmp_path):
+    model, tokenizer, image_tokenizer = model_with_images(embedding=embedding)
+    layout = tokenizer.image_token_layout
+    pixel_values = torch.randn(3, 3, 28, 28)
+    codes = image_tokenizer.encode(pixel_values)
+    placeholders = layout.placeholder_span()
+    ids = torch.tensor([[5, *placeholders, *placeholders], [5, 6, 7, 8, 9, 10, 11, *placeholders]])
+    with_tokens = torch.tensor([[5, *layout.span(codes[0]), *layout.span(codes[1])], [*range(5, 12), *layout.span(codes[2])]])
+    logits = model(with_tokens).logits
+    torch.testing.assert_close(model(ids, pixel_values=pixel_values).logits, logits)
+    torch.testing.assert_close(model(ids, codes=codes).logits, logits)
+    model.train()
+    assert torch.equal(model.get_image_codes(pixel_values), codes)
+    model.eval()
+    settings = {"num_beams": 2, "max_new_tokens": 5, "do_sample": False}
+    generated = model.generate(ids, pixel_values=pixel_values, **settings)
+    assert torch.equal(generated, model.generate(with_tokens, **settings))
+    model.save_pretrained(tmp_path)
+    loaded = SeedForCausalLM.from_pretrained(tmp_path)
+    torch.testing.assert_close(loaded(ids, pixel_values=pixel_values).logits, logits)
+
+
+def test_the_image_tokenizer_can_be_left_out_or_given(tmp_path):
+    model, tokenizer, image_tokenizer = model_with_images()
+    model.save_pretrained(tmp_path / "with")
+    ids = mixed_ids(tokenizer)
+    for absent in (None, False):
+        for loader in (SeedForCausalLM, AutoModelForCausalLM):
+            bare, info = loader.from_pretrained(tmp_path / "with", image_tokenizer=absent, output_loading_info=True)
+            assert bare.image_tokenizer is None and bare.config.image_tokenizer_config is None
+            assert not info["unexpected_keys"] and torch.equal(bare(ids).logits, model(ids).logits)
+    with pytest.raises(ValueError, match="pixel_values.*without an image tokenizer"):
+        bare(torch.tensor([tokenizer.image_token_layout.placeholder_span()]), pixel_values=torch.randn(1, 3, 28, 28))
+    bare.save_pretrained(tmp_path / "without")
+    assert not any("image_tokenizer" in key for key in load_file(tmp_path / "without" / "model.safetensors"))
+    given = SeedForCausalLM.from_pretrained(tmp_path / "without", image_tokenizer=image_tokenizer)
+    assert given.image_tokenizer is image_tokenizer
+    with pytest.raises(ValueError, match="another codebook"):
+        SeedForCausalLM.from_pretrained(tmp_path / "without", image_tokenizer=build_image_tokenizer(seed=1))
+
+
+def test_wrong_images_are_refused():
+    model, tokenizer, _ = model_with_images()
+    ids = torch.tensor([[5, *tokenizer.image_token_layout.placeholder_span()]])
+    one, two = build_codes(1), build_codes(2)
+    with pytest.raises(ValueError, match="holds 4 .* but 2 images were given"):
+        model(ids, codes=two)
+    with pytest.raises(ValueError, match="`pixel_values` and `codes` were both given"):
+        model(ids, codes=one, pixel_values=torch.randn(1, 3, 28, 28))
+    with pytest.raises(ValueError, match="neither `pixel_values` nor `codes`"):
+        model.generate(ids)
+    with pytest.raises(ValueError, match="`inputs_embeds` was given with images"):
+        model(inputs_embeds=torch.randn(1, 2, 32), codes=one)
+    with pytest.raises(ValueError, match="one of them"):
+        model()
+
+
+def test_wrong_generation_settings_are_refused():
+    model, tokenizer = build_seed_model()
+    layout = tokenizer.image_token_layout
+    with pytest.raises(ValueError, match="generation_mode.*'both'"):
+        model.generate(torch.tensor([[5]]), generation_mode="both")
+    with pytest.raises(ValueError, match="`max_new_tokens` is 5; allowed for an image: at least 6"):
+        model.generate(torch.tensor([[5]]), generation_mode="image", max_new_tokens=5)
+    with pytest.raises(ValueError, match="ends in the middle of an image span"):
+        model.generate(torch.tensor([[5, layout.boi_token_id]]))
+    with pytest.raises(ValueError, match="without `</img>`"):
+        model.generate(torch.tensor([[layout.boi_token_id, *range(5, 12)]]), generation_mode="image")
+
+
+# ---------------------------------------------------------------------------------------------- LoRA
+def add_lora(model, **kwargs):
+    layout = model.config.image_token_layout
+    settings = {"modules_to_save": ["image_embeddings"]}
+    if model.image_embeddings is None:
+        rows = list(range(layout.first_image_token_id, model.config.vocab_size))
+        settings = {"trainable_token_indices": rows}
+        if not model.config.tie_word_embeddings:
+            names = {id(module): name.rsplit(".", 1)[-1] for name, module in model.named_modules()}
+            ends = (model.get_input_embeddings(), model.get_output_embeddings())
+            settings = {"trainable_token_indices": {names[id(end)]: rows for end in ends}}
+    config = LoraConfig(
+        r=4, lora_alpha=8, target_modules=model.lora_target_modules(), init_lora_weights=False, task_type="CAUSAL_LM",
+        **settings, **kwargs,
+    )  # fmt: skip
+    return get_peft_model(model, config)
+
+
+@every_variant
+def test_lora_trains_saves_reloads_and_merges(architecture, embedding, tied, tmp_path):
+    model, tokenizer = build_seed_model(architecture, embedding, tied)
+    model.save_pretrained(tmp_path / "base")
+    peft_model = add_lora(SeedForCausalLM.from_pretrained(tmp_path / "base"))
+    ids = mixed_ids(tokenizer)
+    optimizer = torch.optim.SGD([p for p in peft_model.parameters() if p.requires_grad], lr=0.01)
+    before = peft_model(ids, labels=ids).loss
+    for _ in range(3):
+        loss = peft_model(ids, labels=ids, target_logits_only=True).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    peft_model.eval()
+    trained = peft_model(ids, labels=ids)
+    assert trained.loss < before
+    peft_model.save_pretrained(tmp_path / "adapter")
+    names = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert not any("embed_tokens.weight" in name or "wte.weight" in name for name in names)
+
+    reloaded = PeftModel.from_pretrained(SeedForCausalLM.from_pretrained(tmp_path / "base"), tmp_path / "adapter")
+    torch.testing.assert_close(reloaded.eval()(ids).logits, trained.logits)
+    merged = reloaded.merge_and_unload()
+    torch.testing.assert_close(merged(ids).logits, trained.logits, atol=1e-4, rtol=1e-4)
+    merged.save_pretrained(tmp_path / "merged")
+    again = SeedForCausalLM.from_pretrained(tmp_path / "merged")
+    torch.testing.assert_close(again(ids).logits, trained.logits, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(again.to_plain_language_model()(ids).logits, trained.logits, atol=1e-4, rtol=1e-4)
+    for generate in (peft_model.generate, again.generate):
+        out = generate(input_ids=ids[:, :2], attention_mask=torch.ones(2, 2), generation_mode="image", do_sample=False)
+        assert out.shape == (2, 2 + NUM_QUERY_TOKENS + 2)
+
+
+def test_a_folder_with_an_adapter_loads_by_itself(tmp_path):
+    model, tokenizer = build_seed_model("llama")
+    model.save_pretrained(tmp_path / "base")
+    peft_model = add_lora(SeedForCausalLM.from_pretrained(tmp_path / "base"))
+    ids = mixed_ids(tokenizer)
+    wanted = peft_model.eval()(ids).logits
+    peft_model.save_pretrained(tmp_path / "adapter")
+    loaded = SeedForCausalLM.from_pretrained(tmp_path / "adapter")
+    torch.testing.assert_close(loaded(ids).logits, wanted)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_lora_targets_the_language_model_and_nothing_else(architecture):
+    model, _, _ = model_with_images(architecture)
+    pattern = re.compile(model.lora_target_modules())
+    hit = [name for name, _ in model.named_modules() if pattern.fullmatch(name)]
+    assert len(hit) >= 2 * 4 and all(name.startswith("language_model.") for name in hit)
+    assert not any(name.endswith(("lm_head", "wte", "embed_tokens")) for name in hit)
+
+
+# ---------------------------------------------------------------------------------------------- construction
+def test_building_on_a_language_model_leaves_it_as_it_was():
+    language_model = build_language_model("llama")
+    language_model.set_attn_implementation("eager")
+    before = {name: value.clone() for name, value in language_model.state_dict().items()}
+    model = SeedForCausalLM.from_language_model(language_model, build_tokenizer(), codebook=build_codebook())
+    assert model.language_model is language_model and language_model.config._attn_implementation == "eager"
+    after = language_model.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_new_vectors_look_like_text_vectors():
+    model, tokenizer = build_seed_model("llama")
+    text = model.get_input_embeddings().weight[: tokenizer.first_image_token_id]
+    new = model.embed_tokens(torch.arange(tokenizer.first_image_token_id, len(tokenizer)))
+    assert 0.5 < (new - new.mean(0)).std() / (text - text.mean(0)).std() < 2
+
+
+def test_vocabularies_that_do_not_fit_are_refused():
+    small = build_language_model("llama", vocab_size=100)
+    with pytest.raises(ValueError, match="`tokenizer` has 320 text tokens; allowed: at most 100"):
+        SeedForCausalLM.from_language_model(small, build_tokenizer(), codebook=build_codebook())
+    with pytest.raises(ValueError, match="`codebook` has 5 rows"):
+        SeedForCausalLM.from_language_model(build_language_model(), build_tokenizer(), codebook=torch.zeros(5, 8))
+    with pytest.raises(ValueError, match="`codebook` is None"):
+        SeedForCausalLM.from_language_model(build_language_model(), build_tokenizer())
+    model, tokenizer = build_seed_model()
+    model.check_tokenizer(tokenizer)
+    with pytest.raises(ValueError, match="`tokenizer` has ImageTokenLayout"):
+        model.check_tokenizer(build_tokenizer(num_query_tokens=3))
+    with pytest.raises(ValueError, match="cannot be resized"):
+        model.resize_token_embeddings(1000)
+
+
+def test_padded_tables_are_accepted():
+    language_model = build_language_model("qwen2", vocab_size=384)
+    for embedding in EMBEDDINGS:
+        model = SeedForCausalLM.from_language_model(
+            build_language_model("qwen2", vocab_size=384), build_tokenizer(), codebook=build_codebook(),
+            image_token_embedding=embedding,
+        )  # fmt: skip
+        assert model.config.vocab_size == {"projected_codes": 320 + CODEBOOK_SIZE + 3, "learned": 384}[embedding]
+        wanted = language_model(torch.tensor([[5, 6]])).logits[..., :320]
+        torch.testing.assert_close(model(torch.tensor([[5, 6]])).logits[..., :320], wanted)
+
+
+def test_language_models_that_squash_their_logits_need_learned_rows():
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text_config = Gemma2Config(vocab_size=50, head_dim=16, num_key_value_heads=1, final_logit_softcapping=30.0, **sizes)
+    with pytest.raises(ValueError, match="final_logit_softcapping.*30.0"):
+        SeedForCausalLM(SeedConfig(text_config=text_config, codebook_size=8, code_dim=4))
+
+
+@pytest.mark.parametrize("change", ["missing", "unexpected", "misshapen"])
+def test_weights_that_do_not_fit_are_refused(change, tmp_path):
+    model, _ = build_seed_model("llama")
+    model.save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    weights = load_file(path)
+    if change == "missing":
+        del weights["image_embeddings.weight"]
+    elif change == "unexpected":
+        weights["image_embeddings.extra"] = torch.zeros(2)
+    else:
+        weights["codebook"] = torch.zeros(CODEBOOK_SIZE, 3)
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="image_embeddings|codebook"):
+        SeedForCausalLM.from_pretrained(tmp_path)
+
+
+# ---------------------------------------------------------------------------------------------- configuration
+def test_default_configuration_is_the_papers():
+    config = SeedConfig()
+    assert (config.text_config.model_type, config.text_config.hidden_size) == ("opt", 2560)
+    assert config.vocab_size == 50272 + 8192 + 3 and config.first_image_token_id == 50272
+    with torch.device("meta"):
+        model = SeedForCausalLM(config)
+    new = sum(parameter.numel() for parameter in model.image_embeddings.parameters())
+    assert new == 2560 * 32 + 2560 + 3 * 2560
+
+
+def test_configuration_round_trip(tmp_path):
+    model, _, _ = model_with_images("gpt2")
+    model.config.save_pretrained(tmp_path)
+    loaded = AutoConfig.from_pretrained(tmp_path)
+    assert isinstance(loaded, SeedConfig) and comparable(loaded) == comparable(model.config)
+    assert loaded.get_text_config().vocab_size == loaded.vocab_size != loaded.text_config.vocab_size
+    assert loaded.image_token_layout == model.config.image_token_layout
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"image_token_embedding": "other"}, "`image_token_embedding` is 'other'"),
+        ({"codebook_size": 0}, "`codebook_size` is 0"),
+        ({"vocab_size": 7}, "`vocab_size` is 7"),
+        ({"first_image_token_id": 60000}, "`first_image_token_id` is 60000"),
+        ({"boi_token_id": 3}, "boi, eoi and image_placeholder"),
+        ({"image_token_embedding": "learned", "first_image_token_id": 50000}, "`first_image_token_id` is 50000"),
+        ({"image_tokenizer_config": {}, "num_query_tokens": 8}, "`image_tokenizer_config.num_query_tokens` is 32"),
+    ],
+)
+def test_contradictory_fields_are_refused(fields, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        SeedConfig(**fields)
