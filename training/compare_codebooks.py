@@ -1,0 +1,107 @@
+"""What each remedy against codebook collapse buys on small data: stage 2, a few steps each, one remedy more each time.
+
+    python training/compare_codebooks.py --init_model out/stage1 --output_dir out/codebooks --max_steps 150
+
+Writes model_cards/seed-mini-codebooks.md. All runs see the same pictures in the same order and are measured on the
+validation split, so the numbers are for choosing a recipe, not held-out results.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from seed_hf.training_metrics import read_metrics
+
+
+# (name, changes of the configuration, images of the k-means start)
+VARIANTS = [
+    ("as the original: plain, gradient, uniform start", {}, 0),
+    ("+ normalised codes", {"normalize_codes": True}, 0),
+    ("+ k-means start", {}, 512),
+    ("+ moving average", {"codebook_ema_decay": 0.95}, 512),
+    ("+ restart of dead codes", {"dead_code_steps": 20}, 512),
+    ("+ contrastive loss through the codes", {"code_contrastive_loss_weight": 1.0}, 512),
+]
+PLAIN = {
+    "normalize_codes": False,
+    "codebook_ema_decay": 0.0,
+    "dead_code_steps": 0,
+    "code_contrastive_loss_weight": 0.0,
+}
+COLUMNS = {
+    "eval_codes_used": "codes in use, %",
+    "eval_perplexity": "perplexity",
+    "eval_i2t_r1": "R@1 image to text, %",
+    "eval_t2i_r1": "R@1 text to image, %",
+    "eval_i2t_r10": "R@10 image to text, %",
+}
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Flags of this script."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--init_model", type=Path, required=True, help="folder that stage 1 wrote")
+    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--max_steps", type=int, default=150)
+    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument(
+        "--report", type=Path, default=Path(__file__).parents[1] / "model_cards/seed-mini-codebooks.md"
+    )
+    return parser.parse_args(argv)
+
+
+def run_variant(args: argparse.Namespace, number: int, config: dict, init_images: int) -> dict:
+    """Trains one variant in a process of its own and returns its last evaluation."""
+    start, output = args.output_dir / f"{number}-start", args.output_dir / str(number)
+    # a codebook that follows a moving average has buffers that stage 1's folder lacks or has too many: new weights
+    shutil.copytree(args.init_model, start, ignore=shutil.ignore_patterns("checkpoint-*", "logs"), dirs_exist_ok=True)
+    settings = json.loads((start / "config.json").read_text()) | config
+    (start / "config.json").write_text(json.dumps(settings))
+    fit_codebook_buffers(args.init_model, start)
+    script = Path(__file__).with_name("train_codebook.py")
+    recipe = (script.parent / "recipes" / "mini_stage2.args").read_text().split()
+    flags = ["--init_model", start, "--target_model", "minilm", "--dataset", "emoji", "--output_dir", output, *recipe]
+    flags += ["--cache_views", 0, "--init_codebook_images", init_images, "--max_steps", args.max_steps]
+    flags += ["--batch_size", args.batch_size, "--eval_every", 0, "--checkpoint_every", 0, "--report_to", "none"]
+    subprocess.run([sys.executable, str(script), *map(str, flags)], check=True)
+    return [line for line in read_metrics(output / "metrics.jsonl") if "eval_codes_used" in line][-1]
+
+
+def fit_codebook_buffers(source: Path, target: Path) -> None:
+    """Rewrites the weights of `target` for its configuration; only the codebook's running counts may differ."""
+    from seed_hf import SeedImageTokenizer, SeedImageTokenizerConfig
+
+    weights = SeedImageTokenizer.from_pretrained(source).state_dict()
+    model = SeedImageTokenizer(SeedImageTokenizerConfig.from_pretrained(target))
+    report = model.load_state_dict(weights, strict=False)
+    counts = ("quantizer.ema_count", "quantizer.ema_sum", "quantizer.steps_unused")
+    differing = [name for name in (*report.missing_keys, *report.unexpected_keys) if name not in counts]
+    if differing:
+        raise ValueError(f"`init_model` does not fit its configuration: {differing}; allowed: {counts} alone.")
+    for path in target.glob("model*"):
+        path.unlink()
+    model.save_pretrained(target)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train all variants and write the table."""
+    args = parse_args(argv)
+    lines = ["| stage 2 with | " + " | ".join(COLUMNS.values()) + " |", "| --- |" + " ---: |" * len(COLUMNS)]
+    config = dict(PLAIN)
+    for number, (name, changes, init_images) in enumerate(VARIANTS):
+        config |= changes
+        scores = run_variant(args, number, config, init_images)
+        lines.append(f"| {name} | " + " | ".join(f"{scores[key]:.1f}" for key in COLUMNS) + " |")
+        sys.stdout.write(lines[-1] + "\n")
+    command = f"python training/compare_codebooks.py --max_steps {args.max_steps} --batch_size {args.batch_size}"
+    note = (
+        f"Validation split, {args.max_steps} steps of {args.batch_size} pictures each, one CPU. Made by `{command}`."
+    )
+    args.report.write_text("\n".join([*lines, "", note, ""]))
+
+
+if __name__ == "__main__":
+    main()
