@@ -52,7 +52,7 @@ def compare_one(model, baseline_model, mode: str, batch_size: int, new_tokens: i
 def measure(args) -> list[dict]:
     """One row per way of embedding image tokens, mode, batch size and baseline."""
     rows = []
-    rounds, length = (3, 16) if args.quick else (7, 48)
+    rounds, length = (3, 16) if args.quick else (5, 48)
     for image_token_embedding in ("projected_codes", "learned"):
         model = build(args.quick, image_token_embedding)
         export = model.to_plain_language_model()

@@ -62,7 +62,7 @@ def build(quick: bool) -> tuple[SeedPipeline, StableDiffusionPipeline]:
 def measure(args) -> list[dict]:
     """One row per batch size, with and without guidance."""
     ours, stock = build(args.quick)
-    rounds = 3 if args.quick else 9
+    rounds = 3 if args.quick else 7
     size = ours.unet.config.sample_size
     rows = []
     for batch_size in (1, 4):
