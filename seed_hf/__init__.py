@@ -30,7 +30,9 @@ for _auto_class in (AutoModelForCausalLM, AutoModelForImageTextToText, AutoModel
     _auto_class.register(SeedConfig, SeedForCausalLM)
 # `register` does not fill the plain tables that pipelines and `transformers serve` read
 for _table in ("CAUSAL_LM", "IMAGE_TEXT_TO_TEXT", "MULTIMODAL_LM"):
-    getattr(modeling_auto, f"MODEL_FOR_{_table}_MAPPING_NAMES").setdefault(SeedConfig.model_type, SeedForCausalLM.__name__)
+    getattr(modeling_auto, f"MODEL_FOR_{_table}_MAPPING_NAMES").setdefault(
+        SeedConfig.model_type, SeedForCausalLM.__name__
+    )
 AutoImageProcessor.register(SeedImageTokenizerConfig, SeedImageProcessor)
 AutoTokenizer.register(SeedConfig, fast_tokenizer_class=SeedTokenizer)
 AutoProcessor.register(SeedConfig, SeedProcessor)

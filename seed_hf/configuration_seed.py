@@ -25,7 +25,7 @@ class SeedConfig(PreTrainedConfig):
     Args:
         text_config (`PreTrainedConfig` or `dict`, *optional*):
             Configuration of any causal LM. Defaults to OPT-2.7B, the language model of the paper. With
-            `"projected_codes"` its `vocab_size` is the one of the untouched LM; with `"learned"` it counts every token.
+            `"projected_codes"` its `vocab_size` is that of the untouched LM; with `"learned"` it counts every token.
         image_tokenizer_config (`SeedImageTokenizerConfig` or `dict`, *optional*):
             Of the image tokenizer that is a sub-module, so that the model accepts `pixel_values`. `None`: no such
             sub-module (images come as codes).
@@ -124,7 +124,9 @@ class SeedConfig(PreTrainedConfig):
             _require(self.vocab_size == end + NUM_SPECIAL_TOKENS, "vocab_size", self.vocab_size, end + 3)
             specials = {self.boi_token_id, self.eoi_token_id, self.image_placeholder_token_id}
             allowed = set(range(end, end + NUM_SPECIAL_TOKENS))
-            _require(specials == allowed, "boi, eoi and image_placeholder token ids", sorted(specials), sorted(allowed))
+            _require(
+                specials == allowed, "boi, eoi and image_placeholder token ids", sorted(specials), sorted(allowed)
+            )
         else:
             _require(self.vocab_size == text_rows, "vocab_size", self.vocab_size, f"{text_rows}, the LM's")
             allowed = f"[0, {text_rows - self.codebook_size}], so that every code has a row"

@@ -60,7 +60,9 @@ class SeedGenerationMixin:
             input_ids = self._prepare_prompt(input_ids, generation_mode, pixel_values, codes)
             kwargs["input_ids"] = input_ids
         elif pixel_values is not None or codes is not None:
-            raise ValueError("`input_ids` is None but images were given; allowed: a prompt with `<image>` placeholders.")
+            raise ValueError(
+                "`input_ids` is None but images were given; allowed: a prompt with `<image>` placeholders."
+            )
         if generation_mode == "image":
             self._limit_to_one_image(input_ids, settings, kwargs)
         if guidance_scale is None:
@@ -76,9 +78,7 @@ class SeedGenerationMixin:
         processors.append(SeedImageSpanLogitsProcessor(layout, generation_mode, max_length))
         if guidance_scale is not None:
             kwargs["guidance_scale"] = guidance_scale
-        return super().generate(
-            generation_config=generation_config, logits_processor=processors, **negative, **kwargs
-        )
+        return super().generate(generation_config=generation_config, logits_processor=processors, **negative, **kwargs)
 
     def _prepare_prompt(self, input_ids, generation_mode, pixel_values, codes):
         layout = self.config.image_token_layout
@@ -91,7 +91,9 @@ class SeedGenerationMixin:
             )
         is_open, num_tokens = layout.span_state(input_ids)
         if bool((is_open & (num_tokens > layout.num_query_tokens)).any()):
-            raise ValueError(f"`input_ids` has an `<img>` without `</img>` after {layout.num_query_tokens} image tokens.")
+            raise ValueError(
+                f"`input_ids` has an `<img>` without `</img>` after {layout.num_query_tokens} image tokens."
+            )
         if generation_mode == "text" and bool(is_open.any()):
             raise ValueError(
                 "`input_ids` ends in the middle of an image span and `generation_mode` is 'text'; allowed: 'image' or "

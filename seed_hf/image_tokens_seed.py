@@ -96,7 +96,7 @@ class ImageTokenLayout:
         return codes
 
     def check_image_codes(self, codes: torch.Tensor) -> torch.Tensor:
-        """Like `check_codes`; a vector counts as one image and the result has shape `(num_images, codes per image)`."""
+        """Like `check_codes`; a vector counts as one image. The result has shape `(num_images, codes per image)`."""
         codes = self.check_codes(codes)
         codes = codes[None] if codes.ndim == 1 else codes
         if codes.ndim != 2 or codes.shape[1] != self.num_query_tokens:

@@ -20,7 +20,11 @@ from .modeling_seed_image_tokenizer import SeedImageTokenizer
 logger = logging.get_logger(__name__)
 
 # Fields by which some LMs scale or squash their logits; our head would have to repeat what their `forward` does
-_LOGIT_TRANSFORMS = {"final_logit_softcapping": (None,), "logit_scale": (None, 1, 1.0), "logits_scaling": (None, 1, 1.0)}
+_LOGIT_TRANSFORMS = {
+    "final_logit_softcapping": (None,),
+    "logit_scale": (None, 1, 1.0),
+    "logits_scaling": (None, 1, 1.0),
+}
 
 
 class SeedImageTokenEmbedding(nn.Module):
@@ -182,9 +186,13 @@ class SeedForCausalLM(SeedGenerationMixin, PreTrainedModel, GenerationMixin):
         if codebook is None and image_tokenizer is not None:
             codebook = _codebook_of(image_tokenizer)
         if codebook is None and image_token_embedding == "projected_codes":
-            raise ValueError("`codebook` is None; `image_token_embedding='projected_codes'` needs it or `image_tokenizer`.")
+            raise ValueError(
+                "`codebook` is None; `image_token_embedding='projected_codes'` needs it or `image_tokenizer`."
+            )
         if codebook is not None and codebook.shape[0] != layout.codebook_size:
-            raise ValueError(f"`codebook` has {codebook.shape[0]} rows; allowed: {layout.codebook_size}, the tokenizer's.")
+            raise ValueError(
+                f"`codebook` has {codebook.shape[0]} rows; allowed: {layout.codebook_size}, the tokenizer's."
+            )
         rows = language_model.get_input_embeddings().weight.shape[0]
         if layout.first_image_token_id > rows:
             raise ValueError(
@@ -225,7 +233,7 @@ class SeedForCausalLM(SeedGenerationMixin, PreTrainedModel, GenerationMixin):
 
     @torch.no_grad()
     def _match_text_vectors(self):
-        """Starts the new vectors with the mean and the spread of the text vectors, so that training starts smoothly."""
+        """Starts the new vectors with mean and spread of the text vectors, so that training starts smoothly."""
         table = self.language_model.get_input_embeddings().weight[: self.config.first_image_token_id].float()
         mean, std = table.mean(dim=0), table.std(dim=0).mean()
         embeddings = self.image_embeddings
@@ -261,9 +269,7 @@ class SeedForCausalLM(SeedGenerationMixin, PreTrainedModel, GenerationMixin):
         wants_info = kwargs.pop("output_loading_info", False)
         # reported below, with the names, instead of where transformers would only point at its log
         kwargs["ignore_mismatched_sizes"] = True
-        model, info = super().from_pretrained(
-            pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
-        )
+        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
         problems = {key: sorted(map(str, info[key])) for key in ("missing_keys", "unexpected_keys", "mismatched_keys")}
         if any(problems.values()):
             raise ValueError(
@@ -497,7 +503,9 @@ class SeedForCausalLM(SeedGenerationMixin, PreTrainedModel, GenerationMixin):
         else:
             if inputs_embeds is None:
                 inputs_embeds = self.embed_tokens(input_ids)
-            outputs = self.language_model.base_model(inputs_embeds=inputs_embeds, return_dict=True, **lm_inputs, **kwargs)
+            outputs = self.language_model.base_model(
+                inputs_embeds=inputs_embeds, return_dict=True, **lm_inputs, **kwargs
+            )
             hidden_states = outputs.last_hidden_state
             if target_logits_only:
                 return self._target_outputs(hidden_states, labels, outputs, num_items_in_batch)

@@ -122,8 +122,8 @@ class SeedProcessor(ProcessorMixin):
         wanted = sum(text.count(IMAGE_PLACEHOLDER_TOKEN) for text in texts)
         if wanted != len(spans):
             raise ValueError(
-                f"`text` has {wanted} `{IMAGE_PLACEHOLDER_TOKEN}` but {len(spans)} images or codes were given; allowed: "
-                "the same number."
+                f"`text` has {wanted} `{IMAGE_PLACEHOLDER_TOKEN}` but {len(spans)} images or codes were given; "
+                "allowed: the same number."
             )
         remaining = iter(spans)
         expanded = []
@@ -222,8 +222,8 @@ def _check_counts(texts: list[str], counts: list[int]):
         wanted = text.count(IMAGE_PLACEHOLDER_TOKEN)
         if wanted != count:
             raise ValueError(
-                f"`text[{index}]` has {wanted} `{IMAGE_PLACEHOLDER_TOKEN}` but {count} images were given; allowed: the "
-                "same number."
+                f"`text[{index}]` has {wanted} `{IMAGE_PLACEHOLDER_TOKEN}` but {count} images were given; allowed: "
+                "the same number."
             )
 
 

@@ -118,7 +118,8 @@ class SeedTokenizer(PreTrainedTokenizerFast):
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
             raise ValueError(
-                f"`tokenizer` is a {type(tokenizer).__name__} without a `tokenizers` backend; allowed: a fast tokenizer."
+                f"`tokenizer` is a {type(tokenizer).__name__} without a `tokenizers` backend; allowed: a fast "
+                "tokenizer."
             )
         settings = {name: value for name, value in tokenizer.special_tokens_map.items() if value is not None}
         for name in ("model_max_length", "clean_up_tokenization_spaces", "chat_template"):
@@ -230,10 +231,10 @@ class SeedTokenizer(PreTrainedTokenizerFast):
         self._pipeline = pipeline or self._pipeline
         if self._pipeline is None:
             try:
-                from seed_hf import SeedPipeline as pipeline_class
+                from seed_hf import SeedPipeline as Pipeline
             except ImportError:
-                from diffusers import DiffusionPipeline as pipeline_class
-            self._pipeline = pipeline_class.from_pretrained(
+                from diffusers import DiffusionPipeline as Pipeline
+            self._pipeline = Pipeline.from_pretrained(
                 self._require_image_tokenizer_id(), revision=self.image_tokenizer_revision
             )
         return self._pipeline(codes=codes, **kwargs).images

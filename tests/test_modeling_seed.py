@@ -176,7 +176,9 @@ def test_pixel_values_equal_their_codes(embedding, tmp_path):
     codes = image_tokenizer.encode(pixel_values)
     placeholders = layout.placeholder_span()
     ids = torch.tensor([[5, *placeholders, *placeholders], [5, 6, 7, 8, 9, 10, 11, *placeholders]])
-    with_tokens = torch.tensor([[5, *layout.span(codes[0]), *layout.span(codes[1])], [*range(5, 12), *layout.span(codes[2])]])
+    with_tokens = torch.tensor(
+        [[5, *layout.span(codes[0]), *layout.span(codes[1])], [*range(5, 12), *layout.span(codes[2])]]
+    )
     logits = model(with_tokens).logits
     torch.testing.assert_close(model(ids, pixel_values=pixel_values).logits, logits)
     torch.testing.assert_close(model(ids, codes=codes).logits, logits)
@@ -358,7 +360,9 @@ def test_padded_tables_are_accepted():
 
 def test_language_models_that_squash_their_logits_need_learned_rows():
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text_config = Gemma2Config(vocab_size=50, head_dim=16, num_key_value_heads=1, final_logit_softcapping=30.0, **sizes)
+    text_config = Gemma2Config(
+        vocab_size=50, head_dim=16, num_key_value_heads=1, final_logit_softcapping=30.0, **sizes
+    )
     with pytest.raises(ValueError, match="final_logit_softcapping.*30.0"):
         SeedForCausalLM(SeedConfig(text_config=text_config, codebook_size=8, code_dim=4))
 

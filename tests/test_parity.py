@@ -183,11 +183,11 @@ def test_boolean_mask_would_leak():
     image_embeds = model.vision_model(fixture.io["pixel_values"]).last_hidden_state
     queries = qformer.query_tokens.expand(len(image_embeds), -1, -1)
     boolean = torch.ones(32, 32).tril().bool()[None, None].expand(len(image_embeds), -1, -1, -1)
-    run = lambda q: (
-        qformer.qformer(  # noqa: E731
-            query_embeds=q, attention_mask=boolean, encoder_hidden_states=image_embeds
-        ).last_hidden_state
-    )
+
+    def run(query_embeds):
+        inputs = {"attention_mask": boolean, "encoder_hidden_states": image_embeds}
+        return qformer.qformer(query_embeds=query_embeds, **inputs).last_hidden_state
+
     changed = queries.clone()
     changed[:, 31] += torch.randn(queries.shape[-1])
     assert not torch.allclose(run(queries)[:, 0], run(changed)[:, 0])

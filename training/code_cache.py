@@ -1,6 +1,6 @@
 """Codes of a whole data set, computed once: stage 3 never sees a picture (64 bytes a picture instead of 521 GFLOP).
 
-    python training/code_cache.py --image_tokenizer out/stage2 --dataset emoji --output_dir out/codes --splits train
+python training/code_cache.py --image_tokenizer out/stage2 --dataset emoji --output_dir out/codes --splits train
 """
 
 import argparse
@@ -54,13 +54,17 @@ def compute_codes(
     weight = next(image_tokenizer.parameters())
     codes = []
     for start in tqdm(range(0, len(rows), batch_size), desc="codes", mininterval=5):
-        images = [open_image(row["image"]["bytes"]) for row in rows.select(range(start, min(start + batch_size, len(rows))))]
+        images = [
+            open_image(row["image"]["bytes"]) for row in rows.select(range(start, min(start + batch_size, len(rows))))
+        ]
         views = []
         for view in range(1 + augmented_views):
             shown = images
             if view:
                 generators = [torch.Generator().manual_seed(derive_seed(view, start + i)) for i in range(len(images))]
-                shown = [augment(*pair, settings) for pair in zip(images, [size] * len(images), generators, strict=True)]
+                shown = [
+                    augment(*pair, settings) for pair in zip(images, [size] * len(images), generators, strict=True)
+                ]
             pixel_values = processor(shown, return_tensors="pt")["pixel_values"].to(weight.device, weight.dtype)
             views.append(image_tokenizer.encode(pixel_values).cpu())
         codes.extend(torch.stack(views, dim=1).tolist())

@@ -1,4 +1,4 @@
-"""Start the Q-Former's weights from a pretrained BERT, as the original's does, keeping only the words that are needed."""
+"""Start the Q-Former's weights from a pretrained BERT, as the original's does, keeping only the words needed."""
 
 import json
 

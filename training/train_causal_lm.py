@@ -64,7 +64,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     data.add_argument("--eval_split", default="validation")
     data.add_argument("--augmented_views", type=int, default=0, help="further codes per picture (the original: none)")
     data.add_argument("--task", choices=["caption", "both"], default="both")
-    data.add_argument("--image_ratio", type=float, default=0.5, help="share of text to image in 'both' (SEED-LLaMA: 0.5)")
+    data.add_argument(
+        "--image_ratio", type=float, default=0.5, help="share of text to image in 'both' (SEED-LLaMA: 0.5)"
+    )
     data.add_argument("--question_ratio", type=float, default=0.0, help="share of questions among image to text")
     data.add_argument("--unconditional_ratio", type=float, default=0.0, help="text to image without its caption")
     data.add_argument("--tag_ratio", type=float, default=0.0, help="text to image with some tags after the caption")
@@ -152,7 +154,9 @@ def write_captions(model, processor: SeedProcessor, rows: list[dict], batch_size
     for start in range(0, len(rows), batch_size):
         batch = rows[start : start + batch_size]
         codes = torch.tensor([row["codes"][0] for row in batch])
-        inputs = processor(text=[processor.caption_prompt] * len(batch), codes=codes, padding=True, return_tensors="pt")
+        inputs = processor(
+            text=[processor.caption_prompt] * len(batch), codes=codes, padding=True, return_tensors="pt"
+        )
         ids = model.generate(**inputs.to(model.device), max_new_tokens=16, do_sample=False)
         captions += processor.post_process_generation(ids, prompt_length=inputs["input_ids"].shape[1])
     return captions
@@ -164,7 +168,8 @@ def evaluate_captions(run: TrainingRun, processor: SeedProcessor, maker: PairMak
     captions = write_captions(model, processor, rows)
     results = {
         "caption_exact": sum(got == row["caption"] for got, row in zip(captions, rows, strict=True)) / len(rows),
-        "caption_word_f1": sum(word_f1(got, row["caption"]) for got, row in zip(captions, rows, strict=True)) / len(rows),
+        "caption_word_f1": sum(word_f1(got, row["caption"]) for got, row in zip(captions, rows, strict=True))
+        / len(rows),
     }
     tqdm.write(describe_captions(captions, rows, 12))
     for kind in ("caption", "image"):

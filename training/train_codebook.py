@@ -1,8 +1,8 @@
 """Stage 2: codebook, decoder blocks and generation head (paper section 3.2).
 
 Trained: the quantizer, both stacks of decoder blocks, the generation head. Frozen: ViT, Causal Q-Former, text side.
-loss = 5 * quantizer + 2 * (1 - cosine(rebuilt, causal embedding)) + 0.5 * MSE(generation embedding, text encoder's hidden
-states), with the weights of the configuration.
+loss = 5 * quantizer + 2 * (1 - cosine(rebuilt, causal embedding)) + 0.5 * MSE(generation embedding, text encoder's
+hidden states), with the weights of the configuration.
 
 Full size, on stage 1's output:
 
@@ -52,8 +52,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     data.add_argument("--train_split", default="train")
     data.add_argument("--eval_split", default="validation")
     data.add_argument("--max_text_tokens", type=int, default=32, help="captions are cut to it on the retrieval side")
-    data.add_argument("--cache_views", type=int, default=0,
-                      help="encode so many augmented views of each image once, before training; 0 = encode every step")  # fmt: skip
+    views_help = "encode so many augmented views of each image once, before training; 0 = encode every step"
+    data.add_argument("--cache_views", type=int, default=0, help=views_help)
     add_augmentation_arguments(data)
     return parser.parse_args(argv)
 

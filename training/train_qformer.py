@@ -1,7 +1,7 @@
 """Stage 1: the Causal Q-Former, image-text contrastive (paper section 3.1).
 
-Trained: query tokens, Causal Q-Former with its text side, `ln_vision`, projections, temperature. Frozen: the ViT, unless
-`--train_vision` (for small data where no pretrained ViT fits).
+Trained: query tokens, Causal Q-Former with its text side, `ln_vision`, projections, temperature. Frozen: the ViT,
+unless `--train_vision` (for small data where no pretrained ViT fits).
 
 Full size, from BLIP-2 weights in this package's layout:
 

@@ -3,8 +3,8 @@
     accelerate launch training/train_vae.py --output_dir out/vae
 
 SEED takes Stable Diffusion's autoencoder and UNet off the shelf; no such weights come with a PyPI package, so the mini
-trains its own: a stock `AutoencoderKL` (64 x 64 pixels -> 16 channels of 8 x 8), with an L1 loss and a very small KL term.
-At the end its latents are centred per channel and `scaling_factor` is set so that their variance is one.
+trains its own: a stock `AutoencoderKL` (64 x 64 pixels -> 16 channels of 8 x 8), with an L1 loss and a very small KL
+term. At the end its latents are centred per channel and `scaling_factor` is set so that their variance is one.
 """
 
 import argparse
