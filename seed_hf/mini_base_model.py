@@ -96,10 +96,13 @@ def load_base_model(cache_dir: str | os.PathLike | None = None, dtype: torch.dty
     return LlamaForCausalLM.from_pretrained(base_model_folder(cache_dir), dtype=dtype)
 
 
-def load_base_tokenizer():
-    """The tokenizer of SmolLM2-135M-Instruct, read from the GGUF file (some ten seconds)."""
-    path = find_gguf_file()
-    return AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+def load_base_tokenizer(cache_dir: str | os.PathLike | None = None):
+    """The tokenizer of SmolLM2-135M-Instruct; the first call reads it from the GGUF file (some ten seconds)."""
+    folder = base_model_folder(cache_dir)
+    if not (folder / "tokenizer.json").is_file():
+        path = find_gguf_file()
+        AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name).save_pretrained(folder)
+    return AutoTokenizer.from_pretrained(folder)
 
 
 def convert_gguf(path: str | os.PathLike) -> LlamaForCausalLM:
