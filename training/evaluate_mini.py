@@ -57,7 +57,7 @@ class Evaluation:
 
     def __init__(self, args: argparse.Namespace):
         self.args = args
-        self.pipeline = SeedPipeline.from_pretrained(args.pipeline, torch_dtype=torch.float32)
+        self.pipeline = SeedPipeline.from_pretrained(args.pipeline)
         self.pipeline.set_progress_bar_config(disable=True)
         self.model = self.pipeline.image_tokenizer.eval()
         self.tokenizer = AutoTokenizer.from_pretrained(args.pipeline, subfolder="image_tokenizer")

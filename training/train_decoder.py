@@ -5,13 +5,22 @@ condition is what stage 2 learns to predict from codes: the frozen text encoder'
 
 Trained: the UNet (moving average saved). Frozen: autoencoder, text encoder.
 
-    python training/train_decoder.py --vae out/vae --output_dir out/decoder $(cat training/recipes/mini_decoder.args)
+    python training/train_decoder.py --vae out/vae --output_dir out/decoder-text \
+        $(cat training/recipes/mini_decoder.args)
+
+Then, a departure from SEED-1, some steps in which half of the conditions are what stage 2 decodes from the codes of a
+training picture (in any style), since these are less exact than the text encoder's own:
+
+    python training/train_decoder.py --vae out/vae --init_unet out/decoder-text/unet --image_tokenizer out/stage2 \
+        --output_dir out/decoder $(cat training/recipes/mini_decoder_codes.args)
 """
 
 import argparse
+from collections import defaultdict
 from pathlib import Path
 
 import torch
+from code_cache import load_codes
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from image_text_data import with_tags
@@ -22,6 +31,7 @@ from torch.nn import functional as F
 from train_vae import HOUSE_STYLE
 from transformers import set_seed
 
+from seed_hf import SeedImageTokenizer
 from seed_hf.training_utils import TrainingRun, add_training_arguments
 
 
@@ -47,6 +57,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--drop_condition", type=float, default=0.1, help="share of samples with the features of ''")
     group.add_argument("--tag_probability", type=float, default=0.2, help="share of captions followed by some tags")
     group.add_argument("--condition_noise", type=float, default=0.1, help="deviation of noise added to the condition")
+    group.add_argument("--init_unet", help="UNet folder to go on from")
+    group.add_argument("--image_tokenizer", help="stage-2 folder: also learn from what its codes decode to")
+    group.add_argument("--code_dataset", default="emoji", help="pictures whose codes these are")
+    group.add_argument("--augmented_views", type=int, default=0, help="further codes per picture")
+    group.add_argument("--code_ratio", type=float, default=0.5, help="share of conditions decoded from codes, with it")
     group.add_argument("--ema_decay", type=float, default=0.999, help="of the averaged weights")
     return parser.parse_args(argv)
 
@@ -113,6 +128,18 @@ class LatentsAndCaptions(torch.utils.data.Dataset):
 
 
 @torch.no_grad()
+def decode_codes_by_caption(args: argparse.Namespace) -> dict[str, torch.Tensor]:
+    """What the codes of training pictures, in all styles, decode to: caption -> `(n, num_tokens, dim)` in float16."""
+    model = SeedImageTokenizer.from_pretrained(args.image_tokenizer).eval()
+    cache = Path(args.output_dir).parent / "codes"
+    rows = load_codes(args.code_dataset, "train", args.image_tokenizer, cache, args.augmented_views)
+    embeds = defaultdict(list)
+    for caption, views in zip(rows["caption"], rows["codes"], strict=True):
+        embeds[caption].append(model.decode(torch.tensor(views)).half())
+    return {caption: torch.cat(values) for caption, values in embeds.items()}
+
+
+@torch.no_grad()
 def draw(unet, vae, scheduler, condition, unconditional, num_steps=20, guidance_scale=3.0, seed=0) -> torch.Tensor:
     """Pictures in [0, 1], `(batch_size, 3, height, width)`, for looking at during training."""
     scheduler.set_timesteps(num_steps, device=unet.device)
@@ -149,11 +176,20 @@ def main(argv: list[str] | None = None) -> None:
     )
     unconditional, held_out_condition = encoder([""]), encoder(held_out.captions)
     unet, scheduler = build_unet(vae, latents.shape[-1], args.widths, encoder.embedding_dim), build_scheduler()
+    if args.init_unet:
+        unet.load_state_dict(UNet2DConditionModel.from_pretrained(args.init_unet).state_dict())
+    from_codes = {}
+    if args.image_tokenizer:
+        from_codes = decode_codes_by_caption(args)
     run = TrainingRun(args, unet, frozen=[vae], ema_decay=args.ema_decay)
 
     def transform(sample, generator):
         target, caption, tags = sample
         dropped = torch.rand((), generator=generator) < args.drop_condition
+        if from_codes and not dropped and torch.rand((), generator=generator) < args.code_ratio:
+            # any drawing of the same thing, as people give it to the tokenizer
+            embeds = from_codes[caption]
+            return target, embeds[int(torch.randint(len(embeds), (1,), generator=generator))].float()
         text = "" if dropped else with_tags(caption, tags, args.tag_probability, generator)
         return target, text
 
@@ -162,9 +198,10 @@ def main(argv: list[str] | None = None) -> None:
 
     def collate(samples):
         targets, texts = zip(*samples, strict=True)
-        new = sorted(set(texts) - known.keys())
+        new = sorted({text for text in texts if isinstance(text, str)} - known.keys())
         features = known | dict(zip(new, encoder(new), strict=True))
-        return {"latents": torch.stack(targets), "condition": torch.stack([features[text] for text in texts])}
+        condition = [features[text] if isinstance(text, str) else text for text in texts]
+        return {"latents": torch.stack(targets), "condition": torch.stack(condition)}
 
     def denoising_loss(model, target, condition, generator=None):
         noise = torch.randn(target.shape, generator=generator).to(target)
