@@ -1,0 +1,162 @@
+"""SeedProcessor: text, images and codes in; text, codes and images out."""
+
+import pytest
+import torch
+from PIL import Image
+from tiny_language import NUM_QUERY_TOKENS, build_codes, build_seed_model, build_tokenizer
+from transformers import AutoProcessor
+
+from seed_hf import SeedImageProcessor, SeedProcessor
+
+
+def build_processor(kind="gpt2", **kwargs):
+    return SeedProcessor(SeedImageProcessor(size={"height": 28, "width": 28}), build_tokenizer(kind), **kwargs)
+
+
+def picture(color="red"):
+    return Image.new("RGB", (40, 30), color)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_each_image_becomes_a_span_of_placeholders(kind):
+    processor = build_processor(kind)
+    tokenizer = processor.tokenizer
+    inputs = processor(images=picture(), text="<image>A photo of", return_tensors="pt")
+    assert inputs["pixel_values"].shape == (1, 3, 28, 28)
+    ids = inputs["input_ids"][0].tolist()
+    start = ids.index(tokenizer.boi_token_id)
+    span = tokenizer.image_token_layout.placeholder_span()
+    assert ids[start : start + len(span)] == span
+    with_codes = processor(text="<image>A photo of", codes=build_codes(), return_tensors="pt")
+    assert with_codes["input_ids"].shape == inputs["input_ids"].shape and "pixel_values" not in with_codes
+    inserted = tokenizer.image_token_layout.insert_codes(inputs["input_ids"], build_codes())
+    assert torch.equal(inserted, with_codes["input_ids"])
+
+
+def test_several_images_in_several_texts():
+    processor = build_processor()
+    pictures = [picture(color) for color in ("red", "green", "blue")]
+    texts = ["<image> a", "a <image> and <image>"]
+    nested = processor(text=texts, images=[pictures[:1], pictures[1:]], padding=True, return_tensors="pt")
+    flat = processor(text=texts, images=pictures, padding=True, return_tensors="pt")
+    for key in ("input_ids", "attention_mask", "pixel_values"):
+        assert torch.equal(nested[key], flat[key])
+    one = processor(images=pictures[2], text="<image>", return_tensors="pt")
+    assert torch.equal(flat["pixel_values"][2:], one["pixel_values"])
+    placeholders = (flat["input_ids"] == processor.tokenizer.image_placeholder_token_id).sum(dim=1)
+    assert placeholders.tolist() == [NUM_QUERY_TOKENS, 2 * NUM_QUERY_TOKENS]
+    codes = build_codes(3)
+    ids = processor(text=texts, codes=codes, padding=True, return_tensors="pt")["input_ids"]
+    is_image = processor.tokenizer.image_token_layout.is_image_token(ids)
+    assert torch.equal(processor.tokenizer.token_ids_to_codes(ids[is_image]), codes.flatten())
+
+
+def test_one_modality_alone():
+    processor = build_processor()
+    assert set(processor(images=[picture()], return_tensors="pt")) == {"pixel_values"}
+    assert set(processor(text="a cat")) == {"input_ids", "attention_mask"}
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"text": "<image> and <image>", "images": [0]}, "2 `<image>` but 1 images"),
+        ({"text": "no picture", "images": [0]}, "0 `<image>` but 1 images"),
+        ({"text": "<image>"}, "1 `<image>` but 0 images"),
+        ({"text": ["<image>", "a"], "images": [[], [0]]}, r"`text\[0\]` has 1 `<image>` but 0 images"),
+        ({"text": ["<image>"], "images": [[0], [0]]}, "`images` has 2 lists; allowed: 1"),
+        ({"text": "<image>", "codes": [[1, 2, 3, 4], [1, 2, 3, 4]]}, "1 `<image>` but 2 images or codes"),
+        ({"text": "<image>", "codes": [1, 2, 3]}, "`codes` has shape"),
+        ({"text": "<image>", "codes": [1, 2, 3, 99]}, "`codes` holds 99"),
+        ({"text": "<image>", "images": [0], "codes": [1, 2, 3, 4]}, "`images` and `codes` were both given"),
+        ({"text": "a <image>", "images": [0], "max_length": 4, "truncation": True}, "`max_length` cuts"),
+        ({}, "`images` and `text` are both None"),
+    ],
+)
+def test_wrong_input_is_refused(arguments, message):
+    if "images" in arguments:
+        pictures = [[picture()] * len(value) if isinstance(value, list) else picture() for value in arguments["images"]]
+        arguments = {**arguments, "images": pictures}
+    with pytest.raises(ValueError, match=message):
+        build_processor()(**arguments)
+
+
+def test_chat_with_several_images():
+    processor = build_processor()
+    content = [{"type": "image", "image": picture()}, {"type": "image", "image": picture("blue")}]
+    chat = [
+        {"role": "user", "content": [*content, {"type": "text", "text": "what is this?"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "an apple"}]},
+        {"role": "user", "content": [content[0], {"type": "text", "text": "and this?"}]},
+    ]
+    text = processor.apply_chat_template(chat, add_generation_prompt=True)
+    assert text == "USER: <image><image>what is this?\nASSISTANT: an apple\nUSER: <image>and this?\nASSISTANT:"
+    settings = {"tokenize": True, "return_dict": True, "return_tensors": "pt", "add_generation_prompt": True}
+    inputs = processor.apply_chat_template(chat, **settings)
+    assert inputs["pixel_values"].shape == (3, 3, 28, 28)
+    pictures = [picture(), picture("blue"), picture()]
+    for key, value in processor(text=text, images=pictures, return_tensors="pt").items():
+        assert torch.equal(inputs[key], value)
+
+
+def test_save_and_load(tmp_path):
+    processor = build_processor(caption_prompt="<image>An emoji of", chat_template="{{ messages }}")
+    processor.save_pretrained(tmp_path)
+    for loader in (SeedProcessor, AutoProcessor):
+        loaded = loader.from_pretrained(tmp_path)
+        assert isinstance(loaded, SeedProcessor)
+        assert loaded.caption_prompt == "<image>An emoji of" and loaded.chat_template == "{{ messages }}"
+        assert loaded.question_prompt == processor.question_prompt
+        arguments = {"images": picture(), "text": loaded.caption_prompt, "return_tensors": "pt"}
+        for key, value in processor(**arguments).items():
+            assert torch.equal(loaded(**arguments)[key], value)
+
+
+class Pipeline:
+    """Stands for SeedPipeline, whose pictures are not the subject here."""
+
+    def __call__(self, codes, **kwargs):
+        return type("Output", (), {"images": [tuple(row) for row in codes.tolist()]})
+
+
+def test_generated_ids_are_taken_apart():
+    processor = build_processor()
+    tokenizer, codes = processor.tokenizer, build_codes(2)
+    spans = [tokenizer.image_token_layout.span(row) for row in codes]
+    text = tokenizer("a red apple")["input_ids"]
+    pad = [tokenizer.pad_token_id]
+    row = [*pad, *text, *spans[0], *text, *spans[1], tokenizer.eos_token_id]
+    other = [*text, *[tokenizer.pad_token_id] * (len(row) - len(text))]
+    ids = torch.tensor([row, other])
+    assert processor.post_process_generation(ids) == ["a red applea red apple", "a red apple"]
+    got = processor.post_process_generation(ids, "codes")
+    assert torch.equal(got[0], codes) and got[1].shape == (0, NUM_QUERY_TOKENS)
+    pictures = [tuple(row) for row in codes.tolist()]
+    assert processor.post_process_generation(ids, "images", pipeline=Pipeline()) == [pictures, []]
+    interleaved = processor.post_process_generation(ids, "interleaved", pipeline=Pipeline())
+    assert interleaved == [["a red apple", pictures[0], "a red apple", pictures[1]], ["a red apple"]]
+    start = 1 + len(text)
+    assert processor.post_process_generation(ids[:1], "codes", prompt_length=start + len(spans[0]))[0].tolist() == [
+        codes[1].tolist()
+    ]
+    cut = processor.post_process_generation(ids[:1, : start + 3], "codes")
+    assert cut[0].shape == (0, NUM_QUERY_TOKENS)
+    with pytest.raises(ValueError, match="`output` is 'video'"):
+        processor.post_process_generation(ids, "video")
+
+
+def test_there_and_back_through_the_model():
+    model, tokenizer = build_seed_model()
+    processor = SeedProcessor(SeedImageProcessor(size={"height": 28, "width": 28}), tokenizer)
+    prompts = [processor.image_prompt.format(caption=caption) for caption in ("a cat", "a red apple on the moon")]
+    inputs = processor(text=prompts, padding=True, return_tensors="pt")
+    ids = model.generate(**inputs, generation_mode="image", do_sample=False)
+    codes = processor.post_process_generation(ids, "codes")
+    assert [row.shape for row in codes] == [(1, NUM_QUERY_TOKENS)] * 2
+    inputs = processor(text=[processor.caption_prompt] * 2, codes=torch.cat(codes), return_tensors="pt")
+    ids = model.generate(**inputs, max_new_tokens=5)
+    texts = processor.post_process_generation(ids, prompt_length=inputs["input_ids"].shape[1])
+    assert len(texts) == 2 and not any("<img" in text for text in texts)
+    assert processor.post_process_multimodal_output(ids[:, -5:]) == tokenizer.batch_decode(
+        ids[:, -5:], skip_special_tokens=True
+    )
