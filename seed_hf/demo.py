@@ -266,8 +266,8 @@ class Demo:
         }
 
     def decode(self, codes: torch.Tensor) -> list:
-        """Pictures of codes; each has a generator of its own, so that it does not depend on the others."""
-        generators = [torch.Generator().manual_seed(self.args.seed) for _ in codes]
+        """Pictures of codes, each from noise of its own."""
+        generators = [torch.Generator().manual_seed(self.args.seed + index) for index in range(len(codes))]
         steps = self.args.num_inference_steps
         return self.pipeline(codes=codes, generator=generators, num_inference_steps=steps).images
 
