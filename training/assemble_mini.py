@@ -1,7 +1,7 @@
 """Put the image tokenizer repository of seed-mini together from what the training scripts left.
 
     python training/assemble_mini.py --image_tokenizer out/stage2 --decoder out/decoder --vae out/vae \
-        --output seed_hf/mini/pipeline
+        --language_model out/stage3
 
 Writes float16 safetensors, each file below `--max_file_size`; stores the text encoder's hidden states of "" for the
 unconditional branch of guidance; copies the text tokenizer of the image tokenizer (captions for retrieval) along. Then
@@ -18,7 +18,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from text_targets import TextTargetEncoder
 
-from seed_hf import SeedImageProcessor, SeedImageTokenizer, SeedPipeline
+from seed_hf import SeedForCausalLM, SeedImageProcessor, SeedImageTokenizer, SeedPipeline, SeedProcessor
 from seed_hf.modeling_seed_empty_prompt import SeedEmptyPrompt
 
 
@@ -40,6 +40,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--decoder", type=Path, required=True, help="folder that train_decoder.py wrote")
     parser.add_argument("--vae", type=Path, required=True, help="folder that train_vae.py wrote")
     parser.add_argument("--output", type=Path, default=Path("seed_hf/mini/pipeline"), help="folder to replace")
+    parser.add_argument("--language_model", type=Path, help="folder that stage 3 wrote, to be stored in float16 too")
+    parser.add_argument("--language_output", type=Path, default=Path("seed_hf/mini/language_model"))
     parser.add_argument("--target_model", default="minilm", help="text encoder that the decoder was trained with")
     parser.add_argument("--scheduler", default="DDIMScheduler", help="a scheduler class of diffusers")
     parser.add_argument("--guidance_scale", type=float, default=3.0, help="what calls use that give none")
@@ -95,6 +97,15 @@ def save(pipeline: SeedPipeline, args: argparse.Namespace) -> None:
             shutil.copyfile(args.image_tokenizer / name, args.output / "image_tokenizer" / name)
 
 
+def save_language_model(source: Path, output: Path) -> None:
+    """The language model in float16, without the image tokenizer, with its processor; `output` is replaced."""
+    model = SeedForCausalLM.from_pretrained(source, image_tokenizer=None)
+    processor = SeedProcessor.from_pretrained(source)
+    shutil.rmtree(output, ignore_errors=True)
+    model.half().save_pretrained(output)
+    processor.save_pretrained(output)
+
+
 def check(folder: Path, max_file_size: int) -> int:
     """Bytes of the whole folder; raises `ValueError` for a file that is too large or a picture with NaN."""
     sizes = {file: file.stat().st_size for file in folder.rglob("*") if file.is_file()}
@@ -120,6 +131,10 @@ def main(argv: list[str] | None = None) -> None:
         if isinstance(component, torch.nn.Module):
             print(f"{name}: {sum(parameter.numel() for parameter in component.parameters()) / 1e6:.2f} M parameters")
     print(f"{args.output}: {total / 1e6:.1f} MB")
+    if args.language_model:
+        save_language_model(args.language_model, args.language_output)
+        total = sum(file.stat().st_size for file in args.language_output.iterdir())
+        print(f"{args.language_output}: {total / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":
