@@ -186,7 +186,7 @@ def main(argv: list[str] | None = None) -> None:
     def transform(sample, generator):
         target, caption, tags = sample
         dropped = torch.rand((), generator=generator) < args.drop_condition
-        if from_codes and not dropped and torch.rand((), generator=generator) < args.code_ratio:
+        if caption in from_codes and not dropped and torch.rand((), generator=generator) < args.code_ratio:
             # any drawing of the same thing, as people give it to the tokenizer
             embeds = from_codes[caption]
             return target, embeds[int(torch.randint(len(embeds), (1,), generator=generator))].float()
