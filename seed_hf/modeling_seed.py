@@ -2,79 +2,25 @@
 
 import copy
 import inspect
-import re
 
 import torch
-from torch import nn
 from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import logging
 
-from .configuration_seed import NUM_SPECIAL_TOKENS, SeedConfig
+from .configuration_seed import SeedConfig
+from .conversion_seed import SeedConversionMixin
 from .generation_seed import SeedGenerationMixin
+from .modeling_seed_embedding import SeedImageTokenEmbedding, check_plain_head
 from .modeling_seed_image_tokenizer import SeedImageTokenizer
 
 
 logger = logging.get_logger(__name__)
 
-# Fields by which some LMs scale or squash their logits; our head would have to repeat what their `forward` does
-_LOGIT_TRANSFORMS = {
-    "final_logit_softcapping": (None,),
-    "logit_scale": (None, 1, 1.0),
-    "logits_scaling": (None, 1, 1.0),
-}
 
-
-class SeedImageTokenEmbedding(nn.Module):
-    r"""
-    Vectors of the image tokens and the three special tokens, used at both ends of the LM.
-
-    A code's vector is one fully-connected layer over its frozen codebook vector; `<img>`, `</img>` and `<image>`
-    have a row each.
-
-    Args:
-        code_dim (`int`): Width of a codebook vector.
-        embedding_dim (`int`): Width of the LM's token vectors.
-
-    Source: paper section 3 (input); the same layer at the output is our reading of section 1.
-    """
-
-    def __init__(self, code_dim: int, embedding_dim: int):
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(embedding_dim, code_dim))
-        self.bias = nn.Parameter(torch.empty(embedding_dim))
-        self.special_weight = nn.Parameter(torch.empty(NUM_SPECIAL_TOKENS, embedding_dim))
-
-    def forward(self, inputs: torch.Tensor, codebook: torch.Tensor, as_logits: bool = False) -> torch.Tensor:
-        """
-        Token vectors, or with `as_logits` their products with hidden states.
-
-        One `forward` for both so that PEFT's `modules_to_save` can stand in for this module.
-
-        Args:
-            inputs (`torch.Tensor`): Indices, `torch.LongTensor` of any shape with values in
-                `[0, codebook_size + 3)`, or hidden states, `(..., embedding_dim)`.
-            codebook (`torch.FloatTensor` of shape `(codebook_size, code_dim)`): The frozen codebook.
-            as_logits (`bool`, defaults to `False`): What `inputs` is.
-
-        Returns:
-            `torch.FloatTensor` of shape `(*inputs.shape, embedding_dim)`, or `(..., codebook_size + 3)`.
-        """
-        codebook = codebook.to(self.weight.dtype)
-        if as_logits:
-            # h . (W e + b) = (W^T h) . e + h . b: never builds the codebook_size x embedding_dim table
-            code_logits = nn.functional.linear(inputs @ self.weight, codebook) + (inputs @ self.bias)[..., None]
-            return torch.cat([code_logits, nn.functional.linear(inputs, self.special_weight)], dim=-1)
-        codebook_size = codebook.shape[0]
-        code_vectors = nn.functional.linear(codebook[inputs.clamp(max=codebook_size - 1)], self.weight, self.bias)
-        special_vectors = self.special_weight[(inputs - codebook_size).clamp(min=0)]
-        is_code = (inputs < codebook_size)[..., None]
-        return torch.where(is_code, code_vectors, special_vectors.to(code_vectors.dtype))
-
-
-class SeedForCausalLM(SeedGenerationMixin, PreTrainedModel, GenerationMixin):
+class SeedForCausalLM(SeedConversionMixin, SeedGenerationMixin, PreTrainedModel, GenerationMixin):
     r"""
     A causal language model that reads and writes images as `num_query_tokens` image tokens.
 
@@ -121,7 +67,7 @@ class SeedForCausalLM(SeedGenerationMixin, PreTrainedModel, GenerationMixin):
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
         self.image_embeddings = None
         if config.image_token_embedding == "projected_codes":
-            _check_plain_head(self.language_model)
+            check_plain_head(self.language_model)
             embedding_dim = self.language_model.get_input_embeddings().embedding_dim
             self.image_embeddings = SeedImageTokenEmbedding(config.code_dim, embedding_dim)
             self.register_buffer("codebook", torch.zeros(config.codebook_size, config.code_dim))
@@ -151,97 +97,6 @@ class SeedForCausalLM(SeedGenerationMixin, PreTrainedModel, GenerationMixin):
         return self
 
     # ------------------------------------------------------------------------------------------ construction
-    @classmethod
-    def from_language_model(
-        cls,
-        language_model: PreTrainedModel,
-        tokenizer,
-        image_tokenizer: PreTrainedModel | None = None,
-        codebook: torch.Tensor | None = None,
-        image_token_embedding: str = "projected_codes",
-        include_image_tokenizer: bool = False,
-    ) -> "SeedForCausalLM":
-        """
-        Teaches a pretrained language model the image tokens of a tokenizer.
-
-        The given model becomes the sub-module `language_model` (it is not copied). With `"projected_codes"` it stays
-        as it is, with `"learned"` its vocabulary is resized.
-
-        Args:
-            language_model (`PreTrainedModel`): Any causal LM of transformers.
-            tokenizer ([`SeedTokenizer`]): Made from the LM's own tokenizer.
-            image_tokenizer ([`SeedImageTokenizer`], *optional*): Gives the codebook.
-            codebook (`torch.FloatTensor` of shape `(codebook_size, code_dim)`, *optional*): Instead of it.
-            image_token_embedding (`str`, defaults to `"projected_codes"`): See [`SeedConfig`].
-            include_image_tokenizer (`bool`, defaults to `False`): Keep `image_tokenizer` as a sub-module, so that the
-                model accepts `pixel_values`.
-
-        Returns:
-            [`SeedForCausalLM`]: the new parts are freshly initialised.
-
-        Raises:
-            ValueError: No codebook for `"projected_codes"`, or the vocabularies do not fit together.
-        """
-        layout = tokenizer.image_token_layout
-        if codebook is None and image_tokenizer is not None:
-            codebook = _codebook_of(image_tokenizer)
-        if codebook is None and image_token_embedding == "projected_codes":
-            raise ValueError(
-                "`codebook` is None; `image_token_embedding='projected_codes'` needs it or `image_tokenizer`."
-            )
-        if codebook is not None and codebook.shape[0] != layout.codebook_size:
-            raise ValueError(
-                f"`codebook` has {codebook.shape[0]} rows; allowed: {layout.codebook_size}, the tokenizer's."
-            )
-        rows = language_model.get_input_embeddings().weight.shape[0]
-        if layout.first_image_token_id > rows:
-            raise ValueError(
-                f"`tokenizer` has {layout.first_image_token_id} text tokens; allowed: at most {rows}, the rows of "
-                "`language_model`."
-            )
-        if image_token_embedding == "learned":
-            rows = max(rows, len(tokenizer))
-            language_model.resize_token_embeddings(rows, mean_resizing=True)
-        config = SeedConfig(
-            text_config=copy.deepcopy(language_model.config),
-            image_tokenizer_config=image_tokenizer.config if include_image_tokenizer else None,
-            codebook_size=layout.codebook_size,
-            num_query_tokens=layout.num_query_tokens,
-            code_dim=SeedConfig.code_dim if codebook is None else codebook.shape[1],
-            image_token_embedding=image_token_embedding,
-            first_image_token_id=layout.first_image_token_id,
-            boi_token_id=layout.boi_token_id,
-            eoi_token_id=layout.eoi_token_id,
-            image_placeholder_token_id=layout.image_placeholder_token_id,
-            image_tokenizer_id=tokenizer.image_tokenizer_id,
-            image_tokenizer_revision=tokenizer.image_tokenizer_revision,
-        )
-        with torch.device("meta"):
-            model = cls(config)
-        model.language_model = language_model
-        # only now: construction would have changed the attention implementation of a shared configuration
-        model.config.text_config = language_model.config
-        if include_image_tokenizer:
-            model.image_tokenizer = image_tokenizer
-        if model.image_embeddings is not None:
-            reference = language_model.get_input_embeddings().weight
-            model.codebook = codebook.detach().to(reference.device, torch.float32, copy=True)
-            model.image_embeddings.to_empty(device=reference.device).to(reference.dtype)
-            model._match_text_vectors()
-        model.generation_config = copy.deepcopy(language_model.generation_config)
-        return model.eval()
-
-    @torch.no_grad()
-    def _match_text_vectors(self):
-        """Starts the new vectors with mean and spread of the text vectors, so that training starts smoothly."""
-        table = self.language_model.get_input_embeddings().weight[: self.config.first_image_token_id].float()
-        mean, std = table.mean(dim=0), table.std(dim=0).mean()
-        embeddings = self.image_embeddings
-        code_norm = self.codebook.float().pow(2).sum(dim=-1).mean().sqrt().clamp(min=1e-6)
-        nn.init.normal_(embeddings.weight, std=float(std / code_norm))
-        embeddings.bias.copy_(mean)
-        embeddings.special_weight.normal_(std=float(std)).add_(mean)
-
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, image_tokenizer=True, **kwargs):
         """
@@ -280,28 +135,6 @@ class SeedForCausalLM(SeedGenerationMixin, PreTrainedModel, GenerationMixin):
             model.attach_image_tokenizer(image_tokenizer)
         return (model, info) if wants_info else model
 
-    def attach_image_tokenizer(self, image_tokenizer: PreTrainedModel):
-        """
-        Makes `image_tokenizer` a sub-module, so that the model accepts `pixel_values`.
-
-        Args:
-            image_tokenizer ([`SeedImageTokenizer`]): The one whose codes this model was trained on.
-
-        Raises:
-            ValueError: Its sizes or its codebook differ from this model's.
-        """
-        for name in ("codebook_size", "num_query_tokens"):
-            got, wanted = getattr(image_tokenizer.config, name), getattr(self.config, name)
-            if got != wanted:
-                raise ValueError(f"`image_tokenizer` has {name}={got}; allowed: {wanted}, this model's.")
-        if self.image_embeddings is not None:
-            theirs, own = _codebook_of(image_tokenizer).float().cpu(), self.codebook.float().cpu()
-            # half-precision checkpoints of either part may round the codebook
-            if not torch.allclose(theirs, own, rtol=1e-2, atol=1e-2 * float(own.abs().mean())):
-                raise ValueError("`image_tokenizer` has another codebook; allowed: the one this model was trained on.")
-        self.image_tokenizer = image_tokenizer.to(self.device).eval()
-        self.config.image_tokenizer_config = image_tokenizer.config
-
     # ------------------------------------------------------------------------------------------ vocabulary
     def get_input_embeddings(self):
         """The LM's own token table (text tokens; all tokens with `"learned"`)."""
@@ -324,35 +157,6 @@ class SeedForCausalLM(SeedGenerationMixin, PreTrainedModel, GenerationMixin):
         if not args and not kwargs:
             return self.get_input_embeddings()
         raise ValueError("`SeedForCausalLM` cannot be resized; build it anew with `from_language_model`.")
-
-    def check_tokenizer(self, tokenizer):
-        """
-        Makes sure that ids mean the same to a tokenizer and to this model.
-
-        Raises:
-            ValueError: An id, a size or the vocabulary differs.
-        """
-        layout, expected = tokenizer.image_token_layout, self.config.image_token_layout
-        if layout != expected:
-            raise ValueError(f"`tokenizer` has {layout}; allowed: {expected}, this model's.")
-        if len(tokenizer) > self.config.vocab_size:
-            raise ValueError(
-                f"`tokenizer` has {len(tokenizer)} tokens; allowed: at most {self.config.vocab_size}, this model's."
-            )
-
-    def lora_target_modules(self) -> str:
-        """
-        Regular expression of every linear layer of the language model, for PEFT's `target_modules`.
-
-        Layer names alone (`"fc1"`) or `"all-linear"` would also match the image tokenizer's layers.
-        """
-        head = self.get_output_embeddings()
-        names = set()
-        for name, module in self.language_model.named_modules():
-            is_linear = isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
-            if is_linear and module is not head:
-                names.add(name.rsplit(".", 1)[-1])
-        return rf"language_model\..*\.({'|'.join(sorted(map(re.escape, names)))})"
 
     # ------------------------------------------------------------------------------------------ forward
     def get_image_codes(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -532,7 +336,7 @@ class SeedForCausalLM(SeedGenerationMixin, PreTrainedModel, GenerationMixin):
         """Loss and logits of the positions that have a target: in training most positions have none."""
         if labels is None:
             raise ValueError("`labels` is None; `target_logits_only=True` needs them.")
-        _check_plain_head(self.language_model)
+        check_plain_head(self.language_model)
         targets = labels[:, 1:]
         is_target = targets != -100
         logits = self.compute_logits(hidden_states[:, :-1][is_target])
@@ -544,51 +348,6 @@ class SeedForCausalLM(SeedGenerationMixin, PreTrainedModel, GenerationMixin):
             num_items_in_batch=num_items_in_batch,
         )
         return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=outputs.past_key_values)
-
-    # ------------------------------------------------------------------------------------------ export
-    @torch.no_grad()
-    def to_plain_language_model(self) -> PreTrainedModel:
-        """
-        The same model as its plain base class, with image tokens as ordinary vocabulary rows.
-
-        Any server for that architecture can run the result. Merge a LoRA adapter first. The model is copied.
-
-        Returns:
-            `PreTrainedModel`: for example `OPTForCausalLM`, giving the same logits.
-        """
-        plain = copy.deepcopy(self.language_model)
-        if self.image_embeddings is None:
-            return plain
-        first, vocab_size = self.config.first_image_token_id, self.config.vocab_size
-        plain.resize_token_embeddings(vocab_size, mean_resizing=False)
-        table = plain.get_input_embeddings().weight
-        indices = torch.arange(vocab_size - first, device=table.device)
-        rows = self.image_embeddings(indices, self.codebook).to(table.dtype)
-        table[first:] = rows
-        head = plain.get_output_embeddings()
-        if head.weight is not table:
-            head.weight[first:] = rows
-        if getattr(head, "bias", None) is not None:
-            head.bias[first:] = 0
-        plain.generation_config = copy.deepcopy(self.generation_config)
-        return plain
-
-
-@torch.no_grad()
-def _codebook_of(image_tokenizer: PreTrainedModel) -> torch.Tensor:
-    """Every code's vector as the quantizer looks it up, `(codebook_size, code_dim)`."""
-    codes = torch.arange(image_tokenizer.config.codebook_size, device=image_tokenizer.device)
-    return image_tokenizer.get_code_vectors(codes)
-
-
-def _check_plain_head(language_model: PreTrainedModel):
-    for name, plain_values in _LOGIT_TRANSFORMS.items():
-        value = getattr(language_model.config, name, None)
-        if value not in plain_values:
-            raise ValueError(
-                f"`text_config.{name}` is {value!r}; allowed with 'projected_codes' and `target_logits_only`: "
-                f"{plain_values}. Use `image_token_embedding='learned'`."
-            )
 
 
 __all__ = ["SeedForCausalLM", "SeedImageTokenEmbedding"]

@@ -75,7 +75,9 @@ def test_one_modality_alone():
 )
 def test_wrong_input_is_refused(arguments, message):
     if "images" in arguments:
-        pictures = [[picture()] * len(value) if isinstance(value, list) else picture() for value in arguments["images"]]
+        pictures = [
+            [picture()] * len(value) if isinstance(value, list) else picture() for value in arguments["images"]
+        ]
         arguments = {**arguments, "images": pictures}
     with pytest.raises(ValueError, match=message):
         build_processor()(**arguments)

@@ -1,0 +1,83 @@
+"""Vectors and logits of image tokens, from the frozen codebook."""
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from .configuration_seed import NUM_SPECIAL_TOKENS
+
+
+# Fields by which some LMs scale or squash their logits; our head would have to repeat what their `forward` does
+_LOGIT_TRANSFORMS = {
+    "final_logit_softcapping": (None,),
+    "logit_scale": (None, 1, 1.0),
+    "logits_scaling": (None, 1, 1.0),
+}
+
+
+class SeedImageTokenEmbedding(nn.Module):
+    r"""
+    Vectors of the image tokens and the three special tokens, used at both ends of the LM.
+
+    A code's vector is one fully-connected layer over its frozen codebook vector; `<img>`, `</img>` and `<image>`
+    have a row each.
+
+    Args:
+        code_dim (`int`): Width of a codebook vector.
+        embedding_dim (`int`): Width of the LM's token vectors.
+
+    Source: paper section 3 (input); the same layer at the output is our reading of section 1.
+    """
+
+    def __init__(self, code_dim: int, embedding_dim: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(embedding_dim, code_dim))
+        self.bias = nn.Parameter(torch.empty(embedding_dim))
+        self.special_weight = nn.Parameter(torch.empty(NUM_SPECIAL_TOKENS, embedding_dim))
+
+    def forward(self, inputs: torch.Tensor, codebook: torch.Tensor, as_logits: bool = False) -> torch.Tensor:
+        """
+        Token vectors, or with `as_logits` their products with hidden states.
+
+        One `forward` for both so that PEFT's `modules_to_save` can stand in for this module.
+
+        Args:
+            inputs (`torch.Tensor`): Indices, `torch.LongTensor` of any shape with values in
+                `[0, codebook_size + 3)`, or hidden states, `(..., embedding_dim)`.
+            codebook (`torch.FloatTensor` of shape `(codebook_size, code_dim)`): The frozen codebook.
+            as_logits (`bool`, defaults to `False`): What `inputs` is.
+
+        Returns:
+            `torch.FloatTensor` of shape `(*inputs.shape, embedding_dim)`, or `(..., codebook_size + 3)`.
+        """
+        codebook = codebook.to(self.weight.dtype)
+        if as_logits:
+            # h . (W e + b) = (W^T h) . e + h . b: never builds the codebook_size x embedding_dim table
+            code_logits = nn.functional.linear(inputs @ self.weight, codebook) + (inputs @ self.bias)[..., None]
+            return torch.cat([code_logits, nn.functional.linear(inputs, self.special_weight)], dim=-1)
+        codebook_size = codebook.shape[0]
+        code_vectors = nn.functional.linear(codebook[inputs.clamp(max=codebook_size - 1)], self.weight, self.bias)
+        special_vectors = self.special_weight[(inputs - codebook_size).clamp(min=0)]
+        is_code = (inputs < codebook_size)[..., None]
+        return torch.where(is_code, code_vectors, special_vectors.to(code_vectors.dtype))
+
+
+@torch.no_grad()
+def codebook_of(image_tokenizer: PreTrainedModel) -> torch.Tensor:
+    """Every code's vector as the quantizer looks it up, `(codebook_size, code_dim)`."""
+    codes = torch.arange(image_tokenizer.config.codebook_size, device=image_tokenizer.device)
+    return image_tokenizer.get_code_vectors(codes)
+
+
+def check_plain_head(language_model: PreTrainedModel):
+    """Raises `ValueError` for an LM whose logits are more than its head applied to its last hidden states."""
+    for name, plain_values in _LOGIT_TRANSFORMS.items():
+        value = getattr(language_model.config, name, None)
+        if value not in plain_values:
+            raise ValueError(
+                f"`text_config.{name}` is {value!r}; allowed with 'projected_codes' and `target_logits_only`: "
+                f"{plain_values}. Use `image_token_embedding='learned'`."
+            )
+
+
+__all__ = ["SeedImageTokenEmbedding", "check_plain_head", "codebook_of"]
