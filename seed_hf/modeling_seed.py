@@ -15,12 +15,13 @@ from .conversion_seed import SeedConversionMixin
 from .generation_seed import SeedGenerationMixin
 from .modeling_seed_embedding import SeedImageTokenEmbedding, check_plain_head
 from .modeling_seed_image_tokenizer import SeedImageTokenizer
+from .strict_loading_seed import StrictLoadingMixin
 
 
 logger = logging.get_logger(__name__)
 
 
-class SeedForCausalLM(SeedConversionMixin, SeedGenerationMixin, PreTrainedModel, GenerationMixin):
+class SeedForCausalLM(StrictLoadingMixin, SeedConversionMixin, SeedGenerationMixin, PreTrainedModel, GenerationMixin):
     r"""
     A causal language model that reads and writes images as `num_query_tokens` image tokens.
 
@@ -121,19 +122,11 @@ class SeedForCausalLM(SeedConversionMixin, SeedGenerationMixin, PreTrainedModel,
                 kwargs["config"].image_tokenizer_config = None
             else:
                 kwargs["image_tokenizer_config"] = None
-        wants_info = kwargs.pop("output_loading_info", False)
-        # reported below, with the names, instead of where transformers would only point at its log
-        kwargs["ignore_mismatched_sizes"] = True
-        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
-        problems = {key: sorted(map(str, info[key])) for key in ("missing_keys", "unexpected_keys", "mismatched_keys")}
-        if any(problems.values()):
-            raise ValueError(
-                f"`{pretrained_model_name_or_path}` does not fit its configuration: "
-                f"{ {key: value[:5] for key, value in problems.items() if value} }; allowed: none of these."
-            )
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        model = loaded[0] if kwargs.get("output_loading_info") else loaded
         if image_tokenizer is not True and image_tokenizer:
             model.attach_image_tokenizer(image_tokenizer)
-        return (model, info) if wants_info else model
+        return loaded
 
     # ------------------------------------------------------------------------------------------ vocabulary
     def get_input_embeddings(self):

@@ -137,14 +137,23 @@ def test_train_causal_lm(tmp_path, data, stage1):
     assert (output / "adapter_model.safetensors").is_file()
 
 
-def test_train_vae_and_decoder(tmp_path, data):
+def test_train_vae_and_decoder(tmp_path, data, stage1):
     flags = ("--dataset", data["dataset"], "--batch_size", 2)
     vae = assert_resumes("train_vae", tmp_path / "vae", *flags, "--size", 32)
     AcceleratorState._reset_state(reset_partial_state=True)
     assert AutoencoderKL.from_pretrained(vae).config.scaling_factor != 1
     flags += ("--vae", vae, "--target_model", data["bert"], "--widths", 32, 32)
     decoder = assert_resumes("train_decoder", tmp_path / "decoder", *flags)
-    assert UNet2DConditionModel.from_pretrained(decoder / "unet").config.cross_attention_dim == HIDDEN_SIZE
+    before = UNet2DConditionModel.from_pretrained(decoder / "unet")
+    assert before.config.cross_attention_dim == HIDDEN_SIZE
+    AcceleratorState._reset_state(reset_partial_state=True)
+    flags += ("--init_unet", decoder / "unet", "--image_tokenizer", stage1, "--code_dataset", data["dataset"])
+    tokens = SeedImageTokenizer.from_pretrained(stage1).config.num_generation_tokens
+    output = tmp_path / "with_codes"
+    run_script("train_decoder", output, *flags, "--code_ratio", 1.0, "--max_text_tokens", tokens, "--max_steps", 2)
+    assert list((tmp_path / "codes").glob("train-*.parquet"))
+    after = UNet2DConditionModel.from_pretrained(output / "unet")
+    assert not torch.equal(before.conv_in.weight, after.conv_in.weight)
 
 
 def test_all_stages_in_two_processes(tmp_path, data):
