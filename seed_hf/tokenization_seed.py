@@ -204,7 +204,8 @@ class SeedTokenizer(PreTrainedTokenizerFast):
         self._image_tokenizer = image_tokenizer or self._image_tokenizer
         self._image_processor = image_processor or self._image_processor
         if self._image_tokenizer is None:
-            self._image_tokenizer = self._load(AutoModel, "image_tokenizer").eval()
+            # half precision changes some codes; these are to be those of the pipeline, which loads in float32
+            self._image_tokenizer = self._load(AutoModel, "image_tokenizer").float().eval()
         if self._image_processor is None:
             self._image_processor = self._load(AutoImageProcessor, "image_processor")
         weight = next(self._image_tokenizer.parameters())
