@@ -22,7 +22,13 @@ from .demo_page import write_page
 from .demo_results import DemoResults, DrawnPicture, SeenPicture, color_codes
 from .demo_sheet import draw_sheet
 from .image_processing_seed import load_rgb_image
-from .mini import mini_language_model, mini_language_model_path, mini_pictures_path, mini_pipeline_path
+from .mini import (
+    mini_image_generation,
+    mini_language_model,
+    mini_language_model_path,
+    mini_pictures_path,
+    mini_pipeline_path,
+)
 from .pipeline_seed import SeedPipeline
 
 
@@ -37,8 +43,6 @@ PROMPTS = [
     "green car",
     "sad face",
 ]
-# sharper than what training saw, and guided away from what the model writes without a caption
-IMAGE_GENERATION = {"do_sample": True, "temperature": 0.7, "top_k": 50, "guidance_scale": 2.0}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -54,7 +58,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--num_pictures", type=int, default=12, help="how many to show, filled up with held-out drawings (default: 12)"
     )
     parser.add_argument("--num_inference_steps", type=int, help="steps of the decoder (default: the pipeline's)")
-    parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn by chance")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise that pictures are drawn from")
     parser.add_argument("--pipeline", default=mini_pipeline_path(), help="folder in the layout of SeedPipeline")
     parser.add_argument("--language_model", default=mini_language_model_path(), help="folder of the adapter")
     parser.add_argument("--pictures", default=mini_pictures_path(), help="folder with pictures.json and captions.txt")
@@ -197,8 +201,7 @@ class Demo:
     def draw(self, prompts: list[str]):
         """Prompts to codes to pictures."""
         with self.step(f"Draw {len(prompts)} prompts"):
-            torch.manual_seed(self.args.seed)
-            codes = self.pipeline.encode_prompt(prompts, **self.image_generation())
+            codes = self.pipeline.encode_prompt(prompts, **mini_image_generation(self.processor))
             images = self.decode(codes)
             reads_as = self.read_back(images)
         rows = zip(prompts, codes.tolist(), images, reads_as, strict=True)
@@ -254,16 +257,6 @@ class Demo:
         inputs = self.processor(text=[prompt] * len(codes), codes=codes, padding=True, return_tensors="pt")
         ids = self.language_model.generate(**inputs, max_new_tokens=16, do_sample=False)
         return self.processor.post_process_generation(ids, prompt_length=inputs["input_ids"].shape[1])
-
-    def image_generation(self) -> dict:
-        """Settings of the language model for pictures; unconditional means the prompt without its caption."""
-        empty = self.processor.image_prompt.format(caption="").strip()
-        negative = self.processor(text=[empty], return_tensors="pt")
-        return {
-            **IMAGE_GENERATION,
-            "negative_prompt_ids": negative["input_ids"],
-            "negative_prompt_attention_mask": negative["attention_mask"],
-        }
 
     def decode(self, codes: torch.Tensor) -> list:
         """Pictures of codes, each from noise of its own."""

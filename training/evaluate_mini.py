@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from transformers import AutoTokenizer
 
 from seed_hf.metrics_seed import codebook_use
-from seed_hf.mini import mini_language_model, mini_language_model_path, mini_pipeline_path
+from seed_hf.mini import mini_image_generation, mini_language_model, mini_language_model_path, mini_pipeline_path
 from seed_hf.pipeline_seed import SeedPipeline
 from seed_hf.training_checkpoint import package_versions
 
@@ -116,8 +116,7 @@ class Evaluation:
         self.pipeline.register_modules(language_model=self.language_model, processor=self.processor)
         codes = []
         for part in batches(captions, self.args.batch_size, "write codes"):
-            torch.manual_seed(self.args.seed)
-            codes.append(self.pipeline.encode_prompt(part))
+            codes.append(self.pipeline.encode_prompt(part, **mini_image_generation(self.processor)))
         return torch.cat(codes)
 
 
