@@ -45,7 +45,7 @@ def flags(tmp_path):
     build_scheduler().save_pretrained(decoder / "scheduler")
     build_vae().save_pretrained(vae)
     flags = {"image_tokenizer": stage2, "decoder": decoder, "vae": vae, "target_model": bert}
-    return {**flags, "output": tmp_path / "pipeline", "num_inference_steps": 3}
+    return {**flags, "output": tmp_path / "pipeline", "num_inference_steps": 3, "guidance_scale": 2.5}
 
 
 def run(script, flags):
@@ -57,7 +57,7 @@ def run(script, flags):
 
 def test_folder(script, flags):
     pipeline = run(script, flags)
-    assert pipeline.config.guidance_scale == 3.0
+    assert pipeline.config.guidance_scale == 2.5
     assert pipeline.config.num_inference_steps == 3
     scheduler = pipeline.scheduler.config
     assert not scheduler.clip_sample
