@@ -156,6 +156,26 @@ class SeedConversionMixin:
                 names.add(name.rsplit(".", 1)[-1])
         return rf"language_model\..*\.({'|'.join(sorted(map(re.escape, names)))})"
 
+    def lora_settings(self) -> dict:
+        """
+        Keyword arguments of PEFT's `LoraConfig` that say where adapters go and what else is trained.
+
+        Returns:
+            `dict`: `target_modules` (see [`~SeedForCausalLM.lora_target_modules`]), and the image tokens' own weights:
+            `modules_to_save` with projected codes, `trainable_token_indices` with learned rows.
+        """
+        settings = {"target_modules": self.lora_target_modules()}
+        if self.image_embeddings is not None:
+            return settings | {"modules_to_save": ["image_embeddings"]}
+        layout = self.config.image_token_layout
+        end = max(layout.end_image_token_id, layout.boi_token_id + 1, layout.eoi_token_id + 1)
+        rows = list(range(layout.first_image_token_id, end))
+        if self.config.tie_word_embeddings:
+            return settings | {"trainable_token_indices": rows}
+        names = {id(module): name.rsplit(".", 1)[-1] for name, module in self.named_modules()}
+        ends = (self.get_input_embeddings(), self.get_output_embeddings())
+        return settings | {"trainable_token_indices": {names[id(module)]: rows for module in ends}}
+
     @torch.no_grad()
     def to_plain_language_model(self) -> PreTrainedModel:
         """

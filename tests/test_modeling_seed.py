@@ -243,19 +243,8 @@ def test_wrong_generation_settings_are_refused():
 
 # ---------------------------------------------------------------------------------------------- LoRA
 def add_lora(model, **kwargs):
-    layout = model.config.image_token_layout
-    settings = {"modules_to_save": ["image_embeddings"]}
-    if model.image_embeddings is None:
-        rows = list(range(layout.first_image_token_id, model.config.vocab_size))
-        settings = {"trainable_token_indices": rows}
-        if not model.config.tie_word_embeddings:
-            names = {id(module): name.rsplit(".", 1)[-1] for name, module in model.named_modules()}
-            ends = (model.get_input_embeddings(), model.get_output_embeddings())
-            settings = {"trainable_token_indices": {names[id(end)]: rows for end in ends}}
-    config = LoraConfig(
-        r=4, lora_alpha=8, target_modules=model.lora_target_modules(), init_lora_weights=False, task_type="CAUSAL_LM",
-        **settings, **kwargs,
-    )  # fmt: skip
+    settings = {**model.lora_settings(), **kwargs}
+    config = LoraConfig(r=4, lora_alpha=8, init_lora_weights=False, task_type="CAUSAL_LM", **settings)
     return get_peft_model(model, config)
 
 

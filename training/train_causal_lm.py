@@ -111,23 +111,12 @@ def build_model(args: argparse.Namespace, texts: list[str]):
 
 def add_lora(model: SeedForCausalLM, args: argparse.Namespace, folder: str) -> PeftModel:
     """LoRA in every linear layer of the language model; the image tokens' own weights are trained in full."""
-    layout = model.config.image_token_layout
-    settings = {"modules_to_save": ["image_embeddings"]}
-    if model.image_embeddings is None:
-        end = max(layout.end_image_token_id, layout.boi_token_id + 1, layout.eoi_token_id + 1)
-        rows = list(range(layout.first_image_token_id, end))
-        settings = {"trainable_token_indices": rows}
-        if not model.config.tie_word_embeddings:
-            names = {id(module): name.rsplit(".", 1)[-1] for name, module in model.named_modules()}
-            ends = (model.get_input_embeddings(), model.get_output_embeddings())
-            settings = {"trainable_token_indices": {names[id(end)]: rows for end in ends}}
     config = LoraConfig(
         r=args.lora_rank,
         lora_alpha=args.lora_alpha,
         lora_dropout=args.lora_dropout,
-        target_modules=model.lora_target_modules(),
         task_type="CAUSAL_LM",
-        **settings,
+        **model.lora_settings(),
     )
     model.name_or_path = model.config._name_or_path = folder
     if model.image_embeddings is not None:
