@@ -65,6 +65,7 @@ setup(
     keywords="multimodal image-tokenizer vector-quantization language-model diffusion transformers diffusers",
     packages=find_packages(include=["seed_hf", "seed_hf.*"]),
     package_data={"seed_hf": ["mini/**/*"]},
+    entry_points={"console_scripts": ["seed-hf = seed_hf.commands:main"]},
     python_requires=">=3.11",
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,

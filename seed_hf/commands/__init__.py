@@ -1,0 +1,48 @@
+"""`seed-hf`: the command line of the package. One module per sub-command, imported only when it is asked for."""
+
+import argparse
+import importlib
+import sys
+
+
+# name -> one line of help. The module is `seed_hf/commands/<name>.py` ("-" becomes "_"); it has `add_arguments(parser)`
+# and `run(args)`, and does nothing that a public function of the package does not do.
+COMMANDS = {
+    "convert": "released or foreign weights -> folders of this package, and back",
+    "export-lm": "language model -> a plain transformers folder that loads without this package",
+    "encode": "pictures of a data set -> codes, resumable, over any number of processes",
+    "eval": "retrieval, reconstruction, caption and VQA scores, as JSON",
+    "card": "model card from the config, the training log and evaluation JSONs",
+    "push": "upload a folder to the Hub",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    r"""
+    Run one sub-command.
+
+    Args:
+        argv (`list[str]`, *optional*): Arguments without the program's name; `sys.argv` by default.
+
+    Returns:
+        `int`: Exit status: 0, or 1 after an input error (its message is printed without a traceback).
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(prog="seed-hf", description="SEED image tokens on the Hugging Face stack.")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for name, help_text in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=help_text, description=help_text)
+        # only the module of the command in question is imported: `seed-hf --help` must not wait for torch
+        if argv and argv[0] == name:
+            command = importlib.import_module(f".{name.replace('-', '_')}", __name__)
+            command.add_arguments(subparser)
+    args = parser.parse_args(argv)
+    try:
+        command.run(args)
+    except (ValueError, OSError) as error:
+        print(f"seed-hf {args.command}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+__all__ = ["COMMANDS", "main"]
