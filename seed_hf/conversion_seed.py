@@ -88,8 +88,8 @@ class SeedConversionMixin:
             model.image_tokenizer = image_tokenizer
         if model.image_embeddings is not None:
             reference = language_model.get_input_embeddings().weight
-            model.codebook = codebook.detach().to(reference.device, torch.float32, copy=True)
             model.image_embeddings.to_empty(device=reference.device).to(reference.dtype)
+            model.image_embeddings.codebook = codebook.detach().to(reference.device, torch.float32, copy=True)
             model._match_text_vectors()
         model.generation_config = copy.deepcopy(language_model.generation_config)
         return model.eval()
@@ -100,7 +100,7 @@ class SeedConversionMixin:
         table = self.language_model.get_input_embeddings().weight[: self.config.first_image_token_id].float()
         mean, std = table.mean(dim=0), table.std(dim=0).mean()
         embeddings = self.image_embeddings
-        code_norm = self.codebook.float().pow(2).sum(dim=-1).mean().sqrt().clamp(min=1e-6)
+        code_norm = embeddings.codebook.float().pow(2).sum(dim=-1).mean().sqrt().clamp(min=1e-6)
         nn.init.normal_(embeddings.weight, std=float(std / code_norm))
         embeddings.bias.copy_(mean)
         embeddings.special_weight.normal_(std=float(std)).add_(mean)
@@ -120,7 +120,7 @@ class SeedConversionMixin:
             if got != wanted:
                 raise ValueError(f"`image_tokenizer` has {name}={got}; allowed: {wanted}, this model's.")
         if self.image_embeddings is not None:
-            theirs, own = codebook_of(image_tokenizer).float().cpu(), self.codebook.float().cpu()
+            theirs, own = codebook_of(image_tokenizer).float().cpu(), self.image_embeddings.codebook.float().cpu()
             # half-precision checkpoints of either part may round the codebook
             if not torch.allclose(theirs, own, rtol=1e-2, atol=1e-2 * float(own.abs().mean())):
                 raise ValueError("`image_tokenizer` has another codebook; allowed: the one this model was trained on.")
@@ -193,7 +193,7 @@ class SeedConversionMixin:
         plain.resize_token_embeddings(vocab_size, mean_resizing=False)
         table = plain.get_input_embeddings().weight
         indices = torch.arange(vocab_size - first, device=table.device)
-        rows = self.image_embeddings(indices, self.codebook).to(table.dtype)
+        rows = self.image_embeddings(indices).to(table.dtype)
         table[first:] = rows
         head = plain.get_output_embeddings()
         if head.weight is not table:

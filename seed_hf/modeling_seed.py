@@ -70,8 +70,7 @@ class SeedForCausalLM(StrictLoadingMixin, SeedConversionMixin, SeedGenerationMix
         if config.image_token_embedding == "projected_codes":
             check_plain_head(self.language_model)
             embedding_dim = self.language_model.get_input_embeddings().embedding_dim
-            self.image_embeddings = SeedImageTokenEmbedding(config.code_dim, embedding_dim)
-            self.register_buffer("codebook", torch.zeros(config.codebook_size, config.code_dim))
+            self.image_embeddings = SeedImageTokenEmbedding(config.codebook_size, config.code_dim, embedding_dim)
         self.image_tokenizer = None
         if config.image_tokenizer_config is not None:
             self.image_tokenizer = SeedImageTokenizer(config.image_tokenizer_config)
@@ -122,6 +121,8 @@ class SeedForCausalLM(StrictLoadingMixin, SeedConversionMixin, SeedGenerationMix
                 kwargs["config"].image_tokenizer_config = None
             else:
                 kwargs["image_tokenizer_config"] = None
+        # where the first checkpoints have it
+        kwargs["key_mapping"] = {r"^codebook$": "image_embeddings.codebook"} | (kwargs.get("key_mapping") or {})
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if kwargs.get("output_loading_info") else loaded
         if image_tokenizer is not True and image_tokenizer:
@@ -217,7 +218,7 @@ class SeedForCausalLM(StrictLoadingMixin, SeedConversionMixin, SeedGenerationMix
         first = self.config.first_image_token_id
         is_text = input_ids < first
         text_vectors = table(torch.where(is_text, input_ids, 0))
-        image_vectors = self.image_embeddings((input_ids - first).clamp(min=0), self.codebook)
+        image_vectors = self.image_embeddings((input_ids - first).clamp(min=0))
         return torch.where(is_text[..., None], text_vectors, image_vectors.to(text_vectors.dtype))
 
     def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -233,7 +234,7 @@ class SeedForCausalLM(StrictLoadingMixin, SeedConversionMixin, SeedGenerationMix
         text_logits = self.get_output_embeddings()(hidden_states)
         if self.image_embeddings is None:
             return text_logits
-        image_logits = self.image_embeddings(hidden_states, self.codebook, as_logits=True)
+        image_logits = self.image_embeddings(hidden_states, as_logits=True)
         return torch.cat([text_logits[..., : self.config.first_image_token_id], image_logits], dim=-1)
 
     def forward(

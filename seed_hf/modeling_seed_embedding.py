@@ -23,19 +23,24 @@ class SeedImageTokenEmbedding(nn.Module):
     have a row each.
 
     Args:
+        codebook_size (`int`): Number of codes.
         code_dim (`int`): Width of a codebook vector.
         embedding_dim (`int`): Width of the LM's token vectors.
+
+    The codebook is a buffer of this module, so that a LoRA adapter, which saves the module whole, is complete by
+    itself.
 
     Source: paper section 3 (input); the same layer at the output is our reading of section 1.
     """
 
-    def __init__(self, code_dim: int, embedding_dim: int):
+    def __init__(self, codebook_size: int, code_dim: int, embedding_dim: int):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(embedding_dim, code_dim))
         self.bias = nn.Parameter(torch.empty(embedding_dim))
         self.special_weight = nn.Parameter(torch.empty(NUM_SPECIAL_TOKENS, embedding_dim))
+        self.register_buffer("codebook", torch.zeros(codebook_size, code_dim))
 
-    def forward(self, inputs: torch.Tensor, codebook: torch.Tensor, as_logits: bool = False) -> torch.Tensor:
+    def forward(self, inputs: torch.Tensor, as_logits: bool = False) -> torch.Tensor:
         """
         Token vectors, or with `as_logits` their products with hidden states.
 
@@ -44,13 +49,12 @@ class SeedImageTokenEmbedding(nn.Module):
         Args:
             inputs (`torch.Tensor`): Indices, `torch.LongTensor` of any shape with values in
                 `[0, codebook_size + 3)`, or hidden states, `(..., embedding_dim)`.
-            codebook (`torch.FloatTensor` of shape `(codebook_size, code_dim)`): The frozen codebook.
             as_logits (`bool`, defaults to `False`): What `inputs` is.
 
         Returns:
             `torch.FloatTensor` of shape `(*inputs.shape, embedding_dim)`, or `(..., codebook_size + 3)`.
         """
-        codebook = codebook.to(self.weight.dtype)
+        codebook = self.codebook.to(self.weight.dtype)
         if as_logits:
             # h . (W e + b) = (W^T h) . e + h . b: never builds the codebook_size x embedding_dim table
             code_logits = nn.functional.linear(inputs @ self.weight, codebook) + (inputs @ self.bias)[..., None]

@@ -95,11 +95,12 @@ def test_projected_codes_are_the_layer_over_the_codebook_at_both_ends(architectu
 
 def test_the_codebook_is_frozen_and_saved():
     model, tokenizer = build_seed_model()
-    assert torch.equal(model.codebook, build_codebook()) and not model.codebook.requires_grad
-    assert "codebook" in model.state_dict()
+    codebook = model.image_embeddings.codebook
+    assert torch.equal(codebook, build_codebook()) and not codebook.requires_grad
+    assert "image_embeddings.codebook" in model.state_dict()
     ids = mixed_ids(tokenizer)
     model(ids, labels=ids).loss.backward()
-    assert model.codebook.grad is None
+    assert codebook.grad is None
     for name in ("weight", "bias", "special_weight"):
         assert getattr(model.image_embeddings, name).grad.abs().sum() > 0, name
 
@@ -356,6 +357,17 @@ def test_language_models_that_squash_their_logits_need_learned_rows():
         SeedForCausalLM(SeedConfig(text_config=text_config, codebook_size=8, code_dim=4))
 
 
+def test_checkpoints_with_the_codebook_beside_the_embeddings_load(tmp_path):
+    """The first release candidates of seed-mini had it there."""
+    model, tokenizer = build_seed_model("llama")
+    model.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["codebook"] = weights.pop("image_embeddings.codebook")
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    ids = mixed_ids(tokenizer)
+    assert torch.equal(SeedForCausalLM.from_pretrained(tmp_path)(ids).logits, model(ids).logits)
+
+
 @pytest.mark.parametrize("change", ["missing", "unexpected", "misshapen"])
 def test_weights_that_do_not_fit_are_refused(change, tmp_path):
     model, _ = build_seed_model("llama")
@@ -367,9 +379,9 @@ def test_weights_that_do_not_fit_are_refused(change, tmp_path):
     elif change == "unexpected":
         weights["image_embeddings.extra"] = torch.zeros(2)
     else:
-        weights["codebook"] = torch.zeros(CODEBOOK_SIZE, 3)
+        weights["image_embeddings.codebook"] = torch.zeros(CODEBOOK_SIZE, 3)
     save_file(weights, path, metadata={"format": "pt"})
-    with pytest.raises(ValueError, match="image_embeddings|codebook"):
+    with pytest.raises(ValueError, match="image_embeddings"):
         SeedForCausalLM.from_pretrained(tmp_path)
 
 
