@@ -1,9 +1,14 @@
-"""Flags that all training scripts share, and the checks on them."""
+"""Flags that all training scripts share, the recipe files that hold values for them, and the checks on them."""
 
 import argparse
+import importlib.util
 import math
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 
-import torch
+import yaml
 
 
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,12 +19,15 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     Args:
         parser (`argparse.ArgumentParser`): parser to extend.
     """
+    parser.add_argument("--recipe", help="YAML file of flags (see training/recipes); flags of the command line win")
     group = parser.add_argument_group("length and batch (a step is one optimizer update)")
     add = group.add_argument
     add("--max_steps", type=int, default=1000, help="optimizer updates in all")
     add("--max_minutes", type=float, default=0, help="stop with a checkpoint after so many minutes; 0 = no limit")
     add("--batch_size", type=int, default=64, help="samples per process and micro-batch")
-    add("--gradient_accumulation_steps", type=int, default=1, help="micro-batches per optimizer update")
+    global_help = "samples per optimizer update; accumulation makes up for missing processes; 0 = as it comes out"
+    add("--global_batch_size", type=int, default=0, help=global_help)
+    add("--gradient_accumulation_steps", type=int, default=1, help="micro-batches per update, without the flag above")
     add("--num_workers", type=int, default=0, help="data reading processes per process; batches do not depend on it")
     add("--seed", type=int, default=42, help="seed of weights, data order, augmentation and dropout")
 
@@ -44,7 +52,116 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     add("--checkpoint_every", type=int, default=500, help="steps between checkpoints; 0 = at the end only")
     add("--keep_checkpoints", type=int, default=2, help="newest checkpoints to keep; 0 = all")
     add("--resume", type=str, default="auto", help="auto = newest in output_dir; no; or a checkpoint's path")
-    add("--report_to", choices=["tensorboard", "wandb", "none"], default="tensorboard", help="tracker")
+    add("--report_to", choices=["tensorboard", "wandb", "all", "none"], default="tensorboard", help="tracker")
+
+
+def parse_training_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parses a command line after the recipe that it names, so that its own flags win.
+
+    Args:
+        parser (`argparse.ArgumentParser`): with the flags of [`add_training_arguments`].
+        argv (`Sequence[str]`, *optional*): the command line; that of this process by default.
+
+    Returns:
+        `argparse.Namespace`: the flags.
+
+    Raises:
+        ValueError: if the recipe can not be read or names a flag that the parser does not know.
+
+    Example:
+        ```python
+        >>> import argparse, tempfile
+        >>> from seed_hf.training_arguments import add_training_arguments, parse_training_arguments
+
+        >>> parser = argparse.ArgumentParser()
+        >>> add_training_arguments(parser)
+        >>> with tempfile.NamedTemporaryFile("w", suffix=".yaml") as recipe:
+        ...     _ = recipe.write("max_steps: 7  # ours\\nbatch_size: 2  # ours")
+        ...     recipe.flush()
+        ...     argv = ["--recipe", recipe.name, "--output_dir", "out", "--batch_size", "4"]
+        ...     args = parse_training_arguments(parser, argv)
+        >>> args.max_steps, args.batch_size
+        (7, 4)
+
+        ```
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--recipe")
+    recipe = finder.parse_known_args(argv)[0].recipe
+    # an abbreviated `--rec` would pass the finder by and then count for nothing
+    parser.allow_abbrev = False
+    return parser.parse_args((_recipe_flags(recipe, parser) if recipe else []) + argv)
+
+
+def read_recipe(path: str | os.PathLike) -> dict:
+    """Reads a recipe.
+
+    Args:
+        path (`str` or `os.PathLike`): YAML file, a mapping from the names of flags (without dashes) to their values:
+            `true` for a switch, a list for a flag with several values.
+
+    Returns:
+        `dict`: value by flag.
+
+    Raises:
+        ValueError: if it is no such file.
+    """
+    try:
+        recipe = yaml.safe_load(Path(path).read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"recipe={str(path)!r} can not be read as YAML: {error}") from error
+    if not isinstance(recipe, dict):
+        raise ValueError(f"recipe={str(path)!r} holds no mapping from flags to values.")
+    return recipe
+
+
+def _recipe_flags(path: str, parser: argparse.ArgumentParser) -> list[str]:
+    """The command line that says the same, so that argparse checks types and choices."""
+    known = {option for action in parser._actions for option in action.option_strings}
+    flags = []
+    for name, value in read_recipe(path).items():
+        if f"--{name}" not in known or name == "recipe":
+            raise ValueError(f"recipe={path!r} names {name!r}, which is no flag of this script.")
+        if value is True:
+            flags.append(f"--{name}")
+        elif value is not False:
+            values = [str(part) for part in value] if isinstance(value, list) else [str(value)]
+            # with "=", so that a value may begin with a dash
+            flags += [f"--{name}={values[0]}"] if len(values) == 1 else [f"--{name}", *values]
+    return flags
+
+
+def accumulation_steps(args: argparse.Namespace, num_processes: int) -> int:
+    """Counts the micro-batches of one optimizer update.
+
+    Args:
+        args (`argparse.Namespace`): parsed flags of [`add_training_arguments`].
+        num_processes (`int`): processes of this run.
+
+    Returns:
+        `int`: `gradient_accumulation_steps`, or what brings `batch_size` x processes up to `global_batch_size`.
+
+    Raises:
+        ValueError: if `global_batch_size` is no multiple of `batch_size` x processes, or both flags were given.
+    """
+    if not args.global_batch_size:
+        return args.gradient_accumulation_steps
+    if args.gradient_accumulation_steps != 1:
+        raise ValueError(
+            f"global_batch_size={args.global_batch_size} and gradient_accumulation_steps="
+            f"{args.gradient_accumulation_steps} were both given; allowed: one of them."
+        )
+    per_micro_step = args.batch_size * num_processes
+    if args.global_batch_size % per_micro_step:
+        sizes = range(args.batch_size, 0, -1)
+        fitting = next((size for size in sizes if args.global_batch_size % (size * num_processes) == 0), None)
+        allowed = f"the next smaller batch_size that fits is {fitting}" if fitting else "no batch_size fits"
+        raise ValueError(
+            f"global_batch_size={args.global_batch_size} is no multiple of batch_size={args.batch_size} x "
+            f"{num_processes} processes; {allowed}."
+        )
+    return args.global_batch_size // per_micro_step
 
 
 def check_training_arguments(args: argparse.Namespace) -> None:
@@ -66,14 +183,11 @@ def check_training_arguments(args: argparse.Namespace) -> None:
         raise ValueError(
             f"min_learning_rate={args.min_learning_rate} must not exceed learning_rate={args.learning_rate}."
         )
-    if args.mixed_precision in ("fp16", "bf16") and torch.cuda.is_available():
-        if args.mixed_precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
-            raise ValueError("mixed_precision='bf16' is only emulated, slowly, on this GPU. Allowed: 'no', 'fp16'.")
-    elif args.mixed_precision == "fp16":
-        raise ValueError("mixed_precision='fp16' would silently do nothing on a CPU. Allowed: 'no', 'bf16'.")
+    if args.report_to in ("tensorboard", "wandb") and importlib.util.find_spec(args.report_to) is None:
+        raise ValueError(f"report_to={args.report_to!r} is not installed. Allowed: 'none', 'all' (what there is).")
 
 
 _NOT_NEGATIVE = frozenset(
-    "max_minutes num_workers seed learning_rate min_learning_rate warmup_steps warmup_learning_rate weight_decay "
-    "adam_epsilon max_grad_norm eval_every checkpoint_every keep_checkpoints".split()
+    "global_batch_size max_minutes num_workers seed learning_rate min_learning_rate warmup_steps "
+    "warmup_learning_rate weight_decay adam_epsilon max_grad_norm eval_every checkpoint_every keep_checkpoints".split()
 )

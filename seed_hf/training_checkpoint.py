@@ -15,6 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.utils import logging
 
+from .training_sharding import shard_like
+
 
 logger = logging.get_logger(__name__)
 
@@ -185,7 +187,7 @@ def load_model_state(model_state: dict[str, torch.Tensor], checkpoint: str | os.
         )
     with torch.no_grad():
         for name, tensor in saved.items():
-            model_state[name].copy_(tensor)
+            model_state[name].copy_(shard_like(tensor, model_state[name]))
 
 
 def load_training_state(checkpoint: str | os.PathLike) -> tuple[dict, dict]:

@@ -11,6 +11,9 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
+from .training_arguments import accumulation_steps
+from .training_preflight import check_hardware
+
 
 def make_accelerator(args: argparse.Namespace) -> Accelerator:
     """Makes the `Accelerator` of a run and checks that it is as parallel as it was launched.
@@ -23,13 +26,14 @@ def make_accelerator(args: argparse.Namespace) -> Accelerator:
 
     Raises:
         RuntimeError: if several processes were launched that do not know of each other.
+        ValueError: if the hardware can not do what is asked, or the global batch can not be cut up.
     """
     launched = int(os.environ.get("WORLD_SIZE", 1))
     accelerator = Accelerator(
         # Without this hint Accelerate starts processes on CPUs that do not know of each other.
         cpu=launched > 1 and not torch.accelerator.is_available(),
         mixed_precision=args.mixed_precision,
-        gradient_accumulation_steps=args.gradient_accumulation_steps,
+        gradient_accumulation_steps=accumulation_steps(args, launched),
         step_scheduler_with_optimizer=False,
         log_with=None if args.report_to == "none" else args.report_to,
         project_dir=args.output_dir,
@@ -40,6 +44,7 @@ def make_accelerator(args: argparse.Namespace) -> Accelerator:
             f"{launched} processes were launched, but this one knows of {accelerator.num_processes}. See "
             "training/README.md for launches that work; for CPUs, ACCELERATE_USE_CPU=true may be missing."
         )
+    check_hardware(accelerator, args)
     return accelerator
 
 

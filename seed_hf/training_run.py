@@ -1,0 +1,359 @@
+"""A training run: it owns the loop, the step counter, checkpoints and metrics."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+from transformers.utils import logging
+
+from .training_arguments import check_training_arguments
+from .training_checkpoint import (
+    check_same_run,
+    find_checkpoint,
+    load_model_state,
+    load_training_state,
+    package_versions,
+    save_checkpoint,
+    trainable_state,
+)
+from .training_data import make_batches
+from .training_launch import call_on_signals, make_accelerator
+from .training_metrics import MetricsLog
+from .training_optimizer import make_parameter_groups
+from .training_sharding import gather_shards, shard_optimizer_state
+from .training_update import OptimizerUpdate
+
+
+logger = logging.get_logger(__name__)
+
+
+class TrainingRun:
+    """One training run: owns the accelerator, the optimizer, the step counter, checkpoints and metrics.
+
+    Constructing it resumes: afterwards `step` says where the run stands. Call `transformers.set_seed(args.seed)`
+    before building the model, so that a run is repeatable from its first weights on.
+
+    Args:
+        args (`argparse.Namespace`): parsed flags of [`add_training_arguments`].
+        model (`nn.Module`): holds all trainable parameters (those with `requires_grad`). The loss must call the
+            prepared `run.model`, once per micro-batch, or several processes would not share gradients.
+        frozen (`Sequence[nn.Module]`): modules that only help (also parts of `model`): moved to the device, in eval
+            mode, without gradients, neither prepared nor saved in checkpoints. Call them under `torch.no_grad()`.
+        learning_rate_multipliers (`Mapping[str, float]`, *optional*): see [`make_parameter_groups`].
+        also_save (`Sequence[str]`): prefixes of parameters without gradient that training changes nevertheless; see
+            [`~seed_hf.training_checkpoint.trainable_state`].
+        ema_decay (`float`, *optional*): keep a moving average of the trainable parameters with this decay; use it
+            with [`TrainingRun.averaged_weights`].
+
+    Attributes:
+        model (`nn.Module`): the prepared model; `unwrapped_model` is the original.
+        accelerator (`Accelerator`): precision, device and processes.
+        step (`int`): optimizer updates done.
+        update ([`~seed_hf.training_update.OptimizerUpdate`]): makes one of them.
+    """
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        model: nn.Module,
+        *,
+        frozen: Sequence[nn.Module] = (),
+        learning_rate_multipliers: Mapping[str, float] | None = None,
+        also_save: Sequence[str] = (),
+        ema_decay: float | None = None,
+    ):
+        check_training_arguments(args)
+        self.args = args
+        self.accelerator = make_accelerator(args)
+        self.step = 0
+        self._num_samples: int | None = None
+        self.frozen = list(frozen)
+        self.also_save = tuple(also_save)
+        for module in self.frozen:
+            module.requires_grad_(False).eval().to(self.accelerator.device)
+        optimizer = torch.optim.AdamW(
+            make_parameter_groups(model, args.weight_decay, learning_rate_multipliers),
+            lr=args.learning_rate,
+            betas=(args.adam_beta1, args.adam_beta2),
+            eps=args.adam_epsilon,
+        )
+        self.unwrapped_model = model
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.ema = self._make_ema(ema_decay) if ema_decay else None
+        self.metrics = MetricsLog(args.output_dir, self.accelerator)
+        if checkpoint := find_checkpoint(args.output_dir, args.resume):
+            self._load(checkpoint)
+        self.metrics.start(self.step, vars(args))
+        self.update = OptimizerUpdate(self)
+        self._stop_requested = False
+        self._checkpointed_step = self.step
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches and models live."""
+        return self.accelerator.device
+
+    @property
+    def global_batch_size(self) -> int:
+        """Samples per optimizer update, over all processes and micro-batches."""
+        return self.args.batch_size * self.accumulation_steps * self.accelerator.num_processes
+
+    @property
+    def accumulation_steps(self) -> int:
+        """Micro-batches per process and optimizer update."""
+        return self.accelerator.gradient_accumulation_steps
+
+    def make_batches(
+        self,
+        dataset: Sequence,
+        *,
+        collate_fn: Callable[[list], Any] | None = None,
+        transform: Callable[[Any, torch.Generator], Any] | None = None,
+    ) -> Iterator[Any]:
+        """Reads a map-style data set for ever from the current step on; see [`~seed_hf.training_data.make_batches`].
+
+        Args:
+            dataset (`Sequence`): map-style data set.
+            collate_fn (`Callable[[list], Any]`, *optional*): makes a batch of a list of samples.
+            transform (`Callable[[Any, torch.Generator], Any]`, *optional*): augments one sample, with a generator that
+                belongs to the sample and the epoch.
+
+        Returns:
+            `Iterator`: micro-batches on the CPU; [`TrainingRun.fit`] moves them.
+
+        Raises:
+            ValueError: if the data set has another length than before a resume, or less than one global batch.
+        """
+        if self._num_samples not in (None, len(dataset)):
+            raise ValueError(
+                f"dataset has {len(dataset)} samples; the checkpoint was made with {self._num_samples}: the run would "
+                "not go on with the same samples. Start in another output_dir."
+            )
+        self._num_samples = len(dataset)
+        return make_batches(
+            dataset,
+            self.args.batch_size,
+            seed=self.args.seed,
+            start_step=self.step,
+            num_processes=self.accelerator.num_processes,
+            process_index=self.accelerator.process_index,
+            accumulation_steps=self.accumulation_steps,
+            transform=transform,
+            collate_fn=collate_fn,
+            num_workers=self.args.num_workers,
+            pin_memory=self.device.type == "cuda",
+        )
+
+    def fit(
+        self,
+        batches: Iterator[Any],
+        compute_loss: Callable[[Any], tuple[torch.Tensor, Mapping[str, Any]]],
+        *,
+        evaluate: Callable[[], Mapping[str, float]] | None = None,
+        save_final: Callable[[], None] | None = None,
+        count_targets: Callable[[Any], float] | None = None,
+        look_ahead: Callable[[Sequence[Any]], None] | None = None,
+    ) -> bool:
+        """Trains until `max_steps`, `max_minutes`, or SIGTERM / SIGUSR1; each of these ends with a checkpoint.
+
+        Args:
+            batches (`Iterator`): micro-batches, endless, starting at `run.step` (see [`TrainingRun.make_batches`]).
+            compute_loss (`Callable`): from a micro-batch on the device to the loss (scalar tensor, a mean) and a dict
+                of numbers to log, with the same keys every time; NaN stands for "nothing to say this time". Runs
+                under autocast.
+            evaluate (`Callable`, *optional*): returns numbers to log; called by every process, without gradients, in
+                eval mode, every `eval_every` steps and at the end.
+            save_final (`Callable`, *optional*): saves the model for use; called by the main process at a clean stop.
+            count_targets (`Callable`, *optional*): from a micro-batch (on the CPU) to the number of items that its
+                mean loss is over (such as target tokens). Then micro-batches and processes are weighted so that the
+                update is that of one big batch also when these numbers differ.
+            look_ahead (`Callable`, *optional*): given all micro-batches of this process (on the CPU) before each
+                update that has more than one; see [`~seed_hf.training_feature_cache.FeatureCache`].
+
+        Returns:
+            `bool`: whether `max_steps` was reached.
+
+        Raises:
+            FloatingPointError: if loss or gradient become NaN or infinite; the weights of the last good step are kept.
+            OSError: if a checkpoint could not be written; earlier ones are untouched.
+            RuntimeError: if data could not be read, after a checkpoint; the cause is chained.
+        """
+        args = self.args
+        deadline = time.monotonic() + 60 * args.max_minutes if args.max_minutes else float("inf")
+        progress = self._progress_bar()
+        with call_on_signals(self._request_stop):
+            while self.step < args.max_steps:
+                step_started = time.perf_counter()
+                micro_batches = self._read(batches)
+                if self._any_process(self._stop_requested):
+                    break
+                means = self.update(micro_batches, compute_loss, count_targets, look_ahead)
+                self.step += 1
+                if self.ema:
+                    self.ema.step(self.parameters)
+                progress.update()
+                self.metrics.add(means, self.global_batch_size, time.perf_counter() - step_started)
+                if self.step % args.log_every == 0 or self.step == args.max_steps:
+                    progress.set_postfix(self.metrics.write(self.step, args.max_steps), refresh=False)
+                if evaluate and (_is_due(self.step, args.eval_every) or self.step == args.max_steps):
+                    self._evaluate(evaluate)
+                if _is_due(self.step, args.checkpoint_every):
+                    self.save()
+                self._stop_requested |= time.monotonic() > deadline
+        progress.close()
+        return self._finish(save_final)
+
+    def _read(self, batches: Iterator[Any]) -> list[Any]:
+        """Micro-batches of a step; a failure leaves a checkpoint."""
+        micro_batches, error = [], None
+        try:
+            micro_batches = [next(batches) for _ in range(self.accumulation_steps)]
+        except Exception as failure:  # whatever it is, the other processes must not wait for this one
+            error = failure
+        if self._any_process(error is not None):
+            self.save()
+            raise RuntimeError(
+                f"Reading the data of step {self.step + 1} failed "
+                f"{f'with {error!r}' if error else 'in another process'}; the checkpoint of step {self.step} in "
+                f"{self.args.output_dir} is complete, and the same command goes on from there."
+            ) from error
+        return micro_batches
+
+    def _any_process(self, flag: bool) -> bool:
+        if self.accelerator.num_processes == 1:
+            return flag
+        return bool(self.accelerator.reduce(torch.tensor(float(flag), device=self.device)).item())
+
+    def _finish(self, save_final: Callable[[], None] | None) -> bool:
+        if self._checkpointed_step != self.step:
+            self.save()
+        if save_final and self.accelerator.is_main_process:
+            save_final()
+        self.accelerator.wait_for_everyone()
+        self.metrics.close()
+        finished = self.step >= self.args.max_steps
+        if not finished:
+            logger.warning(
+                f"Stopped at step {self.step} of {self.args.max_steps}; the same command goes on from there."
+            )
+        return finished
+
+    def _evaluate(self, evaluate: Callable[[], Mapping[str, float]]) -> None:
+        self.model.eval()
+        with torch.no_grad(), self.accelerator.autocast():
+            results = evaluate()
+        self.metrics.write_evaluation(self.step, results)
+
+    def _progress_bar(self) -> tqdm:
+        if self.accelerator.is_main_process:
+            tqdm.write(self._summary(), file=sys.stderr)
+        return tqdm(
+            total=self.args.max_steps,
+            initial=self.step,
+            disable=not self.accelerator.is_main_process,
+            # In a log file every refresh becomes text that stays.
+            mininterval=0.5 if sys.stderr.isatty() else 10,
+            dynamic_ncols=True,
+        )
+
+    def _summary(self) -> str:
+        args, accelerator = self.args, self.accelerator
+        millions = sum(parameter.numel() for parameter in self.parameters) / 1e6
+        return (
+            f"Steps {self.step} to {args.max_steps} of {self.global_batch_size} samples ({args.batch_size} x "
+            f"{self.accumulation_steps} accumulated x {accelerator.num_processes} processes), "
+            f"{millions:.2f} M trainable parameters, {self.device.type}, precision {accelerator.mixed_precision}"
+        )
+
+    def _request_stop(self) -> None:
+        self._stop_requested = True
+
+    def _make_ema(self, decay: float):
+        from diffusers.training_utils import EMAModel
+
+        return EMAModel(self.parameters, decay=decay)
+
+    @contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """Puts the moving average in place of the weights while the block runs (nothing changes without one)."""
+        if self.ema:
+            self.ema.store(self.parameters)
+            self.ema.copy_to(self.parameters)
+        try:
+            yield
+        finally:
+            if self.ema:
+                self.ema.restore(self.parameters)
+
+    def save(self) -> None:
+        """Writes `checkpoint-<step>` to the output folder: trained weights, optimizer, average, scaler, arguments."""
+        description = {
+            "metrics_window": self.metrics.window,
+            "identity": self._identity(),
+            "num_samples": self._num_samples,
+            "num_processes": self.accelerator.num_processes,
+            "mixed_precision": self.accelerator.mixed_precision,
+            "arguments": {name: value for name, value in vars(self.args).items() if not callable(value)},
+            "versions": package_versions(),
+        }
+        # shards are gathered by all processes together
+        model_state = gather_shards(trainable_state(self.unwrapped_model, self.frozen, self.also_save))
+        training_state = gather_shards(self._training_state())
+        error = None
+        if self.accelerator.is_main_process:
+            try:
+                save_checkpoint(
+                    self.args.output_dir,
+                    self.step,
+                    model_state,
+                    training_state,
+                    description,
+                    self.args.keep_checkpoints,
+                )
+            except OSError as failure:
+                error = failure
+        if self._any_process(error is not None):
+            raise error or OSError(f"The main process could not write the checkpoint of step {self.step}.")
+        self._checkpointed_step = self.step
+
+    def _training_state(self) -> dict:
+        scaler = self.accelerator.scaler
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": scaler.state_dict() if scaler else None,
+            "ema": self.ema.state_dict() if self.ema else None,
+        }
+
+    def _identity(self) -> dict[str, int]:
+        """What has to stay the same for the data order, and so the run, to go on exactly."""
+        return {"seed": self.args.seed, "global_batch_size": self.global_batch_size}
+
+    def _load(self, checkpoint: Path) -> None:
+        state, description = load_training_state(checkpoint)
+        check_same_run(checkpoint, description, self._identity(), vars(self.args))
+        load_model_state(trainable_state(self.unwrapped_model, self.frozen, self.also_save), checkpoint)
+        # The learning rate is set each step and the other settings of a group come from the arguments of this run.
+        settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(shard_optimizer_state(state["optimizer"], self.optimizer))
+        for group, own in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(own)
+        if state["scaler"] and self.accelerator.scaler:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        if self.ema:
+            self.ema.load_state_dict(state["ema"])
+            self.ema.to(self.device)
+        self.step = description["step"]
+        self._num_samples = description["num_samples"]
+        self.metrics.window = description["metrics_window"]
+
+
+def _is_due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0

@@ -1,0 +1,163 @@
+"""One optimizer update over all micro-batches and processes, and what is checked about it."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from accelerate.utils import send_to_device
+from torch.distributed.tensor import DTensor
+from transformers.utils import logging
+
+from .training_checkpoint import trainable_state
+from .training_data import derive_seed, seed_everything
+from .training_optimizer import learning_rate_at
+
+
+logger = logging.get_logger(__name__)
+
+# metrics of which a step's number is the sum over micro-batches and processes; that of the others is the mean
+SUMMED_METRICS = ("tokens",)
+
+
+class OptimizerUpdate:
+    """Makes optimizer updates: seeds, learning rate, accumulation, clipping, metrics, and checks on all of them.
+
+    Args:
+        run ([`~seed_hf.training_utils.TrainingRun`]): gives arguments, accelerator, model, optimizer and step.
+    """
+
+    def __init__(self, run):
+        self.run = run
+        self.accelerator = run.accelerator
+        self._frozen_versions = self._versions_of_frozen()
+        self._checked = False
+
+    def __call__(
+        self,
+        micro_batches: Sequence[Any],
+        compute_loss: Callable[[Any], tuple[torch.Tensor, Mapping[str, Any]]],
+        count_targets: Callable[[Any], float] | None = None,
+        look_ahead: Callable[[Sequence[Any]], None] | None = None,
+    ) -> dict[str, float]:
+        """
+        One update; see [`~seed_hf.training_utils.TrainingRun.fit`] for the arguments.
+
+        Returns:
+            `dict[str, float]`: the metrics of the step, over micro-batches and processes.
+
+        Raises:
+            FloatingPointError: if loss or gradient are NaN or infinite; nothing has been updated then.
+        """
+        run, accelerator = self.run, self.accelerator
+        run.model.train()
+        for module in run.frozen:
+            module.eval()
+        learning_rate = learning_rate_at(run.step, run.args)
+        for group in run.optimizer.param_groups:
+            group["lr"] = learning_rate * group["multiplier"]
+        if look_ahead and len(micro_batches) > 1:
+            look_ahead(micro_batches)
+
+        sums: dict[str, torch.Tensor] = {}
+        weights = self._weights(micro_batches, count_targets)
+        for index, (batch, weight) in enumerate(zip(micro_batches, weights, strict=True)):
+            self.seed(index)
+            with accelerator.accumulate(run.model):
+                with accelerator.autocast():
+                    loss, metrics = compute_loss(send_to_device(batch, run.device, non_blocking=True))
+                    loss = loss * weight
+                accelerator.backward(loss)
+            self._add_metrics(sums, {"loss": loss, **metrics})
+        means = self._reduce_metrics(sums)
+        self._check_finite("loss", means["loss"])
+        grad_norm = self._clip_gradients()
+        means |= {"learning_rate": learning_rate, **({"grad_norm": grad_norm} if math.isfinite(grad_norm) else {})}
+        run.optimizer.step()
+        run.optimizer.zero_grad()
+        if not self._checked:
+            self._check_nothing_else_changed()
+            self._checked = True
+        return means
+
+    def seed(self, index: int) -> None:
+        """Seeds whatever is random in a micro-batch by its place in the global batch, whoever computes it.
+
+        So a run goes on alike, dropout included, where accumulation stands in for processes.
+
+        Args:
+            index (`int`): which of this process's micro-batches of this update.
+        """
+        run, accelerator = self.run, self.accelerator
+        place = index * accelerator.num_processes + accelerator.process_index
+        seed_everything(derive_seed(run.args.seed, run.step, place))
+
+    def _weights(self, micro_batches: Sequence[Any], count_targets: Callable | None) -> list[float]:
+        """Factors on the mean losses of micro-batches that make their mean the mean over all targets."""
+        if count_targets is None:
+            return [1.0] * len(micro_batches)
+        counts = [float(count_targets(batch)) for batch in micro_batches]
+        total = self.accelerator.reduce(torch.tensor(sum(counts), device=self.accelerator.device)).item()
+        num_micro_batches = len(micro_batches) * self.accelerator.num_processes
+        return [count * num_micro_batches / max(total, 1.0) for count in counts]
+
+    def _add_metrics(self, sums: dict[str, torch.Tensor], metrics: Mapping[str, Any]) -> None:
+        for name, value in metrics.items():
+            value = torch.as_tensor(value, dtype=torch.float32, device=self.accelerator.device).detach()
+            # A NaN loss must show; a NaN elsewhere says that this batch has nothing to tell.
+            told = torch.ones_like(value) if name == "loss" else (~value.isnan()).float()
+            value = value if name == "loss" else value.nan_to_num()
+            sums[name] = sums.get(name, 0) + torch.stack([value, told])
+
+    def _reduce_metrics(self, sums: dict[str, torch.Tensor]) -> dict[str, float]:
+        names = sorted(sums)
+        table = self.accelerator.reduce(torch.stack([sums[name] for name in names])).tolist()
+        told = {name: row for name, row in zip(names, table, strict=True) if row[1]}
+        return {name: total if name in SUMMED_METRICS else total / count for name, (total, count) in told.items()}
+
+    def _clip_gradients(self) -> float:
+        """Clips the gradient, checks it, and returns its norm before clipping."""
+        run = self.run
+        norm = self.accelerator.clip_grad_norm_(run.parameters, run.args.max_grad_norm or math.inf)
+        norm = (norm.full_tensor() if isinstance(norm, DTensor) else torch.as_tensor(norm)).detach()
+        if not self._checked:
+            self._check_gradients(norm)
+        scaler = self.accelerator.scaler
+        if scaler is None:  # With one, an infinite gradient is normal: the update is skipped and the scale halved.
+            self._check_finite("grad_norm", norm.item())
+        elif scaler.get_scale() < 1:
+            raise FloatingPointError(f"The fp16 loss scale fell below 1 at step {run.step + 1}: gradients overflow.")
+        return norm.item()
+
+    def _check_gradients(self, norm: torch.Tensor) -> None:
+        """Once a run, catches two silent mistakes: weights that do not learn, processes that learn apart."""
+        named = self.run.unwrapped_model.named_parameters()
+        if idle := [name for name, parameter in named if parameter.requires_grad and parameter.grad is None]:
+            logger.warning(f"{len(idle)} trainable parameters got no gradient in the first update: {idle[:8]} ...")
+        norms = self.accelerator.gather(norm.reshape(1).to(self.accelerator.device))
+        if not torch.allclose(norms, norms[:1], equal_nan=True):
+            raise RuntimeError(
+                f"Gradients differ between processes (norms {norms.tolist()}): compute_loss must call run.model, not "
+                "the model that was passed to TrainingRun, nor a part of it."
+            )
+
+    def _check_nothing_else_changed(self) -> None:
+        """Once a run, catches a third: weights that change without a gradient and would be missing in checkpoints."""
+        run = self.run
+        state = trainable_state(run.unwrapped_model, run.frozen, run.also_save)
+        versions = self._versions_of_frozen()
+        changed = [name for name, version in versions.items() if version != self._frozen_versions[name]]
+        if lost := [name for name in changed if name not in state]:
+            raise ValueError(f"also_save={run.also_save} lacks {lost}: changed by training although without gradient.")
+
+    def _versions_of_frozen(self) -> dict[str, int]:
+        # torch counts the in-place changes of every tensor.
+        named = self.run.unwrapped_model.named_parameters()
+        return {name: parameter._version for name, parameter in named if not parameter.requires_grad}
+
+    def _check_finite(self, name: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"{name} is {value} at step {self.run.step + 1}; training stopped before this update. Checkpoints in "
+                f"{self.run.args.output_dir} are intact. Try a lower learning_rate, or max_grad_norm=1."
+            )
