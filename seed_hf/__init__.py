@@ -10,7 +10,6 @@ from transformers import (
     AutoProcessor,
     AutoTokenizer,
 )
-from transformers.models.auto import modeling_auto
 
 from .configuration_seed import SeedConfig
 from .configuration_seed_image_tokenizer import SeedImageTokenizerConfig
@@ -23,19 +22,24 @@ from .tokenization_seed import SeedTokenizer
 
 __version__ = "0.1.0.dev0"
 
+# what loads by Auto class where this package is installed
 AutoConfig.register(SeedImageTokenizerConfig.model_type, SeedImageTokenizerConfig)
 AutoConfig.register(SeedConfig.model_type, SeedConfig)
 AutoModel.register(SeedImageTokenizerConfig, SeedImageTokenizer)
-for _auto_class in (AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM):
+for _auto_class in (AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM):
     _auto_class.register(SeedConfig, SeedForCausalLM)
-# `register` does not fill the plain tables that pipelines and `transformers serve` read
-for _table in ("CAUSAL_LM", "IMAGE_TEXT_TO_TEXT", "MULTIMODAL_LM"):
-    getattr(modeling_auto, f"MODEL_FOR_{_table}_MAPPING_NAMES").setdefault(
-        SeedConfig.model_type, SeedForCausalLM.__name__
-    )
 AutoImageProcessor.register(SeedImageTokenizerConfig, SeedImageProcessor)
 AutoTokenizer.register(SeedConfig, fast_tokenizer_class=SeedTokenizer)
 AutoProcessor.register(SeedConfig, SeedProcessor)
+
+# what `save_pretrained` copies the code of, so that it loads where this package is not installed
+SeedConfig.register_for_auto_class()
+SeedImageTokenizerConfig.register_for_auto_class()
+SeedForCausalLM.register_for_auto_class("AutoModelForCausalLM")
+SeedImageTokenizer.register_for_auto_class("AutoModel")
+SeedImageProcessor.register_for_auto_class()
+SeedTokenizer.register_for_auto_class()
+SeedProcessor.register_for_auto_class()
 
 __all__ = [
     "SeedConfig",

@@ -4,6 +4,7 @@ import copy
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, OPTConfig, PreTrainedConfig
+from transformers.models.auto import modeling_auto
 
 from .configuration_seed_image_tokenizer import SeedImageTokenizerConfig
 from .image_tokens_seed import ImageTokenLayout
@@ -12,6 +13,12 @@ from .image_tokens_seed import ImageTokenLayout
 IMAGE_TOKEN_EMBEDDINGS = ("projected_codes", "learned")
 # `<img>`, `</img>` and `<image>`
 NUM_SPECIAL_TOKENS = 3
+MODEL_AUTO_CLASSES = (
+    "AutoModel",
+    "AutoModelForCausalLM",
+    "AutoModelForImageTextToText",
+    "AutoModelForMultimodalLM",
+)
 
 
 @strict
@@ -148,6 +155,15 @@ class SeedConfig(PreTrainedConfig):
             image_placeholder_token_id=self.image_placeholder_token_id,
         )
 
+    def to_dict(self) -> dict:
+        """As in transformers; where the model's code is saved too, every Auto class that loads the model finds it."""
+        values = super().to_dict()
+        auto_map = values.get("auto_map") or {}
+        # transformers records one Auto class for each class
+        if "AutoModelForCausalLM" in auto_map:
+            values["auto_map"] = auto_map | dict.fromkeys(MODEL_AUTO_CLASSES, auto_map["AutoModelForCausalLM"])
+        return values
+
     def get_text_config(self, decoder=None, encoder=None) -> PreTrainedConfig:
         """
         The LM's configuration, with `vocab_size` counting the image tokens too.
@@ -165,6 +181,12 @@ class SeedConfig(PreTrainedConfig):
 def _require(condition, name, value, allowed):
     if not condition:
         raise ValueError(f"`{name}` is {value!r}; allowed: {allowed}.")
+
+
+# Pipelines and `transformers serve` look names up in these plain tables, which `AutoModel.register` does not fill.
+# Done here and not in the package's `__init__`, so that the copy of this file in a saved folder does it too.
+for _table in ("CAUSAL_LM", "IMAGE_TEXT_TO_TEXT", "MULTIMODAL_LM"):
+    getattr(modeling_auto, f"MODEL_FOR_{_table}_MAPPING_NAMES").setdefault(SeedConfig.model_type, "SeedForCausalLM")
 
 
 __all__ = ["SeedConfig"]

@@ -152,6 +152,14 @@ class SeedImageTokenizerConfig(PreTrainedConfig):
                 allowed = f"{hidden_size}, the Q-Former's hidden_size"
                 _require(config.hidden_size == hidden_size, f"{name}.hidden_size", config.hidden_size, allowed)
 
+    def to_dict(self) -> dict:
+        """As in transformers, which takes every class with "Tokenizer" in its name for a slow and a fast one."""
+        values = super().to_dict()
+        if values.get("auto_map"):
+            references = values["auto_map"].items()
+            values["auto_map"] = {name: ref if isinstance(ref, str) else ref[0] for name, ref in references}
+        return values
+
 
 def _as_config(value, config_class, defaults=None):
     if isinstance(value, PreTrainedConfig):

@@ -86,6 +86,8 @@ class PortablePipelineMixin:
         for name, value in index.items():
             if _is_custom_component(value) and name != "_class_name":
                 index[name] = [_copy_code(value[0], folder / name), value[1]]
+                # transformers, given the component's folder as `subfolder`, looks for code at the top only
+                _copy_code(value[0], folder)
         index_file.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     @classmethod

@@ -186,7 +186,9 @@ class SeedTokenizer(PreTrainedTokenizerFast):
         return "".join([BOI_TOKEN, *map(image_token, codes), EOI_TOKEN])
 
     # ------------------------------------------------------------------------------------------ images
-    def encode_image(self, images, image_tokenizer=None, image_processor=None) -> torch.Tensor:
+    def encode_image(
+        self, images, image_tokenizer=None, image_processor=None, trust_remote_code: bool | None = None
+    ) -> torch.Tensor:
         """
         Codes of images, through the image tokenizer that this tokenizer's folder names.
 
@@ -194,6 +196,8 @@ class SeedTokenizer(PreTrainedTokenizerFast):
             images: One image or a list, in any form that the image processor takes.
             image_tokenizer ([`SeedImageTokenizer`], *optional*): To use from now on, instead of the named one.
             image_processor ([`SeedImageProcessor`], *optional*): To use from now on, instead of the named one.
+            trust_remote_code (`bool`, *optional*): Whether the named repository may bring its code: needed where this
+                package is not installed.
 
         Returns:
             `torch.LongTensor` of shape `(num_images, num_query_tokens)`: codes in `[0, codebook_size)`.
@@ -205,21 +209,22 @@ class SeedTokenizer(PreTrainedTokenizerFast):
         self._image_processor = image_processor or self._image_processor
         if self._image_tokenizer is None:
             # half precision changes some codes; these are to be those of the pipeline, which loads in float32
-            self._image_tokenizer = self._load(AutoModel, "image_tokenizer").float().eval()
+            self._image_tokenizer = self._load(AutoModel, "image_tokenizer", trust_remote_code).float().eval()
         if self._image_processor is None:
-            self._image_processor = self._load(AutoImageProcessor, "image_processor")
+            self._image_processor = self._load(AutoImageProcessor, "image_processor", trust_remote_code)
         weight = next(self._image_tokenizer.parameters())
         pixel_values = self._image_processor(images, return_tensors="pt")["pixel_values"]
         with torch.no_grad():
             return self._image_tokenizer.encode(pixel_values.to(weight.device, weight.dtype))
 
-    def decode_image(self, codes, pipeline=None, **kwargs) -> list:
+    def decode_image(self, codes, pipeline=None, trust_remote_code: bool | None = None, **kwargs) -> list:
         """
         Images of codes, through the pipeline that this tokenizer's folder names.
 
         Args:
             codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)` or `(num_query_tokens,)`): Codes.
             pipeline ([`SeedPipeline`], *optional*): To use from now on, instead of the named one.
+            trust_remote_code (`bool`, *optional*): As in `encode_image`.
             kwargs: For the pipeline's call, such as `generator` or `num_inference_steps`.
 
         Returns:
@@ -231,18 +236,22 @@ class SeedTokenizer(PreTrainedTokenizerFast):
         codes = self.image_token_layout.check_image_codes(codes)
         self._pipeline = pipeline or self._pipeline
         if self._pipeline is None:
+            settings = {"revision": self.image_tokenizer_revision}
             try:
                 from seed_hf import SeedPipeline as Pipeline
             except ImportError:
                 from diffusers import DiffusionPipeline as Pipeline
-            self._pipeline = Pipeline.from_pretrained(
-                self._require_image_tokenizer_id(), revision=self.image_tokenizer_revision
-            )
+
+                settings["trust_remote_code"] = trust_remote_code
+            self._pipeline = Pipeline.from_pretrained(self._require_image_tokenizer_id(), **settings)
         return self._pipeline(codes=codes, **kwargs).images
 
-    def _load(self, auto_class, subfolder):
+    def _load(self, auto_class, subfolder, trust_remote_code):
         return auto_class.from_pretrained(
-            self._require_image_tokenizer_id(), subfolder=subfolder, revision=self.image_tokenizer_revision
+            self._require_image_tokenizer_id(),
+            subfolder=subfolder,
+            revision=self.image_tokenizer_revision,
+            trust_remote_code=trust_remote_code,
         )
 
     def _require_image_tokenizer_id(self) -> str:
