@@ -116,6 +116,11 @@ class SeedImageTokenizer(StrictLoadingMixin, PreTrainedModel):
         elif isinstance(module, SeedQuantizer):
             bound = 1.0 / module.embedding.num_embeddings
             init.uniform_(module.embedding.weight, -bound, bound)
+            if module.ema_decay > 0:
+                # buffers: made anew, like `position_ids`, where a checkpoint without moving averages is loaded
+                init.ones_(module.ema_count)
+                init.zeros_(module.ema_sum)
+                init.zeros_(module.steps_unused)
         elif isinstance(module, SeedImageTokenizer) and self.config.use_text_tower:
             init.constant_(module.temperature, 0.07)
 
