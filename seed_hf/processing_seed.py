@@ -11,12 +11,17 @@ logger = logging.get_logger(__name__)
 
 OUTPUTS = ("text", "codes", "images", "interleaved")
 
+# The paper's prompts have no role names, and neither has this: an answer follows its question as in training.
 DEFAULT_CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ message['role'] | upper }}: "
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
-    "{% for part in message['content'] %}"
+    "{% for message in messages %}{% set content = message['content'] %}"
+    "{% set parts = [{'type': 'text', 'text': content}] if content is string else content %}"
+    "{% if message['role'] == 'assistant' and parts and parts[0]['type'] == 'text' %}{{ ' ' }}{% endif %}"
+    "{% for part in parts %}"
     "{% if part['type'] == 'image' %}<image>{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}"
-    "{% endfor %}{% endif %}{{ '\n' }}{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+    "{% endfor %}"
+    "{% set is_answered = loop.nextitem is not defined or loop.nextitem['role'] == 'assistant' %}"
+    "{% if message['role'] != 'user' or not is_answered %}{{ '\n' }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt and generation_mode == 'image' %}<img>{% endif %}"
 )
 
 
@@ -30,7 +35,9 @@ class SeedProcessor(ProcessorMixin):
     Args:
         image_processor ([`SeedImageProcessor`]): Images to `pixel_values`.
         tokenizer ([`SeedTokenizer`]): Text to ids.
-        chat_template (`str`, *optional*): Jinja template; the default writes `USER: ...` and `ASSISTANT: ...`.
+        chat_template (`str`, *optional*): Jinja template. The default writes one user message as it is, so that the
+            prompts below work in a chat too, and longer chats as lines. With `generation_mode="image"`, as an argument
+            of `apply_chat_template` or in the `chat_template_kwargs` of a request, it opens the image to be generated.
         caption_prompt (`str`): Asks for a caption. The paper's words.
         question_prompt (`str`): Asks a question about an image. The paper's words.
         image_prompt (`str`): Asks for an image. The paper's words.
@@ -147,11 +154,12 @@ class SeedProcessor(ProcessorMixin):
 
         Args:
             generated_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)` or `(sequence_length,)`, or
-                nested lists): What `generate()` returned.
+                nested lists): What `generate()` returned. Or a `str` or `list[str]`: what a server of the exported
+                model replied.
             output (`str`, defaults to `"text"`):
                 `"text"`: the text without image spans; `"codes"`: the codes of the whole images; `"images"`: these
                 decoded; `"interleaved"`: text and images in order.
-            prompt_length (`int`, defaults to 0): Ids at the start to leave out.
+            prompt_length (`int`, defaults to 0): Ids at the start to leave out; not of text.
             kwargs: For `SeedTokenizer.decode_image`, such as `pipeline` and `generator`.
 
         Returns:
@@ -164,8 +172,12 @@ class SeedProcessor(ProcessorMixin):
         """
         if output not in OUTPUTS:
             raise ValueError(f"`output` is {output!r}; allowed: {OUTPUTS}.")
-        rows = torch.as_tensor(generated_ids)
-        rows = (rows[None] if rows.ndim == 1 else rows)[:, prompt_length:].tolist()
+        texts = [generated_ids] if isinstance(generated_ids, str) else generated_ids
+        if not isinstance(texts, torch.Tensor) and len(texts) and all(isinstance(text, str) for text in texts):
+            rows = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        else:
+            rows = torch.as_tensor(generated_ids)
+            rows = (rows[None] if rows.ndim == 1 else rows)[:, prompt_length:].tolist()
         sequences = [self._pieces(row) for row in rows]
         if output == "text":
             return ["".join(value for kind, value in pieces if kind == "text").strip() for pieces in sequences]

@@ -92,13 +92,31 @@ def test_chat_with_several_images():
         {"role": "user", "content": [content[0], {"type": "text", "text": "and this?"}]},
     ]
     text = processor.apply_chat_template(chat, add_generation_prompt=True)
-    assert text == "USER: <image><image>what is this?\nASSISTANT: an apple\nUSER: <image>and this?\nASSISTANT:"
+    assert text == "<image><image>what is this? an apple\n<image>and this?"
     settings = {"tokenize": True, "return_dict": True, "return_tensors": "pt", "add_generation_prompt": True}
     inputs = processor.apply_chat_template(chat, **settings)
     assert inputs["pixel_values"].shape == (3, 3, 28, 28)
     pictures = [picture(), picture("blue"), picture()]
     for key, value in processor(text=text, images=pictures, return_tensors="pt").items():
         assert torch.equal(inputs[key], value)
+
+
+@pytest.mark.parametrize("as_string", [True, False])
+def test_a_chat_reads_as_the_prompts_of_training(as_string):
+    processor = build_processor()
+
+    def message(role, text):
+        return {"role": role, "content": text if as_string else [{"type": "text", "text": text}]}
+
+    prompt = processor.image_prompt.format(caption="a cat")
+    asked = [message("user", prompt)]
+    assert processor.apply_chat_template(asked, add_generation_prompt=True) == prompt
+    opened = processor.apply_chat_template(asked, add_generation_prompt=True, generation_mode="image")
+    assert opened == prompt + "<img>"
+    answered = [message("system", "Be brief."), *asked, message("assistant", "no"), message("user", "why?")]
+    assert processor.apply_chat_template(answered) == f"Be brief.\n{prompt} no\nwhy?"
+    drawn = [*asked, {"role": "assistant", "content": [{"type": "image", "image": picture()}]}]
+    assert processor.apply_chat_template(drawn) == f"{prompt}<image>\n"
 
 
 def test_save_and_load(tmp_path):
@@ -137,6 +155,13 @@ def test_generated_ids_are_taken_apart():
     assert processor.post_process_generation(ids, "images", pipeline=Pipeline()) == [pictures, []]
     interleaved = processor.post_process_generation(ids, "interleaved", pipeline=Pipeline())
     assert interleaved == [["a red apple", pictures[0], "a red apple", pictures[1]], ["a red apple"]]
+    # what a server replied, as text; here the prompt had opened the first image
+    reply = [tokenizer.decode(ids[0, 2 + len(text) :]), "a red apple"]
+    assert processor.post_process_generation(reply, "interleaved", pipeline=Pipeline()) == [
+        [pictures[0], "a red apple", pictures[1]],
+        ["a red apple"],
+    ]
+    assert processor.post_process_generation(reply[0], "codes")[0].tolist() == codes.tolist()
     start = 1 + len(text)
     assert processor.post_process_generation(ids[:1], "codes", prompt_length=start + len(spans[0]))[0].tolist() == [
         codes[1].tolist()
