@@ -99,7 +99,8 @@ def read_recipe(path: str | os.PathLike) -> dict:
 
     Args:
         path (`str` or `os.PathLike`): YAML file, a mapping from the names of flags (without dashes) to their values:
-            `true` for a switch, a list for a flag with several values.
+            `true` for a switch, a list for a flag with several values. `based_on` names a recipe, relative to this
+            one, whose values count where this one has none.
 
     Returns:
         `dict`: value by flag.
@@ -113,7 +114,8 @@ def read_recipe(path: str | os.PathLike) -> dict:
         raise ValueError(f"recipe={str(path)!r} can not be read as YAML: {error}") from error
     if not isinstance(recipe, dict):
         raise ValueError(f"recipe={str(path)!r} holds no mapping from flags to values.")
-    return recipe
+    base = recipe.pop("based_on", None)
+    return {**(read_recipe(Path(path).parent / base) if base else {}), **recipe}
 
 
 def _recipe_flags(path: str, parser: argparse.ArgumentParser) -> list[str]:

@@ -62,8 +62,8 @@ def run_variant(args: argparse.Namespace, number: int, config: dict, init_images
     (start / "config.json").write_text(json.dumps(settings))
     fit_codebook_buffers(args.init_model, start)
     script = Path(__file__).with_name("train_codebook.py")
-    recipe = (script.parent / "recipes" / "mini_stage2.args").read_text().split()
-    flags = ["--init_model", start, "--target_model", "minilm", "--dataset", "emoji", "--output_dir", output, *recipe]
+    recipe = script.parent / "recipes" / "mini" / "stage2.yaml"
+    flags = ["--recipe", recipe, "--init_model", start, "--output_dir", output]
     flags += ["--cache_views", 0, "--init_codebook_images", init_images, "--max_steps", args.max_steps]
     flags += ["--batch_size", args.batch_size, "--eval_every", 0, "--checkpoint_every", 0, "--report_to", "none"]
     subprocess.run([sys.executable, str(script), *map(str, flags)], check=True)

@@ -5,15 +5,18 @@ the rows of `<img>` and `</img>`. Frozen: the language model, the codebook. `--t
 (image to text only), `--task both` its second (half of the samples text to image); start the second from the first
 with `--init_adapter`.
 
-Full size (8 x 8 V100; global batch 2048):
+Full size, from codes that `seed-hf encode` has computed; the second part goes on from the first's adapter:
 
-    accelerate launch training/train_causal_lm.py --language_model facebook/opt-2.7b --image_tokenizer out/stage2 \
-        --dataset "cc3m/*.parquet" --task caption --output_dir out/stage3a --batch_size 32 --mixed_precision fp16
+    accelerate launch --config_file training/accelerate/eight_nodes_v100.yaml training/train_causal_lm.py \
+        --recipe training/recipes/seed-1/stage3a.yaml --image_tokenizer out/stage2 --codes CODES \
+        --output_dir out/stage3a
+    accelerate launch ... --recipe training/recipes/seed-1/stage3b.yaml --image_tokenizer out/stage2 --codes CODES \
+        --init_adapter out/stage3a --output_dir out/stage3b
 
 seed-mini:
 
-    python training/train_causal_lm.py --language_model smollm2 --image_tokenizer out/stage2 --dataset emoji \
-        --task both --output_dir out/stage3 $(cat training/recipes/mini_stage3.args)
+    python training/train_causal_lm.py --recipe training/recipes/mini/stage3.yaml --image_tokenizer out/stage2 \
+        --output_dir out/stage3
 """
 
 import argparse
@@ -22,7 +25,7 @@ from pathlib import Path
 import torch
 from code_cache import load_codes, read_codes
 from emoji_data import make_questions
-from language_data import PairMaker, collate, describe_captions, list_texts, word_f1
+from language_data import PairMaker, describe_captions, list_texts, word_f1
 from peft import LoraConfig, PeftModel, get_peft_model, load_peft_weights, set_peft_model_state_dict
 from small_language_model import build_small_language_model, train_tokenizer
 from tqdm.auto import tqdm
@@ -30,21 +33,17 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from seed_hf import SeedForCausalLM, SeedImageProcessor, SeedImageTokenizer, SeedProcessor, SeedTokenizer
 from seed_hf.mini_base_model import base_model_folder, load_base_tokenizer
-from seed_hf.training_utils import TrainingRun, add_training_arguments
+from seed_hf.training_packing import check_packing, collate_samples, model_inputs
+from seed_hf.training_utils import TrainingRun, add_training_arguments, parse_training_arguments
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Flags of this script and of every training script."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_training_arguments(parser)
-    # Not published for SEED-1. Optimizer, warm-up and floor: SEED-LLaMA's train_a100_lora_multi_node_pretrain.sh;
-    # peak and batch: BLIP-2's second stage with OPT; length: 5 (caption) + 10 (both) passes over 5 M pairs
-    parser.set_defaults(
-        learning_rate=1e-4, min_learning_rate=5e-6, adam_beta2=0.95, adam_epsilon=1e-5, max_grad_norm=1.0
-    )
-    parser.set_defaults(max_steps=12200, warmup_steps=366, batch_size=32)
     model = parser.add_argument_group("model")
     model.add_argument("--language_model", default="facebook/opt-2.7b", help="any causal LM; or 'smollm2'")
+    model.add_argument("--language_model_revision", help="commit of it, which the saved adapter names too")
     model.add_argument("--language_model_config", help="configuration file of a small LM with new weights, instead")
     model.add_argument("--vocab_size", type=int, default=3000, help="words of that small LM")
     model.add_argument("--image_tokenizer", help="folder of a trained SeedImageTokenizer and its processor")
@@ -57,6 +56,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     model.add_argument("--lora_dropout", type=float, default=0.05)
     model.add_argument("--attn_implementation", default="sdpa", help="'eager' is faster for bf16 training on a CPU")
     model.add_argument("--base_dtype", default="auto", help="dtype of the frozen weights, such as 'bfloat16'")
+    model.add_argument("--gradient_checkpointing", action="store_true", help="4/3 the time, a tenth of the memory")
     data = parser.add_argument_group("data")
     data.add_argument("--dataset", help="'emoji', a glob of parquet files, or a datasets id")
     data.add_argument("--codes", help="parquet file with precomputed codes, instead of --dataset")
@@ -71,8 +71,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     data.add_argument("--unconditional_ratio", type=float, default=0.0, help="text to image without its caption")
     data.add_argument("--tag_ratio", type=float, default=0.0, help="text to image with some tags after the caption")
     data.add_argument("--max_text_tokens", type=int, default=32, help="captions are cut to it (LAVIS: 32)")
+    data.add_argument(
+        "--pack_length", type=int, default=0, help="tokens of a row of several samples; 0 = one a row, padded"
+    )
     data.add_argument("--num_eval_images", type=int, default=64, help="captions written at each evaluation")
-    return parser.parse_args(argv)
+    return parse_training_arguments(parser, argv)
 
 
 def load_language_model(args: argparse.Namespace, texts: list[str]):
@@ -81,6 +84,7 @@ def load_language_model(args: argparse.Namespace, texts: list[str]):
     tokenizer = load_base_tokenizer() if args.language_model == "smollm2" else AutoTokenizer.from_pretrained(folder)
     dtype = torch.float32 if args.lora_rank == 0 else args.base_dtype
     settings = {"dtype": dtype, "attn_implementation": args.attn_implementation}
+    settings["revision"] = args.language_model_revision or "main"
     language_model = AutoModelForCausalLM.from_pretrained(folder, **settings)
     if not args.language_model_config:
         return language_model, tokenizer, folder
@@ -106,6 +110,8 @@ def build_model(args: argparse.Namespace, texts: list[str]):
     )
     if args.lora_rank:
         model = add_lora(model, args, folder)
+    if args.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return processor, model
 
 
@@ -116,6 +122,7 @@ def add_lora(model: SeedForCausalLM, args: argparse.Namespace, folder: str) -> P
         lora_alpha=args.lora_alpha,
         lora_dropout=args.lora_dropout,
         task_type="CAUSAL_LM",
+        revision=args.language_model_revision,
         **model.lora_settings(),
     )
     model.name_or_path = model.config._name_or_path = folder
@@ -165,10 +172,9 @@ def evaluate_captions(run: TrainingRun, processor: SeedProcessor, maker: PairMak
         pairs = [maker.make(row, row["codes"][0], kind) for row in rows]
         losses = []
         for start in range(0, len(pairs), 32):
-            batch = collate(pairs[start : start + 32], processor.tokenizer.pad_token_id)
-            batch.pop("is_image_task")
-            batch = {name: value.to(run.device) for name, value in batch.items()}
-            losses.append(model(**batch, target_logits_only=True, use_cache=False).loss.item())
+            batch = collate_samples(pairs[start : start + 32], processor.tokenizer.pad_token_id)
+            inputs = model_inputs({name: value.to(run.device) for name, value in batch.items()})
+            losses.append(model(**inputs, target_logits_only=True, use_cache=False).loss.item())
         results[f"{kind}_loss"] = sum(losses) / len(losses)
     return results
 
@@ -185,19 +191,23 @@ def main(argv: list[str] | None = None) -> None:
     eval_rows = eval_rows[:: max(1, len(eval_rows) // max(1, args.num_eval_images))][: args.num_eval_images]
     maker = PairMaker(processor, make_questions, args)
     run = TrainingRun(args, model)
+    pad_token_id = processor.tokenizer.pad_token_id
+    if args.pack_length:
+        probes = [maker.make(row, row["codes"][0], "caption") for row in (train_rows[0], train_rows[1])]
+        check_packing(run.unwrapped_model.eval(), probes, pad_token_id, args.attn_implementation)
 
     def compute_loss(batch):
-        is_image_task = batch.pop("is_image_task")
-        output = run.model(**batch, target_logits_only=True, use_cache=False)
+        inputs = model_inputs(batch, args.attn_implementation, run.unwrapped_model.dtype)
+        output = run.model(**inputs, target_logits_only=True, use_cache=False)
         targets = batch["labels"][:, 1:]
         is_target = targets != -100
         with torch.no_grad():
             is_right = output.logits.argmax(-1) == targets[is_target]
-            of_image = is_image_task[:, None].expand_as(is_target)[is_target]
+            of_image = batch["is_image"][:, 1:][is_target]
         metrics = {
             "text_accuracy": is_right[~of_image].float().mean(),
             "code_accuracy": is_right[of_image].float().mean(),
-            "tokens": float(batch["input_ids"].numel()),
+            "tokens": (batch["sample_ids"] > 0).sum(),
         }
         return output.loss, metrics
 
@@ -210,7 +220,9 @@ def main(argv: list[str] | None = None) -> None:
 
     run.fit(
         run.make_batches(
-            train_rows, transform=maker, collate_fn=lambda pairs: collate(pairs, processor.tokenizer.pad_token_id)
+            train_rows,
+            transform=maker,
+            collate_fn=lambda pairs: collate_samples(pairs, pad_token_id, args.pack_length),
         ),
         compute_loss,
         evaluate=lambda: evaluate_captions(run, processor, maker, eval_rows),

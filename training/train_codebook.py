@@ -1,34 +1,35 @@
 """Stage 2: codebook, decoder blocks and generation head (paper section 3.2).
 
-Trained: the quantizer, both stacks of decoder blocks, the generation head. Frozen: ViT, Causal Q-Former, text side.
-loss = 5 * quantizer + 2 * (1 - cosine(rebuilt, causal embedding)) + 0.5 * MSE(generation embedding, text encoder's
-hidden states), with the weights of the configuration.
+Trained: the quantizer, both stacks of decoder blocks, the generation head. Frozen: ViT, Causal Q-Former, text side,
+and the encoder that makes the targets. loss = 5 * quantizer + 2 * (1 - cosine(rebuilt, causal embedding)) +
+0.5 * MSE(generation embedding, target), with the weights of the configuration; the targets are a text encoder's hidden
+states of the caption (SEED-1) or CLIP's embedding of the picture (SEED-2).
 
 Full size, on stage 1's output:
 
-    accelerate launch training/train_codebook.py --init_model out/stage1 --dataset "cc3m/*.parquet" \
-        --target_model openai/clip-vit-large-patch14 --output_dir out/stage2 --batch_size 256 --mixed_precision fp16
+    accelerate launch --config_file training/accelerate/eight_nodes_v100.yaml training/train_codebook.py \
+        --recipe training/recipes/seed-1/stage2.yaml --init_model out/stage1 --dataset DATA --output_dir out/stage2
 
 seed-mini:
 
-    python training/train_codebook.py --init_model out/stage1 --target_model minilm --dataset emoji \
-        --output_dir out/stage2 $(cat training/recipes/mini_stage2.args)
+    python training/train_codebook.py --recipe training/recipes/mini/stage2.yaml --init_model out/stage1 \
+        --output_dir out/stage2
 """
 
 import argparse
 
 import torch
 from accelerate.utils import broadcast
+from generation_targets import load_targets
 from image_text_data import CaptionedImages, add_augmentation_arguments, augment, load_rows, open_image
 from retrieval import retrieval_scores, tokenize
-from text_targets import TextTargetEncoder
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 from transformers import AutoTokenizer, set_seed
 
 from seed_hf import SeedImageProcessor, SeedImageTokenizer
 from seed_hf.metrics_seed import codebook_use
-from seed_hf.training_utils import TrainingRun, add_training_arguments
+from seed_hf.training_utils import TrainingRun, add_training_arguments, parse_training_arguments
 
 
 TRAINED = ("quantizer", "reconstruction_decoder", "generation_decoder", "generation_head")
@@ -38,13 +39,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Flags of this script and of every training script."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_training_arguments(parser)
-    # pretrain_codebook.yaml of the original; length: 100 M samples at 4096, not published (ours)
-    parser.set_defaults(
-        learning_rate=1e-4, warmup_learning_rate=1e-6, min_learning_rate=1e-5, warmup_steps=2000, max_steps=24400
-    )
     model = parser.add_argument_group("model")
     model.add_argument("--init_model", required=True, help="SeedImageTokenizer folder of stage 1, with its tokenizer")
-    model.add_argument("--target_model", default="openai/clip-vit-large-patch14", help="text encoder; or 'minilm'")
+    model.add_argument(
+        "--target_model", default="openai/clip-vit-large-patch14", help="makes the targets; or 'minilm'"
+    )
     model.add_argument("--attn_implementation", default="sdpa", help="'eager' is faster for bf16 training on a CPU")
     model.add_argument("--init_codebook_images", type=int, default=0, help="k-means start on so many images; 0 = none")
     data = parser.add_argument_group("data")
@@ -55,7 +54,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     views_help = "encode so many augmented views of each image once, before training; 0 = encode every step"
     data.add_argument("--cache_views", type=int, default=0, help=views_help)
     add_augmentation_arguments(data)
-    return parser.parse_args(argv)
+    return parse_training_arguments(parser, argv)
 
 
 def freeze_for_stage_2(model: SeedImageTokenizer) -> None:
@@ -118,27 +117,32 @@ def start_codebook(model: SeedImageTokenizer, batches, num_images: int, seed: in
 
 def causal_embeds_of(model: SeedImageTokenizer, batch: dict) -> torch.Tensor:
     """Cached causal embeddings of a batch, or those of its pictures."""
-    return batch["causal_embeds"] if "causal_embeds" in batch else model.get_causal_embeds(batch["pixel_values"])
+    if "causal_embeds" in batch:
+        return batch["causal_embeds"].to(model.device)
+    return model.get_causal_embeds(batch["pixel_values"].to(model.device))
 
 
 def evaluate_codes(model, processor, tokenizer, rows, targets, args) -> dict[str, float]:
     """Retrieval from codes, codebook use, and how near the generation embeddings come, on unseen pictures."""
-    codes, captions = [], []
+    codes, captions, wanted = [], [], []
     for start in range(0, len(rows), 256):
         part = rows[start : start + 256]
         images = [open_image(row["image"]["bytes"]) for row in part]
-        codes.append(model.encode(processor(images, return_tensors="pt")["pixel_values"].to(model.device)))
+        pixel_values = processor(images, return_tensors="pt")["pixel_values"].to(model.device)
+        codes.append(model.encode(pixel_values))
         captions += [row["caption"] for row in part]
+        wanted.append(targets({"pixel_values": pixel_values, "captions": captions[-len(part) :]}))
     codes = torch.cat(codes)
     scores = codebook_use(codes, model.config.codebook_size)
-    image_features = torch.cat([model.get_image_features(codes=part) for part in codes.split(256)])
+    image_features = torch.cat([model.get_image_features(codes=part).pooler_output for part in codes.split(256)])
     scores |= retrieval_scores(model, tokenizer, image_features, captions, args.max_text_tokens)
     generated = torch.cat([model.decode(part).float() for part in codes.split(256)])
-    wanted = torch.stack([targets[caption] for caption in captions]).to(generated)
+    wanted = torch.cat(wanted).to(generated)
     scores["generation_mse"] = F.mse_loss(generated, wanted).item()
-    names = sorted(set(captions))
-    gallery = F.normalize(torch.stack([targets[name] for name in names]).to(generated).flatten(1), dim=-1)
+    rows_by_name = {caption: row for row, caption in enumerate(captions)}
+    gallery = F.normalize(wanted[list(rows_by_name.values())].flatten(1), dim=-1)
     found = (F.normalize(generated.flatten(1), dim=-1) @ gallery.t()).argmax(1).tolist()
+    names = list(rows_by_name)
     scores["generation_r1"] = 100 * sum(names[i] == c for i, c in zip(found, captions, strict=True)) / len(captions)
     return scores
 
@@ -157,28 +161,26 @@ def main(argv: list[str] | None = None) -> None:
     )
     held_out_rows = [row for row in held_out.rows if not row.get("is_flag", False)]
 
-    encoder = TextTargetEncoder(
-        None if args.target_model == "minilm" else args.target_model, max_length=model.config.num_generation_tokens
-    )
-    captions = sorted({*train.rows["caption"], *held_out.rows["caption"]})
-    targets = dict(zip(captions, encoder(captions), strict=True))
-    run = TrainingRun(args, model, also_save=("quantizer.embedding",))
+    targets = load_targets(args.target_model, model.config, [*train.rows["caption"], *held_out.rows["caption"]])
+    run = TrainingRun(args, model, frozen=[targets.module], also_save=("quantizer.embedding",))
 
     def transform(group, generator):
         image, caption, _ = train.draw(group, generator)
         return augment(image, size, generator, args), caption
 
     def collate(samples):
-        images, texts = zip(*samples, strict=True)
-        batch = {"generation_targets": torch.stack([targets[text] for text in texts])}
+        images, captions = zip(*samples, strict=True)
+        batch = {"captions": list(captions)}
         if isinstance(images[0], torch.Tensor):
             batch["causal_embeds"] = torch.stack(images).float()
         else:
             batch["pixel_values"] = processor(list(images), return_tensors="pt")["pixel_values"]
-        return {**batch, **tokenize(tokenizer, list(texts), args.max_text_tokens)}
+        return {**batch, **tokenize(tokenizer, list(captions), args.max_text_tokens)}
 
     data = train
     if args.cache_views:
+        if model.config.generation_head != "text":
+            raise ValueError(f"cache_views={args.cache_views} leaves no pictures to make targets of; allowed here: 0.")
         data = CachedViews(
             model.to(run.device), train, transform, collate, args.cache_views, args.seed, run.accelerator.autocast
         )
@@ -192,11 +194,13 @@ def main(argv: list[str] | None = None) -> None:
         start_codebook(run.unwrapped_model, batches(), args.init_codebook_images, args.seed)
 
     def compute_loss(batch):
-        output = run.model(**batch)
+        wanted = targets(batch).to(run.device)
+        batch.pop("captions")
+        output = run.model(**batch, generation_targets=wanted)
         parts = ("quantizer_loss", "reconstruction_loss", "generation_loss", "contrastive_loss")
         return output.loss, {
             **{name: output[name] for name in parts if output.get(name) is not None},
-            **codebook_use(output.codes, model.config.codebook_size),
+            **codebook_use(run.accelerator.gather(output.codes), model.config.codebook_size),
         }
 
     def save_final():

@@ -5,14 +5,14 @@ condition is what stage 2 learns to predict from codes: the frozen text encoder'
 
 Trained: the UNet (moving average saved). Frozen: autoencoder, text encoder.
 
-    python training/train_decoder.py --vae out/vae --output_dir out/decoder-text \
-        $(cat training/recipes/mini_decoder.args)
+    python training/train_decoder.py --recipe training/recipes/mini/decoder.yaml --vae out/vae \
+        --output_dir out/decoder-text
 
 Then, a departure from SEED-1, some steps in which half of the conditions are what stage 2 decodes from the codes of a
 training picture (in any style), since these are less exact than the text encoder's own:
 
-    python training/train_decoder.py --vae out/vae --init_unet out/decoder-text/unet --image_tokenizer out/stage2 \
-        --output_dir out/decoder $(cat training/recipes/mini_decoder_codes.args)
+    python training/train_decoder.py --recipe training/recipes/mini/decoder_codes.yaml --vae out/vae \
+        --init_unet out/decoder-text/unet --image_tokenizer out/stage2 --output_dir out/decoder
 """
 
 import argparse
@@ -32,7 +32,7 @@ from train_vae import HOUSE_STYLE
 from transformers import set_seed
 
 from seed_hf import SeedImageTokenizer
-from seed_hf.training_utils import TrainingRun, add_training_arguments
+from seed_hf.training_utils import TrainingRun, add_training_arguments, parse_training_arguments
 
 
 # names that no training picture has; for looking at, not for measuring
@@ -63,7 +63,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--augmented_views", type=int, default=0, help="further codes per picture")
     group.add_argument("--code_ratio", type=float, default=0.5, help="share of conditions decoded from codes, with it")
     group.add_argument("--ema_decay", type=float, default=0.999, help="of the averaged weights")
-    return parser.parse_args(argv)
+    return parse_training_arguments(parser, argv)
 
 
 def build_unet(vae: AutoencoderKL, sample_size: int, widths: list[int], condition_dim: int) -> UNet2DConditionModel:

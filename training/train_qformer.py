@@ -1,17 +1,17 @@
 """Stage 1: the Causal Q-Former, image-text contrastive (paper section 3.1).
 
 Trained: query tokens, Causal Q-Former with its text side, `ln_vision`, projections, temperature. Frozen: the ViT,
-unless `--train_vision` (for small data where no pretrained ViT fits).
+unless `--train_vision` (for small data where no pretrained ViT fits). Negatives are those of the whole global batch,
+also where accumulation stands in for processes.
 
 Full size, from BLIP-2 weights in this package's layout:
 
-    accelerate launch training/train_qformer.py --init_model blip2-stage1 --dataset "cc3m/*.parquet" \
-        --output_dir out/stage1 --batch_size 64 --max_steps 12200 --mixed_precision fp16
+    accelerate launch --config_file training/accelerate/eight_nodes_v100.yaml training/train_qformer.py \
+        --recipe training/recipes/seed-1/stage1.yaml --init_model blip2-stage1 --dataset DATA --output_dir out/stage1
 
 seed-mini:
 
-    python training/train_qformer.py --config training/recipes/mini_image_tokenizer.json --text_model minilm \
-        --dataset emoji --train_vision --output_dir out/stage1 $(cat training/recipes/mini_stage1.args)
+    python training/train_qformer.py --recipe training/recipes/mini/stage1.yaml --output_dir out/stage1
 """
 
 import argparse
@@ -24,17 +24,14 @@ from text_tower import init_from_bert, load_text_tower, prune_vocabulary
 from transformers import AutoTokenizer, set_seed
 
 from seed_hf import SeedImageProcessor, SeedImageTokenizer, SeedImageTokenizerConfig
-from seed_hf.training_utils import TrainingRun, add_training_arguments
+from seed_hf.training_feature_cache import FeatureCache
+from seed_hf.training_utils import TrainingRun, add_training_arguments, parse_training_arguments
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Flags of this script and of every training script."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_training_arguments(parser)
-    # paper; SEED_Tokenizer/train_scripts and pretrain_qformer.yaml of the original: see recipe sources in README.md
-    parser.set_defaults(
-        learning_rate=3e-5, warmup_learning_rate=3e-7, min_learning_rate=3e-6, warmup_steps=2000, max_steps=12200
-    )
     model = parser.add_argument_group("model")
     model.add_argument("--init_model", help="SeedImageTokenizer folder to start from (with its text tokenizer)")
     model.add_argument("--config", help="SeedImageTokenizerConfig file, for new weights")
@@ -55,10 +52,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     data.add_argument("--max_text_tokens", type=int, default=32, help="captions are cut to it (original: 32)")
     data.add_argument("--tag_probability", type=float, default=0.0, help="share of captions followed by some tags")
     add_augmentation_arguments(data)
-    return parser.parse_args(argv)
+    return parse_training_arguments(parser, argv)
 
 
-def build_model(args: argparse.Namespace, texts: list[str]):
+def build_model(args: argparse.Namespace, train: CaptionedImages):
     """Model and text tokenizer: from a folder, or new weights on top of a pretrained BERT."""
     if args.init_model:
         tokenizer = AutoTokenizer.from_pretrained(args.init_model)
@@ -71,6 +68,8 @@ def build_model(args: argparse.Namespace, texts: list[str]):
     tokenizer, bert = load_text_tower(folder)
     kept_ids = None
     if args.num_frequent_words:
+        rows = train.rows.remove_columns("image")
+        texts = [text for row in rows for text in (row["caption"], *(row.get("tags") or []))]
         tokenizer, kept_ids = prune_vocabulary(tokenizer, texts, args.num_frequent_words)
     config = SeedImageTokenizerConfig.from_pretrained(args.config, attn_implementation=args.attn_implementation)
     config.qformer_config.vocab_size = len(tokenizer)
@@ -100,7 +99,7 @@ def evaluate_retrieval(model, processor, tokenizer, rows: list[dict], args) -> d
     for start in range(0, len(rows), 256):
         images = [open_image(row["image"]["bytes"]) for row in rows[start : start + 256]]
         pixel_values = processor(images, return_tensors="pt")["pixel_values"].to(model.device)
-        features.append(model.get_image_features(pixel_values))
+        features.append(model.get_image_features(pixel_values).pooler_output)
     captions = [row["caption"] for row in rows]
     return retrieval_scores(model, tokenizer, torch.cat(features), captions, args.max_text_tokens)
 
@@ -112,8 +111,7 @@ def main(argv: list[str] | None = None) -> None:
     train = CaptionedImages(load_rows(args.dataset, args.train_split), args.group_by)
     held_out = CaptionedImages(load_rows(args.dataset, args.eval_split), args.group_by).rows
     held_out_rows = [row for row in held_out if not row.get("is_flag", False)]
-    texts = [text for row in train.rows.remove_columns("image") for text in (row["caption"], *(row.get("tags") or []))]
-    model, tokenizer = build_model(args, texts)
+    model, tokenizer = build_model(args, train)
     freeze_for_stage_1(model, args.train_vision)
     image_size = model.config.vision_config.image_size
     processor = SeedImageProcessor(size={"height": image_size, "width": image_size})
@@ -129,14 +127,14 @@ def main(argv: list[str] | None = None) -> None:
         pixel_values = processor(list(images), return_tensors="pt")["pixel_values"]
         return {"pixel_values": pixel_values, **tokenize(tokenizer, list(captions), args.max_text_tokens)}
 
+    cache = FeatureCache(run)
+
     def compute_loss(batch):
-        output = run.model(batch["pixel_values"], input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
-        accuracy = (
-            (output.image_features @ output.text_features.t())
-            .argmax(1)
-            .eq(torch.arange(len(batch["input_ids"]), device=output.loss.device))
-        )
-        return output.loss, {"accuracy": accuracy.float().mean(), "temperature": run.unwrapped_model.temperature}
+        output = run.model(**batch)
+        to_learn, loss = cache.loss_of(output)
+        found = (output.image_features @ output.text_features.t()).argmax(1)
+        accuracy = found.eq(torch.arange(len(found), device=run.device)).float().mean()
+        return to_learn, {"loss": loss, "accuracy": accuracy, "temperature": run.unwrapped_model.temperature}
 
     def save_final():
         run.unwrapped_model.save_pretrained(args.output_dir, max_shard_size="25MB")
@@ -148,6 +146,7 @@ def main(argv: list[str] | None = None) -> None:
         compute_loss,
         evaluate=lambda: evaluate_retrieval(run.unwrapped_model, processor, tokenizer, held_out_rows, args),
         save_final=save_final,
+        look_ahead=cache.look_ahead,
     )
 
 

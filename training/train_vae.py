@@ -1,6 +1,6 @@
 """Train the small autoencoder whose latents seed-mini's picture decoder works in.
 
-    accelerate launch training/train_vae.py --output_dir out/vae
+    python training/train_vae.py --recipe training/recipes/mini/vae.yaml --output_dir out/vae
 
 SEED takes Stable Diffusion's autoencoder and UNet off the shelf; no such weights come with a PyPI package, so the mini
 trains its own: a stock `AutoencoderKL` (64 x 64 pixels -> 16 channels of 8 x 8), with an L1 loss and a very small KL
@@ -15,7 +15,7 @@ from picture_data import DEFAULT_DATA, Pictures, load_pictures, to_unit_range
 from torch.utils.data import Dataset
 from transformers import set_seed
 
-from seed_hf.training_utils import TrainingRun, add_training_arguments
+from seed_hf.training_utils import TrainingRun, add_training_arguments, parse_training_arguments
 
 
 HOUSE_STYLE = "twemoji"
@@ -108,7 +108,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--style", default=HOUSE_STYLE, help="the one style whose pictures are decoded")
     parser.add_argument("--size", type=int, default=64, help="side of a picture in pixels")
     parser.add_argument("--kl_weight", type=float, default=1e-4, help="weight of the KL term")
-    return parser.parse_args(argv)
+    return parse_training_arguments(parser, argv)
 
 
 def main(argv: list[str] | None = None) -> None:
