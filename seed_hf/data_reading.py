@@ -15,7 +15,6 @@ from .image_processing_seed import load_rgb_image
 
 logger = logging.get_logger(__name__)
 
-# A first cluster of bad samples must not stop a run: the share is taken of at least so many reads.
 _MIN_READS = 1000
 _REMOTE_ATTEMPTS = 3
 
@@ -39,6 +38,26 @@ class UnreadableSampleError(ValueError):
 
 class TooManyUnreadableSamplesError(RuntimeError):
     """More samples than allowed could not be read: the data set is damaged, or is not what it seems."""
+
+
+def check_share(num_bad: int, num_all: int, max_share: float, message: str) -> None:
+    """Stops when too many samples are bad.
+
+    Args:
+        num_bad (`int`): samples that could not be read.
+        num_all (`int`): samples tried; at least a thousand are assumed, so that a few bad ones that happen to come
+            first do not stop a run.
+        max_share (`float`): allowed share, in `[0, 1]`.
+        message (`str`): what happened, for the error.
+
+    Raises:
+        TooManyUnreadableSamplesError: if the share is larger.
+    """
+    if num_bad > max_share * max(num_all, _MIN_READS):
+        raise TooManyUnreadableSamplesError(
+            f"{message}. That is more than the allowed share of {max_share} (of at least {_MIN_READS}). Repair the "
+            "data, drop what is bad with training/prepare_data.py, or allow a larger share."
+        )
 
 
 def tar_location(shard: str, offset: int, size: int) -> str:
@@ -190,8 +209,7 @@ def row_key(row: Mapping[str, Any]) -> str:
 class SkippedSamples:
     """Counts and logs the samples that could not be read, and stops the run when they are too many.
 
-    Each reader process counts its own reads. At the start the share is taken of a thousand, so that a few bad samples
-    that happen to come first do not stop a run.
+    Each reader process counts its own reads; see [`check_share`] for the limit.
 
     Args:
         log_file (`str` or `os.PathLike`, *optional*): gets one JSON line per skipped sample, from all processes.
@@ -239,12 +257,11 @@ class SkippedSamples:
             self.log_file.parent.mkdir(parents=True, exist_ok=True)
             with self.log_file.open("a") as file:  # short lines at the end of a file do not mix between processes
                 file.write(json.dumps(line) + "\n")
-        if self.num_skipped > self.max_share * max(self.num_read, _MIN_READS):
-            raise TooManyUnreadableSamplesError(
-                f"{self.num_skipped} of {self.num_read} samples could not be read, more than the allowed share of "
-                f"{self.max_share} (of at least {_MIN_READS}); the last was {error}. They are listed in "
-                f"{self.log_file}. Repair the data, drop them with training/prepare_data.py, or allow a larger share."
-            )
+        message = (
+            f"{self.num_skipped} of {self.num_read} samples could not be read; the last was {error}; all are listed "
+            f"in {self.log_file}"
+        )
+        check_share(self.num_skipped, self.num_read, self.max_share, message)
 
 
 __all__ = [
