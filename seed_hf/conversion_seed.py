@@ -79,20 +79,28 @@ class SeedConversionMixin:
             image_tokenizer_id=tokenizer.image_tokenizer_id,
             image_tokenizer_revision=tokenizer.image_tokenizer_revision,
         )
+        model = cls._around(language_model, config)
+        if include_image_tokenizer:
+            model.image_tokenizer = image_tokenizer
+        if model.image_embeddings is not None:
+            device = model.image_embeddings.weight.device
+            model.image_embeddings.codebook = codebook.detach().to(device, torch.float32, copy=True)
+            model._match_text_vectors()
+        return model.eval()
+
+    @classmethod
+    def _around(cls, language_model: PreTrainedModel, config: SeedConfig) -> PreTrainedModel:
+        """A model around the very `language_model` it is given; the vectors of the image tokens are still empty."""
         with torch.device("meta"):
             model = cls(config)
         model.language_model = language_model
         # only now: construction would have changed the attention implementation of a shared configuration
         model.config.text_config = language_model.config
-        if include_image_tokenizer:
-            model.image_tokenizer = image_tokenizer
         if model.image_embeddings is not None:
             reference = language_model.get_input_embeddings().weight
             model.image_embeddings.to_empty(device=reference.device).to(reference.dtype)
-            model.image_embeddings.codebook = codebook.detach().to(reference.device, torch.float32, copy=True)
-            model._match_text_vectors()
         model.generation_config = copy.deepcopy(language_model.generation_config)
-        return model.eval()
+        return model
 
     @torch.no_grad()
     def _match_text_vectors(self):
@@ -149,11 +157,13 @@ class SeedConversionMixin:
         Layer names alone (`"fc1"`) or `"all-linear"` would also match the image tokenizer's layers.
         """
         head = self.get_output_embeddings()
+        head_name = next(name for name, module in self.language_model.named_modules() if module is head)
         names = set()
         for name, module in self.language_model.named_modules():
             is_linear = isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
-            if is_linear and module is not head:
-                names.add(name.rsplit(".", 1)[-1])
+            # where an adapter is in place already, PEFT keeps the layer itself as `base_layer`
+            if is_linear and not name.startswith(head_name) and ".lora_" not in name:
+                names.add(name.removesuffix(".base_layer").rsplit(".", 1)[-1])
         return rf"language_model\..*\.({'|'.join(sorted(map(re.escape, names)))})"
 
     def lora_settings(self) -> dict:
@@ -168,8 +178,9 @@ class SeedConversionMixin:
         if self.image_embeddings is not None:
             return settings | {"modules_to_save": ["image_embeddings"]}
         layout = self.config.image_token_layout
-        end = max(layout.end_image_token_id, layout.boi_token_id + 1, layout.eoi_token_id + 1)
-        rows = list(range(layout.first_image_token_id, end))
+        # `<image>` too, though it is never embedded: its logit would differ with every new start of the table
+        specials = (layout.boi_token_id, layout.eoi_token_id, layout.image_placeholder_token_id)
+        rows = list(range(layout.first_image_token_id, max(layout.end_image_token_id, *(i + 1 for i in specials))))
         if self.config.tie_word_embeddings:
             return settings | {"trainable_token_indices": rows}
         names = {id(module): name.rsplit(".", 1)[-1] for name, module in self.named_modules()}

@@ -10,6 +10,7 @@ from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import logging
 
+from .adapter_loading_seed import AdapterLoadingMixin
 from .configuration_seed import SeedConfig
 from .conversion_seed import SeedConversionMixin
 from .generation_seed import SeedGenerationMixin
@@ -21,7 +22,9 @@ from .strict_loading_seed import StrictLoadingMixin
 logger = logging.get_logger(__name__)
 
 
-class SeedForCausalLM(StrictLoadingMixin, SeedConversionMixin, SeedGenerationMixin, PreTrainedModel, GenerationMixin):
+class SeedForCausalLM(
+    AdapterLoadingMixin, StrictLoadingMixin, SeedConversionMixin, SeedGenerationMixin, PreTrainedModel, GenerationMixin
+):
     r"""
     A causal language model that reads and writes images as `num_query_tokens` image tokens.
 
@@ -121,8 +124,8 @@ class SeedForCausalLM(StrictLoadingMixin, SeedConversionMixin, SeedGenerationMix
                 kwargs["config"].image_tokenizer_config = None
             else:
                 kwargs["image_tokenizer_config"] = None
-        # where the first checkpoints have it
-        kwargs["key_mapping"] = {r"^codebook$": "image_embeddings.codebook"} | (kwargs.get("key_mapping") or {})
+        # where the first checkpoints have it; without a "$", which saving would write into the name
+        kwargs["key_mapping"] = {r"^codebook": "image_embeddings.codebook"} | (kwargs.get("key_mapping") or {})
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if kwargs.get("output_loading_info") else loaded
         if image_tokenizer is not True and image_tokenizer:
@@ -146,11 +149,15 @@ class SeedForCausalLM(StrictLoadingMixin, SeedConversionMixin, SeedGenerationMix
         """Replaces the LM's own head."""
         self.language_model.set_output_embeddings(new_embeddings)
 
-    def resize_token_embeddings(self, *args, **kwargs):
-        """Refused: the vocabulary is fixed by the tokenizer. Use `from_language_model` with another tokenizer."""
-        if not args and not kwargs:
+    def resize_token_embeddings(self, new_num_tokens=None, *args, **kwargs):
+        """Refused, except to the size it has: the tokenizer fixes the vocabulary. See `from_language_model`."""
+        # PEFT asks for the size of the tokenizer wherever the LM's own table is smaller
+        if new_num_tokens in (None, self.config.vocab_size):
             return self.get_input_embeddings()
-        raise ValueError("`SeedForCausalLM` cannot be resized; build it anew with `from_language_model`.")
+        raise ValueError(
+            f"`new_num_tokens` is {new_num_tokens}; allowed: {self.config.vocab_size}, the size it has. For another "
+            "tokenizer build the model anew with `from_language_model`."
+        )
 
     # ------------------------------------------------------------------------------------------ forward
     def get_image_codes(self, pixel_values: torch.Tensor) -> torch.Tensor:

@@ -56,6 +56,8 @@ class SeedImageTokenEmbedding(nn.Module):
         """
         codebook = self.codebook.to(self.weight.dtype)
         if as_logits:
+            # adapters keep this module in float32 on a language model in half precision
+            inputs = inputs.to(self.weight.dtype)
             # h . (W e + b) = (W^T h) . e + h . b: never builds the codebook_size x embedding_dim table
             code_logits = nn.functional.linear(inputs @ self.weight, codebook) + (inputs @ self.bias)[..., None]
             return torch.cat([code_logits, nn.functional.linear(inputs, self.special_weight)], dim=-1)
