@@ -1,97 +1,193 @@
-"""Original SEED checkpoints -> this package's layout: one key table, every key accounted for."""
+"""Original SEED image tokenizers <-> this package's layout: one key table, read in both directions."""
 
-import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 
 import torch
 
 from .configuration_seed_image_tokenizer import SeedImageTokenizerConfig
+from .convert_key_tables import KeyReport, Layout, check_shapes, match_keys, translate
 from .modeling_seed_image_tokenizer import SeedImageTokenizer
 
 
-# (pattern in the original, name here). The first match wins. Source: original.md "Key mapping".
-VISION_RULES = [
-    (r"visual_encoder\.cls_token", r"vision_model.embeddings.class_embedding"),
-    (r"visual_encoder\.pos_embed", r"vision_model.embeddings.position_embedding"),
-    (r"visual_encoder\.patch_embed\.proj\.(.*)", r"vision_model.embeddings.patch_embedding.\1"),
-    (r"visual_encoder\.blocks\.(\d+)\.norm(\d)\.(.*)", r"vision_model.encoder.layers.\1.layer_norm\2.\3"),
-    (r"visual_encoder\.blocks\.(\d+)\.attn\.proj\.(.*)", r"vision_model.encoder.layers.\1.self_attn.projection.\2"),
-    (r"visual_encoder\.blocks\.(\d+)\.attn\.qkv\.(.*)", r"vision_model.encoder.layers.\1.self_attn.qkv.\2"),
-    (r"visual_encoder\.blocks\.(\d+)\.mlp\.(.*)", r"vision_model.encoder.layers.\1.mlp.\2"),
-    (r"ln_vision\.(.*)", r"vision_model.post_layernorm.\1"),
+# (name in the original, name here); `#` is a number, `*` anything. Source: the original's constructors and manifests.
+VISION_ROWS = [
+    ("visual_encoder.cls_token", "vision_model.embeddings.class_embedding"),
+    ("visual_encoder.pos_embed", "vision_model.embeddings.position_embedding"),
+    ("visual_encoder.patch_embed.proj.*", "vision_model.embeddings.patch_embedding.*"),
+    ("visual_encoder.blocks.#.norm#.*", "vision_model.encoder.layers.#.layer_norm#.*"),
+    ("visual_encoder.blocks.#.attn.proj.*", "vision_model.encoder.layers.#.self_attn.projection.*"),
+    # EVA has no key bias: ours is one vector (q, 0, v), see `join_tensors`
+    ("visual_encoder.blocks.#.attn.q_bias", "vision_model.encoder.layers.#.self_attn.qkv.bias"),
+    ("visual_encoder.blocks.#.attn.v_bias", "vision_model.encoder.layers.#.self_attn.qkv.bias"),
+    ("visual_encoder.blocks.#.attn.qkv.weight", "vision_model.encoder.layers.#.self_attn.qkv.weight"),
+    ("visual_encoder.blocks.#.mlp.*", "vision_model.encoder.layers.#.mlp.*"),
+    ("ln_vision.*", "vision_model.post_layernorm.*"),
 ]
-QFORMER_RULES = [
-    (r"Qformer\.bert\.embeddings\.(word|position)_embeddings\.weight", r"@text_embeddings.\1_embeddings.weight"),
-    (r"Qformer\.bert\.embeddings\.LayerNorm\.(.*)", r"@qformer.layernorm.\1"),
-    (r"Qformer\.bert\.encoder\.layer\.(\d+)\.(attention|crossattention)\.self\.(.*)",
-     r"@qformer.encoder.layer.\1.\2.attention.\3"),
-    (r"Qformer\.bert\.encoder\.layer\.(.*)", r"@qformer.encoder.layer.\1"),
-]  # fmt: skip
-CODEC_RULES = [
-    (r"query_tokens", r"causal_qformer.query_tokens"),
-    (r"quantize\.embedding\.weight", r"quantizer.embedding.weight"),
-    (r"encode_task_layer\.(.*)", r"quantizer.encode_layers.\1"),
-    (r"decode_task_layer\.(.*)", r"quantizer.decode_layers.\1"),
-    (r"reverse_tokens(?:_text)?", r"generation_head.reverse_qformer.query_tokens"),
-    (r"image_down\.(.*)", r"generation_head.down.\1"),
-    (r"distill_(?:text|image)_proj\.(.*)", r"generation_head.projection.\1"),
-    (r"vision_proj\.(.*)", r"vision_projection.\1"),
-    (r"text_proj\.(.*)", r"text_projection.\1"),
-    (r"temp", r"temperature"),
-]
-DECODER_RULES = [
-    (r"pos_embed(|_text|_image)", r"@\1.position_embedding"),
-    (r"blocks(|_text|_image)\.(\d+)\.norm(\d)\.(.*)", r"@\1.encoder.layers.\2.layer_norm\3.\4"),
-    (r"blocks(|_text|_image)\.(\d+)\.attn\.qkv\.(.*)", r"@\1.encoder.layers.\2.self_attn.qkv.\3"),
-    (r"blocks(|_text|_image)\.(\d+)\.attn\.proj\.(.*)", r"@\1.encoder.layers.\2.self_attn.projection.\3"),
-    (r"blocks(|_text|_image)\.(\d+)\.mlp\.(.*)", r"@\1.encoder.layers.\2.mlp.\3"),
+CODEC_ROWS = [
+    ("query_tokens", "causal_qformer.query_tokens"),
+    ("quantize.embedding.weight", "quantizer.embedding.weight"),
+    ("encode_task_layer.*", "quantizer.encode_layers.*"),
+    ("decode_task_layer.*", "quantizer.decode_layers.*"),
+    ("image_down.*", "generation_head.down.*"),
+    ("vision_proj.*", "vision_projection.*"),
+    ("text_proj.*", "text_projection.*"),
+    ("temp", "temperature"),
 ]
 DROPPED = [
-    (r".*\.position_ids", "buffer 0..n-1, rebuilt at construction"),
-    (r"Qformer\.cls\..*", "masked-language-model head, used by no SEED stage"),
+    ("*.position_ids", "buffer 0..n-1, rebuilt at construction"),
+    ("Qformer.cls.*", "masked-language-model head, used by no SEED stage"),
+    ("visual_encoder.blocks.39.*", "the ViT's last block: SEED takes the features before it"),
+    ("visual_encoder.norm.*", "the ViT's final norm, after the block that SEED leaves out"),
+    ("visual_encoder.fc_norm.*", "the ViT's final norm, after the block that SEED leaves out"),
+    ("visual_encoder.head.*", "the ViT's own head"),
 ]
-BIAS = re.compile(r"visual_encoder\.blocks\.(\d+)\.attn\.[qv]_bias")
+# What only the text side of the Q-Former needs
+TEXT_SIDE = (
+    "causal_qformer.text_embeddings.",
+    "vision_projection.",
+    "text_projection.",
+    "temperature",
+)
 
 
-@dataclass
-class KeyReport:
-    """What became of every key: `used` (original -> ours), `dropped` (original -> reason), `unknown`, `missing`."""
-
-    used: dict[str, str] = field(default_factory=dict)
-    dropped: dict[str, str] = field(default_factory=dict)
-    unknown: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-
-
-def _rules() -> list[tuple[re.Pattern, str]]:
-    rules = VISION_RULES + CODEC_RULES
-    for prefix, target in (
-        (r"Reverse_Qformer(?:_text)?\.", "generation_head.reverse_qformer."),
-        (r"Qformer\.", "causal_qformer."),
-    ):
-        rules += [(prefix + src.removeprefix(r"Qformer\."), dst.replace("@", target)) for src, dst in QFORMER_RULES]
-    stacks = {"": "reconstruction_decoder", "_text": "generation_decoder", "_image": "generation_decoder"}
-    for suffix, target in stacks.items():
-        for src, dst in DECODER_RULES:
-            # "\1" is the suffix in the table; fixing it leaves the other groups one lower
-            dst = re.sub(r"\\(\d)", lambda match: rf"\{int(match[1]) - 1}", dst.replace(r"@\1", target))
-            rules.append((src.replace("(|_text|_image)", suffix), dst))
-    return [(re.compile(src), dst) for src, dst in rules]
+def _qformer_rows(source: str, target: str) -> list[tuple[str, str]]:
+    rows = [
+        ("embeddings.word_embeddings.weight", "text_embeddings.word_embeddings.weight"),
+        ("embeddings.position_embeddings.weight", "text_embeddings.position_embeddings.weight"),
+        ("embeddings.LayerNorm.*", "qformer.layernorm.*"),
+        ("encoder.layer.#.attention.self.*", "qformer.encoder.layer.#.attention.attention.*"),
+        ("encoder.layer.#.crossattention.self.*", "qformer.encoder.layer.#.crossattention.attention.*"),
+        ("encoder.layer.*", "qformer.encoder.layer.*"),
+    ]
+    return [(f"{source}.bert.{left}", f"{target}.{right}") for left, right in rows]
 
 
-RULES = _rules()
+def _decoder_rows(suffix: str, target: str) -> list[tuple[str, str]]:
+    rows = [
+        ("blocks{}.#.norm#.*", "encoder.layers.#.layer_norm#.*"),
+        ("blocks{}.#.attn.proj.*", "encoder.layers.#.self_attn.projection.*"),
+        ("blocks{}.#.attn.qkv.*", "encoder.layers.#.self_attn.qkv.*"),
+        ("blocks{}.#.mlp.*", "encoder.layers.#.mlp.*"),
+        ("pos_embed{}", "position_embedding"),
+    ]
+    return [(left.format(suffix), f"{target}.{right}") for left, right in rows]
+
+
+def _head_rows(kind: str, reverse_suffix: str = "") -> list[tuple[str, str]]:
+    """The last step, of `kind` `"text"` (SEED-1) or `"image"` (SEED-2); training code adds a suffix to some names."""
+    return [
+        *_decoder_rows(f"_{kind}", "generation_decoder"),
+        (f"distill_{kind}_proj.*", "generation_head.projection.*"),
+        (f"reverse_tokens{reverse_suffix}", "generation_head.reverse_qformer.query_tokens"),
+        *_qformer_rows(f"Reverse_Qformer{reverse_suffix}", "generation_head.reverse_qformer"),
+    ]
+
+
+COMMON_ROWS = [
+    *VISION_ROWS,
+    *CODEC_ROWS,
+    *_qformer_rows("Qformer", "causal_qformer"),
+    *_decoder_rows("", "reconstruction_decoder"),
+]
+SEED_LAYOUT = Layout([*COMMON_ROWS, *_head_rows("text"), *_head_rows("image"), *_head_rows("text", "_text")], DROPPED)
 
 
 def rename_key(key: str) -> str | None:
     """Name here of a parameter of the original; `None` if the table has no row for it."""
-    for pattern, target in RULES:
-        if match := pattern.fullmatch(key):
-            return match.expand(target)
-    return None
+    return translate(key, SEED_LAYOUT.rows)
+
+
+def original_keys(config: SeedImageTokenizerConfig, names: list[str]) -> dict[str, list[str]]:
+    r"""
+    The names of the original's inference code for our weights.
+
+    Args:
+        config ([`SeedImageTokenizerConfig`]): Of the model.
+        names (`list[str]`): Ours.
+
+    Returns:
+        `dict[str, list[str]]`: Our name -> the original's; query and value bias for a ViT's `qkv.bias`.
+
+    Raises:
+        ValueError: A weight that the original has no name for.
+    """
+    head = _head_rows("text" if config.generation_head == "text" else "image")
+    inverse = [(right, left) for left, right in [*COMMON_ROWS, *head]]
+    result = {}
+    for name in names:
+        key = translate(name, inverse)
+        if key is None:
+            raise ValueError(f"`names` has {name!r}; allowed: weights that the original has, too.")
+        result[name] = [key, key.replace("q_bias", "v_bias")] if key.endswith("q_bias") else [key]
+    return result
+
+
+def join_tensors(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """One weight of ours from its originals: itself, or a ViT's bias (query, 0, value) from the two there are."""
+    if len(tensors) == 1:
+        return tensors[0]
+    query_bias, value_bias = tensors
+    return torch.cat((query_bias, torch.zeros_like(query_bias), value_bias))
+
+
+def split_tensor(tensor: torch.Tensor, num_parts: int) -> list[torch.Tensor]:
+    """The inverse of [`join_tensors`]. A key bias, which a softmax over keys does not see, is left out."""
+    if num_parts == 1:
+        return [tensor]
+    query_bias, _, value_bias = tensor.chunk(3)
+    return [query_bias, value_bias]
+
+
+def plan_seed(
+    found: dict[str, torch.Tensor], config: SeedImageTokenizerConfig, layout: Layout = SEED_LAYOUT
+) -> tuple[dict[str, torch.Tensor], KeyReport]:
+    r"""
+    Decides what becomes of every key, before any weight is read.
+
+    Args:
+        found (`dict[str, torch.Tensor]`): Name -> tensor, the meta device is fine; ViT names with `visual_encoder.`.
+        config ([`SeedImageTokenizerConfig`]): Of the model to fill. Weights of parts that it leaves out are dropped,
+            with that reason.
+        layout ([`Layout`], *optional*): The original's by default.
+
+    Returns:
+        `tuple[dict, KeyReport]`: The model's state dict on the meta device, and what becomes of each key.
+    """
+    with torch.device("meta"):
+        wanted = SeedImageTokenizer(config).state_dict()
+    report = match_keys(found, wanted, layout)
+    for key in list(report.unknown):
+        if _is_left_out(translate(key, layout.rows), config):
+            report.unknown.remove(key)
+            report.dropped[key] = "belongs to a part that the configuration leaves out"
+    biases = [name for name in report.used if name.endswith("self_attn.qkv.bias")]
+    for name in biases:
+        lone = report.used[name][0]
+        if lone.endswith(("q_bias", "v_bias")) and len(report.used[name]) == 1:
+            report.unknown.append(lone)
+            report.missing.append(name)
+            del report.used[name]
+        else:
+            report.used[name].sort()  # q before v, whatever the order of the file
+    made = {name: join_tensors([found[key].to("meta") for key in keys]) for name, keys in report.used.items()}
+    check_shapes(report, made, wanted)
+    return wanted, report
+
+
+def _is_left_out(name: str | None, config: SeedImageTokenizerConfig) -> bool:
+    """Whether `name` belongs to a part that this configuration switches off."""
+    if name is None:
+        return False
+    if not config.use_reconstruction_decoder and name.startswith("reconstruction_decoder."):
+        return True
+    text_feed_forward = name.startswith("causal_qformer.qformer.encoder.layer.") and (
+        ".intermediate." in name or name.split(".")[5] == "output"
+    )
+    return not config.use_text_tower and (name.startswith(TEXT_SIDE) or text_feed_forward)
 
 
 def convert_state_dict(
-    state_dict: dict[str, torch.Tensor], config: SeedImageTokenizerConfig
+    state_dict: Mapping[str, torch.Tensor], config: SeedImageTokenizerConfig
 ) -> tuple[dict[str, torch.Tensor], KeyReport]:
     r"""
     Rename and reshape the original's weights.
@@ -114,67 +210,51 @@ def convert_state_dict(
 
     ```
     """
-    with torch.device("meta"):
-        wanted = SeedImageTokenizer(config).state_dict()
-    report, converted = KeyReport(), {}
-    for key, tensor in state_dict.items():
-        if BIAS.fullmatch(key):
-            continue
-        reason = next((why for pattern, why in DROPPED if re.fullmatch(pattern, key)), None)
-        name = rename_key(key)
-        if reason is None and name is not None and name not in wanted and _is_optional(name, config):
-            reason = "belongs to a part that the configuration leaves out"
-        if reason is not None:
-            report.dropped[key] = reason
-        elif name not in wanted:
-            report.unknown.append(key)
-        else:
-            converted[name] = tensor
-            report.used[key] = name
-    _join_vision_biases(state_dict, converted, report, wanted)
-    report.missing = sorted(set(wanted) - set(converted))
-    return converted, report
+    _, report = plan_seed(state_dict, config)
+    made = {name: join_tensors([state_dict[key] for key in keys]) for name, keys in report.used.items()}
+    return made, report
 
 
-def _is_optional(name: str, config: SeedImageTokenizerConfig) -> bool:
-    """Whether `name` belongs to a part that this configuration switches off."""
-    text_side = re.compile(
-        r"causal_qformer\.(text_embeddings\..*|qformer\.encoder\.layer\.\d+\.(intermediate|output)\..*)"
-        r"|(vision|text)_projection\..*|temperature"
-    )
-    if not config.use_text_tower and text_side.fullmatch(name):
-        return True
-    return not config.use_reconstruction_decoder and name.startswith("reconstruction_decoder.")
+def revert_state_dict(
+    state_dict: Mapping[str, torch.Tensor],
+    config: SeedImageTokenizerConfig,
+    used: dict[str, list[str]] | None = None,
+) -> dict[str, torch.Tensor]:
+    r"""
+    The way back: our weights under the original's names.
 
+    Args:
+        state_dict (`dict[str, torch.Tensor]`): Of a [`SeedImageTokenizer`].
+        config ([`SeedImageTokenizerConfig`]): Of it.
+        used (`dict[str, list[str]]`, *optional*): `KeyReport.used` of the conversion, for the very names of that file;
+            by default those of the original's inference code.
 
-def _join_vision_biases(state_dict, converted, report, wanted):
-    """The EVA ViT has q and v biases and none for k; ours is one vector (q, 0, v)."""
-    for key in sorted(key for key in state_dict if key.endswith(".attn.q_bias")):
-        name = rename_key(key.replace("q_bias", "qkv.bias"))
-        value_key = key.replace("q_bias", "v_bias")
-        if name not in wanted or value_key not in state_dict:
-            report.unknown.append(key)
-            continue
-        query_bias, value_bias = state_dict[key], state_dict[value_key]
-        converted[name] = torch.cat((query_bias, torch.zeros_like(value_bias), value_bias))
-        report.used |= {key: name, value_key: name}
-    accounted = {*report.used, *report.unknown}
-    report.unknown += [key for key in state_dict if BIAS.fullmatch(key) and key not in accounted]
+    Returns:
+        `dict[str, torch.Tensor]`: Equal, bit for bit, to what was converted. `DROPPED` weights are not in it.
+
+    Raises:
+        ValueError: A weight that the original has no name for.
+    """
+    used = used or original_keys(config, list(state_dict))
+    result = {}
+    for name, keys in used.items():
+        result |= dict(zip(keys, split_tensor(state_dict[name], len(keys)), strict=True))
+    return result
 
 
 def load_original(
-    state_dict: dict[str, torch.Tensor],
+    state_dict: Mapping[str, torch.Tensor],
     config: SeedImageTokenizerConfig,
     allow_missing: tuple[str, ...] = (),
 ) -> SeedImageTokenizer:
     r"""
-    Build a [`SeedImageTokenizer`] from the original's weights, strictly.
+    Build a [`SeedImageTokenizer`] from the original's weights in memory, strictly.
 
     Args:
         state_dict (`dict[str, torch.Tensor]`): See [`convert_state_dict`].
         config ([`SeedImageTokenizerConfig`]): Sizes and options of the model.
-        allow_missing (`tuple[str, ...]`, *optional*): Name prefixes (ours) that the checkpoint need not hold, such
-            as `("quantizer.",)` for a stage-1 checkpoint; these parts keep fresh weights.
+        allow_missing (`tuple[str, ...]`, *optional*): Patterns of names (ours) that the checkpoint need not hold, such
+            as `("quantizer.*",)` for a stage-1 checkpoint; these parts keep fresh weights.
 
     Returns:
         [`SeedImageTokenizer`] in float32, in evaluation mode.
@@ -183,20 +263,11 @@ def load_original(
         ValueError: A key that is unknown, missing or of another shape.
     """
     converted, report = convert_state_dict(state_dict, config)
-    missing = [name for name in report.missing if not name.startswith(tuple(allow_missing))]
-    if report.unknown or missing:
-        raise ValueError(
-            f"`state_dict` does not fit the configuration. Unknown keys: {report.unknown or 'none'}; "
-            f"missing (our names): {missing or 'none'}; allowed missing prefixes: {tuple(allow_missing)}."
-        )
+    report.allow(missing=allow_missing)
+    report.check("state_dict")
     model = SeedImageTokenizer(config)
-    shapes = model.state_dict()
-    differing = [name for name, tensor in converted.items() if tensor.shape != shapes[name].shape]
-    wrong = [f"{name}: {tuple(converted[name].shape)} != {tuple(shapes[name].shape)}" for name in differing]
-    if wrong:
-        raise ValueError(f"`state_dict` has tensors of other shapes than the configuration (got != wanted): {wrong}.")
-    model.load_state_dict({**shapes, **{name: tensor.float() for name, tensor in converted.items()}})
+    model.load_state_dict({**model.state_dict(), **{name: tensor.float() for name, tensor in converted.items()}})
     return model.eval()
 
 
-__all__ = ["KeyReport", "convert_state_dict", "load_original", "rename_key"]
+__all__ = ["KeyReport", "convert_state_dict", "load_original", "rename_key", "revert_state_dict"]
