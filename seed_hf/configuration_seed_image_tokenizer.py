@@ -7,6 +7,18 @@ from transformers import Blip2QFormerConfig, Blip2VisionConfig, PreTrainedConfig
 GENERATION_HEADS = ("text", "mlp", "qformer")
 
 
+class SeedCodeDecoderConfig(Blip2VisionConfig):
+    """The decoder blocks. Its own class only so that it is found under its own name in a saved configuration."""
+
+    base_config_key = "decoder_config"
+
+
+class SeedReverseQFormerConfig(Blip2QFormerConfig):
+    """The Reverse Q-Former. Its own class for the same reason."""
+
+    base_config_key = "reverse_qformer_config"
+
+
 @strict
 class SeedImageTokenizerConfig(PreTrainedConfig):
     r"""
@@ -18,10 +30,10 @@ class SeedImageTokenizerConfig(PreTrainedConfig):
         qformer_config (`Blip2QFormerConfig` or `dict`, *optional*):
             The Causal Q-Former (BERT-base size). `encoder_hidden_size` and `use_qformer_text_input` are set from the
             other fields.
-        decoder_config (`Blip2VisionConfig` or `dict`, *optional*):
+        decoder_config (`SeedCodeDecoderConfig` or `dict`, *optional*):
             The decoder blocks between the codebook and the generation head: pre-norm transformer blocks, 12 heads,
             4 layers. `hidden_size` follows the Q-Former.
-        reverse_qformer_config (`Blip2QFormerConfig` or `dict`, *optional*):
+        reverse_qformer_config (`SeedReverseQFormerConfig` or `dict`, *optional*):
             The Reverse Q-Former of the generation heads `"text"` and `"qformer"` (4 layers). Unused by `"mlp"`.
         num_query_tokens (`int`, defaults to 32): Queries of the Causal Q-Former = codes per image.
         codebook_size (`int`, defaults to 8192): Number of codes.
@@ -73,8 +85,8 @@ class SeedImageTokenizerConfig(PreTrainedConfig):
     sub_configs = {
         "vision_config": Blip2VisionConfig,
         "qformer_config": Blip2QFormerConfig,
-        "decoder_config": Blip2VisionConfig,
-        "reverse_qformer_config": Blip2QFormerConfig,
+        "decoder_config": SeedCodeDecoderConfig,
+        "reverse_qformer_config": SeedReverseQFormerConfig,
     }
 
     vision_config: dict | PreTrainedConfig | None = None
@@ -117,14 +129,16 @@ class SeedImageTokenizerConfig(PreTrainedConfig):
         self.qformer_config.use_qformer_text_input = self.use_text_tower
         decoder_defaults = {"hidden_size": hidden_size, "intermediate_size": 4 * hidden_size, "num_hidden_layers": 4}
         decoder_defaults |= {"num_attention_heads": 12, "initializer_range": self.initializer_range}
-        self.decoder_config = _as_config(self.decoder_config, Blip2VisionConfig, decoder_defaults)
+        self.decoder_config = _as_config(self.decoder_config, SeedCodeDecoderConfig, decoder_defaults)
         if self.generation_head == "mlp":
             self.reverse_qformer_config = None
         else:
             reverse_defaults = {"num_hidden_layers": 4, "encoder_hidden_size": hidden_size}
             reverse_defaults |= {"hidden_size": hidden_size, "intermediate_size": 4 * hidden_size}
             reverse_defaults["num_attention_heads"] = self.qformer_config.num_attention_heads
-            self.reverse_qformer_config = _as_config(self.reverse_qformer_config, Blip2QFormerConfig, reverse_defaults)
+            self.reverse_qformer_config = _as_config(
+                self.reverse_qformer_config, SeedReverseQFormerConfig, reverse_defaults
+            )
         if self.generation_head in ("mlp", "qformer"):
             self.num_generation_tokens = 1
 
@@ -172,4 +186,4 @@ def _require(condition, name, value, allowed):
         raise ValueError(f"`{name}` is {value!r}; allowed: {allowed}.")
 
 
-__all__ = ["SeedImageTokenizerConfig"]
+__all__ = ["SeedCodeDecoderConfig", "SeedImageTokenizerConfig", "SeedReverseQFormerConfig"]

@@ -226,7 +226,8 @@ class Demo:
             part = self.captions[start : start + 128]
             batch = tokenizer(part, padding=True, truncation=True, max_length=24, return_tensors="pt")
             with torch.no_grad():
-                features.append(self.image_tokenizer.get_text_features(batch["input_ids"], batch["attention_mask"]))
+                outputs = self.image_tokenizer.get_text_features(batch["input_ids"], batch["attention_mask"])
+                features.append(outputs.pooler_output)
         self.caption_features = torch.cat(features)
 
     @torch.no_grad()
@@ -234,7 +235,7 @@ class Demo:
         """Nearest captions of pixel values or codes; empty lists without a text side."""
         if self.caption_features is None:
             return [[] for _ in next(iter(image.values()))]
-        features = self.image_tokenizer.get_image_features(**image)
+        features = self.image_tokenizer.get_image_features(**image).pooler_output
         scores, indices = (features @ self.caption_features.t()).topk(min(count, len(self.captions)))
         return [
             [(self.captions[index], score) for index, score in zip(*row, strict=True)]

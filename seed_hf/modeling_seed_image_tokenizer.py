@@ -7,8 +7,9 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import Blip2VisionModel, PreTrainedModel
 from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.blip_2.modeling_blip_2 import Blip2TextEmbeddings
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_seed_image_tokenizer import SeedImageTokenizerConfig
 from .losses_seed import contrastive_loss, reconstruction_loss
@@ -31,6 +32,7 @@ class SeedImageTokenizerOutput(ModelOutput):
         image_features, text_features (`torch.FloatTensor` of shape `(batch_size, projection_dim)`, *optional*).
         quantizer_loss, reconstruction_loss, generation_loss, contrastive_loss (`torch.FloatTensor` of shape `()`,
             *optional*): Parts of the loss before their weights.
+        hidden_states, attentions (`tuple[torch.FloatTensor]`, *optional*): Of the Causal Q-Former, when asked for.
     """
 
     loss: torch.FloatTensor | None = None
@@ -44,6 +46,8 @@ class SeedImageTokenizerOutput(ModelOutput):
     reconstruction_loss: torch.FloatTensor | None = None
     generation_loss: torch.FloatTensor | None = None
     contrastive_loss: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
 
 
 class SeedImageTokenizer(StrictLoadingMixin, PreTrainedModel):
@@ -134,9 +138,11 @@ class SeedImageTokenizer(StrictLoadingMixin, PreTrainedModel):
 
     def get_input_embeddings(self):
         """The patch embedding."""
-        return self.vision_model.get_input_embeddings()
+        return self.vision_model.embeddings.patch_embedding
 
-    # ---------------------------------------------------------------- image -> codes
+    def set_input_embeddings(self, value):
+        """Replaces the patch embedding."""
+        self.vision_model.embeddings.patch_embedding = value
 
     def get_causal_embeds(self, pixel_values: torch.FloatTensor) -> torch.FloatTensor:
         r"""
@@ -149,12 +155,14 @@ class SeedImageTokenizer(StrictLoadingMixin, PreTrainedModel):
         Raises:
             ValueError: `pixel_values` of another shape.
         """
-        size = self.config.vision_config.image_size
-        if pixel_values.ndim != 4 or tuple(pixel_values.shape[1:]) != (3, size, size):
-            raise ValueError(
-                f"`pixel_values` has shape {tuple(pixel_values.shape)}; allowed: (batch_size, 3, {size}, {size})."
-            )
-        return self.causal_qformer(self.vision_model(pixel_values).last_hidden_state)
+        return self._run_causal_qformer(pixel_values).last_hidden_state
+
+    def _run_causal_qformer(self, pixel_values, **kwargs):
+        shape, size = tuple(pixel_values.shape), self.config.vision_config.image_size
+        if len(shape) != 4 or shape[1:] != (3, size, size):
+            raise ValueError(f"`pixel_values` has shape {shape}; allowed: (batch_size, 3, {size}, {size}).")
+        image_embeds = self.vision_model(pixel_values, return_dict=True).last_hidden_state
+        return self.causal_qformer(image_embeds, **kwargs)
 
     @torch.no_grad()
     def encode(self, pixel_values: torch.FloatTensor) -> torch.LongTensor:
@@ -173,8 +181,6 @@ class SeedImageTokenizer(StrictLoadingMixin, PreTrainedModel):
         """
         return self.quantizer.nearest(self.quantizer.project(self.get_causal_embeds(pixel_values)))
 
-    # ---------------------------------------------------------------- codes -> embeddings
-
     def get_code_vectors(self, codes: torch.LongTensor) -> torch.FloatTensor:
         r"""
         Codebook vectors of codes; reads any number of codes, so a prefix works too.
@@ -188,7 +194,8 @@ class SeedImageTokenizer(StrictLoadingMixin, PreTrainedModel):
         Raises:
             ValueError: Codes that are no integers or out of range.
         """
-        return self.quantizer.lookup(self._check_codes(codes, whole_images=False))
+        self.quantizer.check_codes(codes)
+        return self.quantizer.lookup(codes)
 
     def decode(self, codes: torch.LongTensor) -> torch.FloatTensor:
         r"""
@@ -204,8 +211,7 @@ class SeedImageTokenizer(StrictLoadingMixin, PreTrainedModel):
         Raises:
             ValueError: Codes of another shape, no integers, or out of range.
         """
-        decoded = self.quantizer.decode(self.quantizer.lookup(self._check_codes(codes)))
-        return self.generation_head(self.generation_decoder(decoded))
+        return self.generation_head(self.generation_decoder(self._lookup_images(codes)))
 
     def reconstruct(self, codes: torch.LongTensor) -> torch.FloatTensor:
         r"""
@@ -225,23 +231,17 @@ class SeedImageTokenizer(StrictLoadingMixin, PreTrainedModel):
                 "`codes` can not be turned into causal embeddings; allowed only with "
                 "config.use_reconstruction_decoder=True (the published inference weights leave these blocks out)."
             )
-        return self.reconstruction_decoder(self.quantizer.decode(self.quantizer.lookup(self._check_codes(codes))))
+        return self.reconstruction_decoder(self._lookup_images(codes))
 
-    def _check_codes(self, codes: torch.LongTensor, whole_images: bool = True) -> torch.LongTensor:
-        length, size = self.config.num_query_tokens, self.config.codebook_size
-        if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
-            raise ValueError(f"`codes` has dtype {codes.dtype}; allowed: an integer dtype.")
-        if whole_images and (codes.ndim != 2 or codes.shape[1] != length):
-            raise ValueError(f"`codes` has shape {tuple(codes.shape)}; allowed: (batch_size, {length}).")
-        if codes.numel() and not (0 <= codes.min() and codes.max() < size):
-            raise ValueError(f"`codes` span [{codes.min()}, {codes.max()}]; allowed: [0, {size}).")
-        return codes.long()
+    def _lookup_images(self, codes: torch.LongTensor) -> torch.FloatTensor:
+        """Codes of whole images -> what both decoders read, `(batch_size, num_query_tokens, hidden_size)`."""
+        self.quantizer.check_codes(codes, self.config.num_query_tokens)
+        return self.quantizer.decode(self.quantizer.lookup(codes))
 
-    # ---------------------------------------------------------------- retrieval
-
+    @can_return_tuple
     def get_image_features(
-        self, pixel_values: torch.FloatTensor | None = None, codes: torch.LongTensor | None = None
-    ) -> torch.FloatTensor:
+        self, pixel_values: torch.FloatTensor | None = None, codes: torch.LongTensor | None = None, **kwargs
+    ) -> BaseModelOutputWithPooling | tuple:
         r"""
         One vector per image, comparable by dot product with [`~SeedImageTokenizer.get_text_features`].
 
@@ -250,21 +250,28 @@ class SeedImageTokenizer(StrictLoadingMixin, PreTrainedModel):
                 the feature is taken from the causal embeddings.
             codes (`torch.LongTensor` of shape `(batch_size, num_query_tokens)`, *optional*): Then it is taken from
                 the causal embeddings rebuilt from these codes.
+            kwargs: `output_hidden_states` and `output_attentions`, of the Causal Q-Former.
 
         Returns:
-            `torch.FloatTensor` of shape `(batch_size, projection_dim)`, L2-normalised.
+            `BaseModelOutputWithPooling`: `pooler_output` of shape `(batch_size, projection_dim)` is L2-normalised;
+            `last_hidden_state` are the causal embeddings.
 
         Raises:
             ValueError: None or both of the arguments; a model without text tower (or reconstruction blocks).
         """
         if (pixel_values is None) == (codes is None):
             raise ValueError("Give exactly one of `pixel_values` and `codes`.")
-        embeds = self.get_causal_embeds(pixel_values) if codes is None else self.reconstruct(codes)
-        return self._project_image(embeds)
+        if codes is None:
+            outputs = self._run_causal_qformer(pixel_values, **kwargs)
+        else:
+            outputs = BaseModelOutputWithPooling(last_hidden_state=self.reconstruct(codes))
+        outputs.pooler_output = self._project_image(outputs.last_hidden_state)
+        return outputs
 
+    @can_return_tuple
     def get_text_features(
-        self, input_ids: torch.LongTensor, attention_mask: torch.Tensor | None = None
-    ) -> torch.FloatTensor:
+        self, input_ids: torch.LongTensor, attention_mask: torch.Tensor | None = None, **kwargs
+    ) -> BaseModelOutputWithPooling | tuple:
         r"""
         One vector per caption.
 
@@ -272,23 +279,24 @@ class SeedImageTokenizer(StrictLoadingMixin, PreTrainedModel):
             input_ids (`torch.LongTensor` of shape `(batch_size, length)`): Ids of the Q-Former's (BERT) vocabulary,
                 `[CLS]` first; the paper cuts to 32.
             attention_mask (`torch.Tensor` of shape `(batch_size, length)`, *optional*): 1 = token, 0 = padding.
+            kwargs: As in [`~SeedImageTokenizer.get_image_features`].
 
         Returns:
-            `torch.FloatTensor` of shape `(batch_size, projection_dim)`, L2-normalised.
+            `BaseModelOutputWithPooling`: `pooler_output` of shape `(batch_size, projection_dim)` is L2-normalised.
 
         Raises:
             ValueError: A model without text tower.
         """
-        hidden_states = self.causal_qformer.encode_text(input_ids, attention_mask)
-        return F.normalize(self.text_projection(hidden_states[:, 0]).float(), dim=-1)
+        outputs = self.causal_qformer.encode_text(input_ids, attention_mask, **kwargs)
+        outputs.pooler_output = F.normalize(self.text_projection(outputs.last_hidden_state[:, 0]).float(), dim=-1)
+        return outputs
 
     def _project_image(self, causal_embeds: torch.Tensor) -> torch.Tensor:
         if not self.config.use_text_tower:
             raise ValueError("Image features need the projections; allowed only with config.use_text_tower=True.")
         return F.normalize(self.vision_projection(causal_embeds[:, -1]).float(), dim=-1)
 
-    # ---------------------------------------------------------------- training
-
+    @can_return_tuple
     def forward(
         self,
         pixel_values: torch.FloatTensor | None = None,
@@ -296,7 +304,6 @@ class SeedImageTokenizer(StrictLoadingMixin, PreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         generation_targets: torch.FloatTensor | None = None,
         causal_embeds: torch.FloatTensor | None = None,
-        return_dict: bool | None = None,
         **kwargs,
     ) -> SeedImageTokenizerOutput | tuple:
         r"""
@@ -304,14 +311,13 @@ class SeedImageTokenizer(StrictLoadingMixin, PreTrainedModel):
 
         Args:
             pixel_values (`torch.FloatTensor` of shape `(batch_size, 3, image_size, image_size)`): RGB, normalised.
-            input_ids (`torch.LongTensor` of shape `(batch_size, length)`, *optional*): Captions; alone they ask for
-                the stage-1 (contrastive) objective.
+            input_ids (`torch.LongTensor` of shape `(batch_size, length)`, *optional*): Captions; alone, for stage 1.
             attention_mask (`torch.Tensor` of shape `(batch_size, length)`, *optional*): 1 = token, 0 = padding.
             generation_targets (`torch.FloatTensor` of the shape that [`~SeedImageTokenizer.decode`] gives,
                 *optional*): Asks for the stage-2 objective.
             causal_embeds (`torch.FloatTensor` of shape `(batch_size, num_query_tokens, hidden_size)`, *optional*):
                 In place of `pixel_values`, when cached.
-            return_dict (`bool`, *optional*): `False` gives a tuple.
+            kwargs: `return_dict=False` gives a tuple; `output_hidden_states`, `output_attentions`.
 
         Returns:
             [`SeedImageTokenizerOutput`].
@@ -321,8 +327,10 @@ class SeedImageTokenizer(StrictLoadingMixin, PreTrainedModel):
         """
         if (pixel_values is None) == (causal_embeds is None):
             raise ValueError("Give exactly one of `pixel_values` and `causal_embeds`.")
+        qformer_outputs = BaseModelOutputWithPooling()
         if causal_embeds is None:
-            causal_embeds = self.get_causal_embeds(pixel_values)
+            qformer_outputs = self._run_causal_qformer(pixel_values, **kwargs)
+            causal_embeds = qformer_outputs.last_hidden_state
         if generation_targets is not None:
             output = self._codebook_objective(causal_embeds, generation_targets, input_ids, attention_mask)
         elif input_ids is not None:
@@ -335,12 +343,13 @@ class SeedImageTokenizer(StrictLoadingMixin, PreTrainedModel):
                 generation_embeds=self.generation_head(self.generation_decoder(quantized.decoded)),
                 quantizer_loss=quantized.loss,
             )
-        return output.to_tuple() if return_dict is False else output
+        layers = {"hidden_states": qformer_outputs.hidden_states, "attentions": qformer_outputs.attentions}
+        return SeedImageTokenizerOutput(**output, **layers)  # in the order of its fields: as a tuple the loss is first
 
     def _contrastive_objective(self, causal_embeds, input_ids, attention_mask) -> SeedImageTokenizerOutput:
         """Stage 1, paper section 3.1."""
         image_features = self._project_image(causal_embeds)
-        text_features = self.get_text_features(input_ids, attention_mask)
+        text_features = self.get_text_features(input_ids, attention_mask, return_dict=True).pooler_output
         loss = self._contrastive_loss(image_features, text_features)
         return SeedImageTokenizerOutput(
             loss=loss,
@@ -351,22 +360,19 @@ class SeedImageTokenizer(StrictLoadingMixin, PreTrainedModel):
         )
 
     def _contrastive_loss(self, image_features, text_features):
-        config = self.config
-        return contrastive_loss(
-            image_features, text_features, self.temperature, config.label_smoothing, config.contrastive_gather
-        )
+        settings = (self.config.label_smoothing, self.config.contrastive_gather)
+        return contrastive_loss(image_features, text_features, self.temperature, *settings)
 
     def _codebook_objective(self, causal_embeds, targets, input_ids, attention_mask) -> SeedImageTokenizerOutput:
         """Stage 2, paper section 3.2: 5 * quantizer + 2 * reconstruction + 0.5 * generation."""
         if self.reconstruction_decoder is None:
             raise ValueError("`generation_targets` needs config.use_reconstruction_decoder=True; it is False.")
-        config = self.config
         quantized = self.quantizer(causal_embeds)
         reconstructed = self.reconstruction_decoder(quantized.decoded)
         generation_embeds = self.generation_head(self.generation_decoder(quantized.decoded))
-        if generation_embeds.shape != targets.shape:
-            allowed = tuple(generation_embeds.shape)
-            raise ValueError(f"`generation_targets` has shape {tuple(targets.shape)}; allowed: {allowed}.")
+        shape, allowed = tuple(targets.shape), tuple(generation_embeds.shape)
+        if shape != allowed:
+            raise ValueError(f"`generation_targets` has shape {shape}; allowed: {allowed}.")
         output = SeedImageTokenizerOutput(
             codes=quantized.codes,
             causal_embeds=causal_embeds,
@@ -377,15 +383,15 @@ class SeedImageTokenizer(StrictLoadingMixin, PreTrainedModel):
             generation_loss=F.mse_loss(generation_embeds.float(), targets.float()),
         )
         output.loss = (
-            config.quantizer_loss_weight * output.quantizer_loss
-            + config.reconstruction_loss_weight * output.reconstruction_loss
-            + config.generation_loss_weight * output.generation_loss
+            self.config.quantizer_loss_weight * output.quantizer_loss
+            + self.config.reconstruction_loss_weight * output.reconstruction_loss
+            + self.config.generation_loss_weight * output.generation_loss
         )
-        if config.code_contrastive_loss_weight > 0 and input_ids is not None:
+        if self.config.code_contrastive_loss_weight > 0 and input_ids is not None:
             output.image_features = self._project_image(reconstructed)
-            output.text_features = self.get_text_features(input_ids, attention_mask)
+            output.text_features = self.get_text_features(input_ids, attention_mask, return_dict=True).pooler_output
             output.contrastive_loss = self._contrastive_loss(output.image_features, output.text_features)
-            output.loss = output.loss + config.code_contrastive_loss_weight * output.contrastive_loss
+            output.loss = output.loss + self.config.code_contrastive_loss_weight * output.contrastive_loss
         return output
 
 

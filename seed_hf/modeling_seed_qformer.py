@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 from transformers import Blip2QFormerModel
+from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions
 from transformers.models.blip_2.modeling_blip_2 import Blip2TextEmbeddings
 
 
@@ -32,24 +33,35 @@ class SeedCausalQFormer(nn.Module):
         self.qformer = Blip2QFormerModel._from_config(config.qformer_config)
         self.text_embeddings = Blip2TextEmbeddings(config.qformer_config) if config.use_text_tower else None
 
-    def forward(self, image_embeds: torch.Tensor) -> torch.Tensor:
-        """`(batch_size, num_patches + 1, vision width)` -> `(batch_size, num_query_tokens, width)`."""
+    def forward(self, image_embeds: torch.Tensor, **kwargs) -> BaseModelOutputWithPoolingAndCrossAttentions:
+        """`(batch_size, num_patches + 1, vision width)` -> outputs `(batch_size, num_query_tokens, width)`."""
         queries = self.query_tokens.expand(image_embeds.shape[0], -1, -1)
         mask = causal_mask(queries.shape[1], queries.dtype, queries.device)
-        return self.qformer(
+        outputs = self.qformer(
             query_embeds=queries,
             attention_mask=mask.expand(queries.shape[0], -1, -1, -1),
             encoder_hidden_states=image_embeds,
-        ).last_hidden_state
+            return_dict=True,
+            **kwargs,
+        )
+        if outputs.attentions is not None:
+            # transformers 5.23 lists the cross-attentions among the self-attentions too
+            cross = {id(attention) for attention in outputs.cross_attentions or ()}
+            outputs.attentions = tuple(attention for attention in outputs.attentions if id(attention) not in cross)
+        return outputs
 
-    def encode_text(self, input_ids: torch.LongTensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Token ids `(batch_size, length)` -> hidden states `(batch_size, length, width)`."""
+    def encode_text(
+        self, input_ids: torch.LongTensor, attention_mask: torch.Tensor | None = None, **kwargs
+    ) -> BaseModelOutputWithPoolingAndCrossAttentions:
+        """Token ids `(batch_size, length)` -> outputs `(batch_size, length, width)`."""
         if self.text_embeddings is None:
             raise ValueError("`input_ids` needs the text tower; allowed only with config.use_text_tower=True.")
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         embeds = self.text_embeddings(input_ids=input_ids)
-        return self.qformer(query_embeds=embeds, query_length=0, attention_mask=attention_mask).last_hidden_state
+        return self.qformer(
+            query_embeds=embeds, query_length=0, attention_mask=attention_mask, return_dict=True, **kwargs
+        )
 
     @torch.no_grad()
     def copy_text_layers_to_query(self):

@@ -79,9 +79,19 @@ class SeedQuantizer(nn.Module):
             distances = torch.addmm(codebook.pow(2).sum(1), flat, codebook.t(), beta=1.0, alpha=-2.0)
             return distances.argmin(1).view(projected.shape[:-1])
 
+    def check_codes(self, codes: torch.LongTensor, length: int | None = None):
+        """`ValueError` unless `codes` are codes, and with `length` of shape `(batch_size, length)`."""
+        if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
+            raise ValueError(f"`codes` has dtype {codes.dtype}; allowed: an integer dtype.")
+        if length is not None and (codes.ndim != 2 or codes.shape[1] != length):
+            raise ValueError(f"`codes` has shape {tuple(codes.shape)}; allowed: (batch_size, {length}).")
+        size = self.embedding.num_embeddings
+        if codes.numel() and not (0 <= codes.min() and codes.max() < size):
+            raise ValueError(f"`codes` span [{codes.min()}, {codes.max()}]; allowed: [0, {size}).")
+
     def lookup(self, codes: torch.LongTensor) -> torch.Tensor:
         """Code vectors `(..., code_dim)` of codes `(...)`."""
-        return F.embedding(codes, self.get_codebook())
+        return F.embedding(codes.long(), self.get_codebook())
 
     def decode(self, code_vectors: torch.Tensor) -> torch.Tensor:
         """Code vectors `(..., code_dim)` -> `(..., hidden_size)`."""

@@ -41,7 +41,8 @@ def test_shapes(head):
 def test_save_and_reload_give_equal_outputs(tmp_path, head):
     model = tiny_image_tokenizer(generation_head=head)
     model.save_pretrained(tmp_path)
-    assert [path.suffix for path in tmp_path.glob("model*")] == [".safetensors"]
+    weights = [path for path in tmp_path.glob("model*") if path.suffix != ".py"]
+    assert [path.suffix for path in weights] == [".safetensors"]
     again, info = SeedImageTokenizer.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(info[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     again.save_pretrained(tmp_path / "again")
@@ -52,8 +53,10 @@ def test_save_and_reload_give_equal_outputs(tmp_path, head):
     pixels, codes = tiny_pixels(), model.encode(tiny_pixels())
     assert torch.equal(again.encode(pixels), codes)
     assert torch.equal(again.decode(codes), model.decode(codes))
-    assert torch.equal(again.get_text_features(**text_batch()), model.get_text_features(**text_batch()))
-    assert torch.equal(again.get_image_features(codes=codes), model.get_image_features(codes=codes))
+    features = [each.get_text_features(**text_batch()).pooler_output for each in (again, model)]
+    assert torch.equal(*features)
+    features = [each.get_image_features(codes=codes).pooler_output for each in (again, model)]
+    assert torch.equal(*features)
     assert again.vision_model.post_layernorm.eps == 1e-5
 
 
@@ -104,14 +107,30 @@ def test_features_are_normalised_and_comparable(model):
     features = [model.get_image_features(tiny_pixels(4)), model.get_image_features(codes=codes)]
     features.append(model.get_text_features(**text_batch()))
     for feature in features:
-        assert feature.shape == (4, 24)
-        torch.testing.assert_close(feature.norm(dim=-1), torch.ones(4))
+        assert feature.pooler_output.shape == (4, 24)
+        torch.testing.assert_close(feature.pooler_output.norm(dim=-1), torch.ones(4))
+    assert torch.equal(features[0].last_hidden_state, model.get_causal_embeds(tiny_pixels(4)))
+    assert torch.equal(features[1].last_hidden_state, model.reconstruct(codes))
 
 
 def test_padding_does_not_change_text_features(model):
     batch = text_batch()
     short = {name: value[1:2, :4] for name, value in batch.items()}
-    torch.testing.assert_close(model.get_text_features(**batch)[1:2], model.get_text_features(**short))
+    together, alone = (model.get_text_features(**inputs).pooler_output for inputs in (batch, short))
+    torch.testing.assert_close(together[1:2], alone)
+
+
+def test_outputs_are_those_of_any_model_of_transformers(model):
+    layers = {"output_hidden_states": True, "output_attentions": True}
+    model.set_attn_implementation("eager")
+    inputs = {"pixel_values": tiny_pixels(4), **text_batch(), **layers}
+    output = model(**inputs)
+    as_tuple = model(**inputs, return_dict=False)
+    assert as_tuple[0] is not None and torch.equal(as_tuple[0], output.loss)
+    assert torch.equal(output.hidden_states[-1], output.causal_embeds)
+    # one for each layer, the cross-attentions not among them
+    assert [tuple(attention.shape) for attention in output.attentions] == [(4, 4, 8, 8)] * 2
+    assert not output.attentions[0].triu(1).any()
 
 
 def test_stage_1_objective_trains_the_qformer(model):

@@ -82,7 +82,10 @@ class Evaluation:
     @torch.no_grad()
     def recognised(self, images: list, captions: list[str]) -> float:
         """Percent of pictures whose caption is in the top 10 of all captions of the data set."""
-        features = [self.model.get_image_features(self.pixels(part)) for part in batches(images, 256, "recognise")]
+        features = [
+            self.model.get_image_features(self.pixels(part)).pooler_output
+            for part in batches(images, 256, "recognise")
+        ]
         top = (torch.cat(features) @ self.all_texts.t()).topk(10).indices
         wanted = torch.tensor([self.all_captions.index(caption) for caption in captions])
         return 100 * (top == wanted[:, None]).any(1).float().mean().item()
@@ -143,8 +146,10 @@ def evaluate_split(evaluation: Evaluation, split: str) -> dict[tuple[str, str], 
         pixels = torch.cat([evaluation.pixels(part) for part in batches(images, 256, "read")])
         codes = torch.cat([model.encode(part) for part in pixels.split(256)])
         features = {
-            "causal embeddings": torch.cat([model.get_image_features(part) for part in pixels.split(256)]),
-            "codes": torch.cat([model.get_image_features(codes=part) for part in codes.split(256)]),
+            "causal embeddings": torch.cat(
+                [model.get_image_features(part).pooler_output for part in pixels.split(256)]
+            ),
+            "codes": torch.cat([model.get_image_features(codes=part).pooler_output for part in codes.split(256)]),
         }
         results = {("pictures", ""): int(plain.sum())}
         kept = [caption for caption, keep in zip(captions, plain, strict=True) if keep]

@@ -11,7 +11,7 @@ def text_features(model: SeedImageTokenizer, tokenizer, texts: list[str], max_le
     features = []
     for start in range(0, len(texts), 256):
         batch = tokenize(tokenizer, texts[start : start + 256], max_length).to(model.device)
-        features.append(model.get_text_features(batch["input_ids"], batch["attention_mask"]))
+        features.append(model.get_text_features(batch["input_ids"], batch["attention_mask"]).pooler_output)
     return torch.cat(features)
 
 
