@@ -1,9 +1,10 @@
 """The text side of SEED: a tokenizer with one token per code. It never holds weights."""
 
+import json
 import os
 
 import torch
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Tokenizer
 from transformers import AutoImageProcessor, AutoModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
@@ -133,6 +134,27 @@ class SeedTokenizer(PreTrainedTokenizerFast):
             image_tokenizer_revision=image_tokenizer_revision,
             **{**settings, **kwargs},
         )
+
+    def to_plain_tokenizer(self) -> PreTrainedTokenizerFast:
+        """
+        The same tokenizer without this class, with image tokens as ordinary tokens: they stay in decoded text.
+
+        Servers leave special tokens out of their replies; a client needs the image tokens.
+
+        Returns:
+            `PreTrainedTokenizerFast`: the same ids. `SeedTokenizer.from_pretrained` loads what it saves, too.
+        """
+        backend = json.loads(self.backend_tokenizer.to_str())
+        layout = self.image_token_layout
+        image_ids = {*range(layout.first_image_token_id, layout.end_image_token_id)}
+        image_ids |= {layout.boi_token_id, layout.eoi_token_id, layout.image_placeholder_token_id}
+        for token in backend["added_tokens"]:
+            token["special"] = token["special"] and token["id"] not in image_ids
+        settings = {name: value for name, value in self.special_tokens_map.items() if value is not None}
+        names = ("model_max_length", "clean_up_tokenization_spaces", "chat_template", "padding_side")
+        names += ("codebook_size", "num_query_tokens", "image_tokenizer_id", "image_tokenizer_revision")
+        settings |= {name: getattr(self, name) for name in names if getattr(self, name, None) is not None}
+        return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(backend)), **settings)
 
     def _add_image_tokens(self):
         """Adds what is missing in one call of the backend and reads the layout from the vocabulary."""
