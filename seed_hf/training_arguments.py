@@ -29,6 +29,8 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     add("--global_batch_size", type=int, default=0, help=global_help)
     add("--gradient_accumulation_steps", type=int, default=1, help="micro-batches per update, without the flag above")
     add("--num_workers", type=int, default=0, help="data reading processes per process; batches do not depend on it")
+    unreadable_help = "stop when more than this share of the samples cannot be read; else they are skipped and logged"
+    add("--max_unreadable_share", type=float, default=0.01, help=unreadable_help)
     add("--seed", type=int, default=42, help="seed of weights, data order, augmentation and dropout")
 
     group = parser.add_argument_group("optimizer (AdamW, linear warm-up, then cosine)")

@@ -22,7 +22,16 @@ logger = logging.get_logger(__name__)
 
 _PREFIX = "checkpoint-"
 _PACKAGES = ("torch", "transformers", "accelerate", "diffusers", "peft", "datasets", "numpy", "seed_hf")
-_MAY_DIFFER = ("resume", "output_dir", "max_minutes", "num_workers", "report_to", "log_every", "keep_checkpoints")
+_MAY_DIFFER = (
+    "resume",
+    "output_dir",
+    "max_minutes",
+    "num_workers",
+    "report_to",
+    "log_every",
+    "keep_checkpoints",
+    "max_unreadable_share",
+)
 
 
 def list_checkpoints(output_dir: str | os.PathLike) -> list[Path]:

@@ -13,6 +13,7 @@ from torch import nn
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
+from .data_reading import SkippedSamples
 from .training_arguments import check_training_arguments
 from .training_checkpoint import (
     check_same_run,
@@ -150,6 +151,7 @@ class TrainingRun:
             collate_fn=collate_fn,
             num_workers=self.args.num_workers,
             pin_memory=self.device.type == "cuda",
+            skipped=SkippedSamples(Path(self.args.output_dir) / "unreadable.jsonl", self.args.max_unreadable_share),
         )
 
     def fit(

@@ -21,13 +21,22 @@ import argparse
 import torch
 from accelerate.utils import broadcast
 from generation_targets import load_targets
-from image_text_data import CaptionedImages, add_augmentation_arguments, augment, load_rows, open_image
+from image_text_data import (
+    CaptionedImages,
+    add_data_arguments,
+    all_captions,
+    draw_caption,
+    load_held_out,
+    load_rows,
+    open_image,
+)
 from retrieval import retrieval_scores, tokenize
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 from transformers import AutoTokenizer, set_seed
 
 from seed_hf import SeedImageProcessor, SeedImageTokenizer
+from seed_hf.data_augmentation import add_augmentation_arguments, augment
 from seed_hf.metrics_seed import codebook_use
 from seed_hf.training_utils import TrainingRun, add_training_arguments, parse_training_arguments
 
@@ -47,9 +56,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     model.add_argument("--attn_implementation", default="sdpa", help="'eager' is faster for bf16 training on a CPU")
     model.add_argument("--init_codebook_images", type=int, default=0, help="k-means start on so many images; 0 = none")
     data = parser.add_argument_group("data")
-    data.add_argument("--dataset", required=True, help="'emoji', a glob of parquet files, or a datasets id")
-    data.add_argument("--train_split", default="train")
-    data.add_argument("--eval_split", default="validation")
+    add_data_arguments(data)
     data.add_argument("--max_text_tokens", type=int, default=32, help="captions are cut to it on the retrieval side")
     views_help = "encode so many augmented views of each image once, before training; 0 = encode every step"
     data.add_argument("--cache_views", type=int, default=0, help=views_help)
@@ -127,7 +134,7 @@ def evaluate_codes(model, processor, tokenizer, rows, targets, args) -> dict[str
     codes, captions, wanted = [], [], []
     for start in range(0, len(rows), 256):
         part = rows[start : start + 256]
-        images = [open_image(row["image"]["bytes"]) for row in part]
+        images = [open_image(row) for row in part]
         pixel_values = processor(images, return_tensors="pt")["pixel_values"].to(model.device)
         codes.append(model.encode(pixel_values))
         captions += [row["caption"] for row in part]
@@ -156,12 +163,11 @@ def main(argv: list[str] | None = None) -> None:
     freeze_for_stage_2(model)
     size = model.config.vision_config.image_size
     processor = SeedImageProcessor(size={"height": size, "width": size})
-    train, held_out = (
-        CaptionedImages(load_rows(args.dataset, split)) for split in (args.train_split, args.eval_split)
-    )
-    held_out_rows = [row for row in held_out.rows if not row.get("is_flag", False)]
+    train = CaptionedImages(load_rows(args.dataset, args.train_split))
+    held_out = load_held_out(args.dataset, args.eval_split)
 
-    targets = load_targets(args.target_model, model.config, [*train.rows["caption"], *held_out.rows["caption"]])
+    captions = all_captions(train.rows) + [row["caption"] for row in held_out]
+    targets = load_targets(args.target_model, model.config, captions)
     run = TrainingRun(args, model, frozen=[targets.module], also_save=("quantizer.embedding",))
 
     def transform(group, generator):
@@ -187,7 +193,7 @@ def main(argv: list[str] | None = None) -> None:
 
         def transform(group, generator):
             embeds, row = data.draw(group, generator)
-            return embeds, train.rows[row]["caption"]
+            return embeds, draw_caption(train.rows[row], generator)
 
     batches = lambda: run.make_batches(data, transform=transform, collate_fn=collate)  # noqa: E731
     if args.init_codebook_images and run.step == 0:
@@ -211,7 +217,7 @@ def main(argv: list[str] | None = None) -> None:
     run.fit(
         batches(),
         compute_loss,
-        evaluate=lambda: evaluate_codes(run.unwrapped_model, processor, tokenizer, held_out_rows, targets, args),
+        evaluate=lambda: evaluate_codes(run.unwrapped_model, processor, tokenizer, held_out, targets, args),
         save_final=save_final,
     )
 

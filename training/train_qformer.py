@@ -17,13 +17,14 @@ seed-mini:
 import argparse
 
 import torch
-from image_text_data import CaptionedImages, add_augmentation_arguments, augment, load_rows, open_image, with_tags
+from image_text_data import CaptionedImages, add_data_arguments, load_held_out, load_rows, open_image, with_tags
 from retrieval import retrieval_scores, tokenize
 from text_targets import default_text_encoder_folder
 from text_tower import init_from_bert, load_text_tower, prune_vocabulary
 from transformers import AutoTokenizer, set_seed
 
 from seed_hf import SeedImageProcessor, SeedImageTokenizer, SeedImageTokenizerConfig
+from seed_hf.data_augmentation import add_augmentation_arguments, augment
 from seed_hf.training_feature_cache import FeatureCache
 from seed_hf.training_utils import TrainingRun, add_training_arguments, parse_training_arguments
 
@@ -45,9 +46,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     model.add_argument("--train_vision", action="store_true", help="also train the ViT")
     model.add_argument("--vision_lr_multiplier", type=float, default=1.0, help="factor on its learning rate")
     data = parser.add_argument_group("data")
-    data.add_argument("--dataset", required=True, help="'emoji', a glob of parquet files, or a datasets id")
-    data.add_argument("--train_split", default="train")
-    data.add_argument("--eval_split", default="validation")
+    add_data_arguments(data)
     data.add_argument("--group_by", default="caption", help="column whose equal values are shown once a pass")
     data.add_argument("--max_text_tokens", type=int, default=32, help="captions are cut to it (original: 32)")
     data.add_argument("--tag_probability", type=float, default=0.0, help="share of captions followed by some tags")
@@ -97,7 +96,7 @@ def evaluate_retrieval(model, processor, tokenizer, rows: list[dict], args) -> d
     """Retrieval from causal embeddings, on unseen pictures."""
     features = []
     for start in range(0, len(rows), 256):
-        images = [open_image(row["image"]["bytes"]) for row in rows[start : start + 256]]
+        images = [open_image(row) for row in rows[start : start + 256]]
         pixel_values = processor(images, return_tensors="pt")["pixel_values"].to(model.device)
         features.append(model.get_image_features(pixel_values).pooler_output)
     captions = [row["caption"] for row in rows]
@@ -109,8 +108,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     set_seed(args.seed)
     train = CaptionedImages(load_rows(args.dataset, args.train_split), args.group_by)
-    held_out = CaptionedImages(load_rows(args.dataset, args.eval_split), args.group_by).rows
-    held_out_rows = [row for row in held_out if not row.get("is_flag", False)]
+    held_out = load_held_out(args.dataset, args.eval_split)
     model, tokenizer = build_model(args, train)
     freeze_for_stage_1(model, args.train_vision)
     image_size = model.config.vision_config.image_size
@@ -144,7 +142,7 @@ def main(argv: list[str] | None = None) -> None:
     run.fit(
         run.make_batches(train, transform=transform, collate_fn=collate),
         compute_loss,
-        evaluate=lambda: evaluate_retrieval(run.unwrapped_model, processor, tokenizer, held_out_rows, args),
+        evaluate=lambda: evaluate_retrieval(run.unwrapped_model, processor, tokenizer, held_out, args),
         save_final=save_final,
         look_ahead=cache.look_ahead,
     )
