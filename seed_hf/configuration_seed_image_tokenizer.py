@@ -41,6 +41,8 @@ class SeedImageTokenizerConfig(PreTrainedConfig):
         projection_dim (`int`, defaults to 256): Width of the image and text features used for retrieval.
         ln_vision_eps (`float`, defaults to 1e-5): Epsilon of the LayerNorm on the ViT output. The rest of the ViT
             uses `vision_config.layer_norm_eps`.
+        use_conv_stem (`bool`, defaults to `False`): Ours: the ViT's patches of 32 pixels are embedded by a CNN
+            ([`SeedConvStem`]) instead of one convolution, for small models without a pretrained ViT.
         use_text_tower (`bool`, defaults to `False`): Keep the text side of the Q-Former and both projections
             (stage 1 and retrieval need them; the published inference model has none).
         use_reconstruction_decoder (`bool`, defaults to `False`): Keep the blocks that rebuild the causal embeddings
@@ -61,6 +63,10 @@ class SeedImageTokenizerConfig(PreTrainedConfig):
             collapse on small data; the published weights need `False`).
         codebook_ema_decay (`float`, defaults to 0.0): Above 0, codebook vectors are moving averages of what they
             stand for, instead of being trained by gradient.
+        center_causal_embeds (`bool`, defaults to `False`): Ours: the quantizer sees how each causal embedding differs
+            from the mean of its query over images, and [`~SeedImageTokenizer.reconstruct`] adds that mean back.
+            Otherwise a small quantizer may spend its codes on what all images share. The means are measured by
+            [`~SeedQuantizer.init_codebook`].
         dead_code_steps (`int`, defaults to 0): Above 0, a code unused for so many updates restarts at a random
             encoder output. Needs `codebook_ema_decay` > 0.
         initializer_range (`float`, defaults to 0.02): Standard deviation of new weights.
@@ -98,6 +104,7 @@ class SeedImageTokenizerConfig(PreTrainedConfig):
     code_dim: int = 32
     projection_dim: int = 256
     ln_vision_eps: float = 1e-5
+    use_conv_stem: bool = False
     use_text_tower: bool = False
     use_reconstruction_decoder: bool = False
     generation_head: str = "text"
@@ -111,6 +118,7 @@ class SeedImageTokenizerConfig(PreTrainedConfig):
     label_smoothing: float = 0.1
     contrastive_gather: str = "full"
     normalize_codes: bool = False
+    center_causal_embeds: bool = False
     codebook_ema_decay: float = 0.0
     dead_code_steps: int = 0
     initializer_range: float = 0.02
@@ -159,6 +167,8 @@ class SeedImageTokenizerConfig(PreTrainedConfig):
             self.dead_code_steps,
             "0 unless `codebook_ema_decay` is above 0",
         )
+        patch_size = self.vision_config.patch_size
+        _require(not self.use_conv_stem or patch_size == 32, "vision_config.patch_size", patch_size, "32, the stem's")
         hidden_size = self.qformer_config.hidden_size
         for name in ("decoder_config", "reverse_qformer_config"):
             config = getattr(self, name)

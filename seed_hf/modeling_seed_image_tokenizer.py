@@ -13,6 +13,7 @@ from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_seed_image_tokenizer import SeedImageTokenizerConfig
 from .losses_seed import contrastive_loss, reconstruction_loss
+from .modeling_seed_conv_stem import SeedConvStem
 from .modeling_seed_detokenizer import HEAD_CLASSES, SeedCodeDecoder
 from .modeling_seed_qformer import SeedCausalQFormer, SeedReverseQFormer
 from .modeling_seed_quantizer import SeedQuantizer
@@ -91,6 +92,8 @@ class SeedImageTokenizer(StrictLoadingMixin, PreTrainedModel):
     def __init__(self, config: SeedImageTokenizerConfig):
         super().__init__(config)
         self.vision_model = Blip2VisionModel._from_config(config.vision_config)
+        if config.use_conv_stem:
+            self.vision_model.embeddings.patch_embedding = SeedConvStem(config.vision_config.hidden_size)
         # the original's ln_vision has another epsilon than its ViT
         self.vision_model.post_layernorm.eps = config.ln_vision_eps
         self.causal_qformer = SeedCausalQFormer(config)
@@ -157,12 +160,38 @@ class SeedImageTokenizer(StrictLoadingMixin, PreTrainedModel):
         """
         return self._run_causal_qformer(pixel_values).last_hidden_state
 
+    def get_vision_features(self, pixel_values: torch.FloatTensor) -> torch.FloatTensor:
+        r"""
+        What the pretrained part of the ViT gives. No stage trains that part, so training may cache it.
+
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, 3, image_size, image_size)`): RGB, normalised.
+
+        Returns:
+            `torch.FloatTensor`: the ViT's output, `(batch_size, num_patches + 1, vision width)`; with
+            `config.use_conv_stem` that of the stem, `(batch_size, 1280, image_size / 32, image_size / 32)`.
+
+        Raises:
+            ValueError: `pixel_values` of another shape.
+        """
+        self._check_pixel_values(pixel_values)
+        if self.config.use_conv_stem:
+            return self.vision_model.embeddings.patch_embedding.get_features(pixel_values)
+        return self.vision_model(pixel_values, return_dict=True).last_hidden_state
+
     def _run_causal_qformer(self, pixel_values, **kwargs):
+        self._check_pixel_values(pixel_values)
+        return self.causal_qformer(self.vision_model(pixel_values, return_dict=True).last_hidden_state, **kwargs)
+
+    def _continue_from(self, vision_features, **kwargs):
+        if self.config.use_conv_stem:
+            vision_features = self.vision_model(vision_features, return_dict=True).last_hidden_state
+        return self.causal_qformer(vision_features, **kwargs)
+
+    def _check_pixel_values(self, pixel_values: torch.FloatTensor) -> None:
         shape, size = tuple(pixel_values.shape), self.config.vision_config.image_size
         if len(shape) != 4 or shape[1:] != (3, size, size):
             raise ValueError(f"`pixel_values` has shape {shape}; allowed: (batch_size, 3, {size}, {size}).")
-        image_embeds = self.vision_model(pixel_values, return_dict=True).last_hidden_state
-        return self.causal_qformer(image_embeds, **kwargs)
 
     @torch.no_grad()
     def encode(self, pixel_values: torch.FloatTensor) -> torch.LongTensor:
@@ -231,7 +260,11 @@ class SeedImageTokenizer(StrictLoadingMixin, PreTrainedModel):
                 "`codes` can not be turned into causal embeddings; allowed only with "
                 "config.use_reconstruction_decoder=True (the published inference weights leave these blocks out)."
             )
-        return self.reconstruction_decoder(self._lookup_images(codes))
+        return self._rebuild(self._lookup_images(codes))
+
+    def _rebuild(self, decoded: torch.Tensor) -> torch.Tensor:
+        rebuilt, mean = self.reconstruction_decoder(decoded), self.quantizer.causal_mean
+        return rebuilt if mean is None else rebuilt + mean.to(rebuilt.dtype)
 
     def _lookup_images(self, codes: torch.LongTensor) -> torch.FloatTensor:
         """Codes of whole images -> what both decoders read, `(batch_size, num_query_tokens, hidden_size)`."""
@@ -304,6 +337,7 @@ class SeedImageTokenizer(StrictLoadingMixin, PreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         generation_targets: torch.FloatTensor | None = None,
         causal_embeds: torch.FloatTensor | None = None,
+        vision_features: torch.FloatTensor | None = None,
         **kwargs,
     ) -> SeedImageTokenizerOutput | tuple:
         r"""
@@ -317,19 +351,24 @@ class SeedImageTokenizer(StrictLoadingMixin, PreTrainedModel):
                 *optional*): Asks for the stage-2 objective.
             causal_embeds (`torch.FloatTensor` of shape `(batch_size, num_query_tokens, hidden_size)`, *optional*):
                 In place of `pixel_values`, when cached.
+            vision_features (`torch.FloatTensor`, *optional*): From [`~SeedImageTokenizer.get_vision_features`], in
+                place of `pixel_values`, when cached.
             kwargs: `return_dict=False` gives a tuple; `output_hidden_states`, `output_attentions`.
 
         Returns:
             [`SeedImageTokenizerOutput`].
 
         Raises:
-            ValueError: None or both of `pixel_values` and `causal_embeds`.
+            ValueError: None or several of `pixel_values`, `vision_features` and `causal_embeds`.
         """
-        if (pixel_values is None) == (causal_embeds is None):
-            raise ValueError("Give exactly one of `pixel_values` and `causal_embeds`.")
+        if sum(value is not None for value in (pixel_values, vision_features, causal_embeds)) != 1:
+            raise ValueError("Give exactly one of `pixel_values`, `vision_features` and `causal_embeds`.")
         qformer_outputs = BaseModelOutputWithPooling()
         if causal_embeds is None:
-            qformer_outputs = self._run_causal_qformer(pixel_values, **kwargs)
+            if vision_features is None:
+                qformer_outputs = self._run_causal_qformer(pixel_values, **kwargs)
+            else:
+                qformer_outputs = self._continue_from(vision_features, **kwargs)
             causal_embeds = qformer_outputs.last_hidden_state
         if generation_targets is not None:
             output = self._codebook_objective(causal_embeds, generation_targets, input_ids, attention_mask)
@@ -368,8 +407,9 @@ class SeedImageTokenizer(StrictLoadingMixin, PreTrainedModel):
         if self.reconstruction_decoder is None:
             raise ValueError("`generation_targets` needs config.use_reconstruction_decoder=True; it is False.")
         quantized = self.quantizer(causal_embeds)
-        reconstructed = self.reconstruction_decoder(quantized.decoded)
+        reconstructed = self._rebuild(quantized.decoded)
         generation_embeds = self.generation_head(self.generation_decoder(quantized.decoded))
+        mean = 0.0 if self.quantizer.causal_mean is None else self.quantizer.causal_mean
         shape, allowed = tuple(targets.shape), tuple(generation_embeds.shape)
         if shape != allowed:
             raise ValueError(f"`generation_targets` has shape {shape}; allowed: {allowed}.")
@@ -379,7 +419,7 @@ class SeedImageTokenizer(StrictLoadingMixin, PreTrainedModel):
             generation_embeds=generation_embeds,
             reconstructed_embeds=reconstructed,
             quantizer_loss=quantized.loss,
-            reconstruction_loss=reconstruction_loss(reconstructed, causal_embeds),
+            reconstruction_loss=reconstruction_loss(reconstructed - mean, causal_embeds - mean),
             generation_loss=F.mse_loss(generation_embeds.float(), targets.float()),
         )
         output.loss = (

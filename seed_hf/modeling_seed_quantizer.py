@@ -38,7 +38,8 @@ class SeedQuantizer(nn.Module):
 
     Source: `models/seed_qformer/vqvae` (`VectorQuantizer2`, `legacy=True`) of the original; paper section 3.2. The
     original puts the factor 0.25 on the codebook term, not on the commitment term; kept, the published weights were
-    trained so. `normalize_codes`, moving averages, k-means start and restarts are ours and off by default.
+    trained so. `normalize_codes`, `center_causal_embeds`, moving averages, k-means start and restarts are ours and
+    off by default.
     """
 
     beta = 0.25
@@ -54,6 +55,10 @@ class SeedQuantizer(nn.Module):
         )
         self.embedding = nn.Embedding(config.codebook_size, code_dim)
         self.decode_layers = nn.Sequential(nn.Linear(code_dim, code_dim), nn.Tanh(), nn.Linear(code_dim, hidden_size))
+        if config.center_causal_embeds:
+            self.register_buffer("causal_mean", torch.zeros(config.num_query_tokens, hidden_size))
+        else:
+            self.causal_mean = None
         if self.ema_decay > 0:
             self.embedding.weight.requires_grad_(False)
             self.register_buffer("ema_count", torch.ones(config.codebook_size))
@@ -61,7 +66,10 @@ class SeedQuantizer(nn.Module):
             self.register_buffer("steps_unused", torch.zeros(config.codebook_size, dtype=torch.long))
 
     def project(self, causal_embeds: torch.Tensor) -> torch.Tensor:
-        """`(..., hidden_size)` causal embeddings -> `(..., code_dim)` float vectors to compare with the codebook."""
+        """Causal embeddings `(..., num_query_tokens, hidden_size)` -> vectors to compare with the codebook, `code_dim`
+        wide."""
+        if self.causal_mean is not None:
+            causal_embeds = causal_embeds - self.causal_mean.to(causal_embeds.dtype)
         projected = self.encode_layers(causal_embeds)
         return F.normalize(projected.float(), dim=-1) if self.normalize_codes else projected
 
@@ -112,21 +120,26 @@ class SeedQuantizer(nn.Module):
         return SeedQuantizerOutput(loss=loss, codes=codes, projected=projected, quantized=quantized, decoded=decoded)
 
     @torch.no_grad()
-    def init_codebook(self, vectors: torch.Tensor, num_iterations: int = 10, generator=None):
+    def init_codebook(self, causal_embeds: torch.Tensor, num_iterations: int = 10, generator=None):
         r"""
-        Start the codebook at k-means centres of encoder outputs (a remedy against collapse on small data).
+        Start the codebook at k-means centres of what the encoder gives for some images (a remedy against collapse on
+        small data), after measuring the means of `center_causal_embeds`.
 
         Args:
-            vectors (`torch.FloatTensor` of shape `(num_vectors, code_dim)`): Outputs of [`~SeedQuantizer.project`].
+            causal_embeds (`torch.FloatTensor` of shape `(num_images, num_query_tokens, hidden_size)`).
             num_iterations (`int`, defaults to 10): Lloyd iterations.
             generator (`torch.Generator`, *optional*): For the first centres.
 
         Raises:
-            ValueError: Fewer vectors than codes.
+            ValueError: Fewer causal embeddings than codes.
         """
         num_codes = self.embedding.num_embeddings
-        if len(vectors) < num_codes:
-            raise ValueError(f"`vectors` has {len(vectors)} rows; allowed: at least codebook_size = {num_codes}.")
+        count = causal_embeds.shape[:-1].numel()
+        if count < num_codes:
+            raise ValueError(f"`causal_embeds` has {count} rows; allowed: at least codebook_size = {num_codes}.")
+        if self.causal_mean is not None:
+            self.causal_mean.copy_(causal_embeds.float().mean(0))
+        vectors = self.project(causal_embeds).flatten(0, -2)
         choice = torch.randperm(len(vectors), generator=generator)[:num_codes].to(vectors.device)
         self.embedding.weight.copy_(vectors[choice])
         for _ in range(num_iterations):

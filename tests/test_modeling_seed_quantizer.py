@@ -73,17 +73,32 @@ def test_normalised_codes_have_unit_length():
 
 def test_kmeans_start_uses_more_codes():
     module = quantizer()
-    vectors = module.project(embeds(512)).flatten(0, 1).detach()
+    causal_embeds = embeds(512)
+    vectors = module.project(causal_embeds)
     before = module.nearest(vectors).unique().numel()
-    module.init_codebook(vectors, generator=torch.Generator().manual_seed(0))
+    module.init_codebook(causal_embeds, generator=torch.Generator().manual_seed(0))
     assert module.nearest(vectors).unique().numel() > before
-    with pytest.raises(ValueError, match="has 10 rows; allowed: at least codebook_size = 64"):
-        module.init_codebook(vectors[:10])
+    few = embeds(512)[:1]
+    with pytest.raises(ValueError, match=f"has {few.shape[1]} rows; allowed: at least codebook_size = 64"):
+        module.init_codebook(few)
+
+
+def test_centred_embeddings_give_codes_that_differ_between_queries():
+    """What all images share at a query must not reach the codebook."""
+    generator = torch.Generator().manual_seed(0)
+    module = quantizer(center_causal_embeds=True)
+    of_query = 20 * torch.randn(1, 8, module.causal_mean.shape[1], generator=generator)
+    causal_embeds = torch.randn(64, 8, module.causal_mean.shape[1], generator=generator) + of_query
+    module.init_codebook(causal_embeds, generator=generator)
+    torch.testing.assert_close(module.causal_mean, causal_embeds.mean(0))
+    torch.testing.assert_close(
+        module.project(causal_embeds), module.encode_layers(causal_embeds - causal_embeds.mean(0))
+    )
 
 
 def test_moving_average_moves_towards_the_data_and_needs_no_gradient():
     module = quantizer(codebook_ema_decay=0.5)
-    module.init_codebook(module.project(embeds(512)).flatten(0, 1).detach())
+    module.init_codebook(embeds(512))
     module.train()
     other = embeds(512, seed=3) + 0.5
     first = module(other).loss.item()

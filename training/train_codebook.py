@@ -32,8 +32,8 @@ from image_text_data import (
 )
 from retrieval import retrieval_scores, tokenize
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 from transformers import AutoTokenizer, set_seed
+from view_cache import CachedViews
 
 from seed_hf import SeedImageProcessor, SeedImageTokenizer
 from seed_hf.data_augmentation import add_augmentation_arguments, augment
@@ -73,51 +73,13 @@ def freeze_for_stage_2(model: SeedImageTokenizer) -> None:
     model.quantizer.embedding.weight.requires_grad_(trained_codebook)
 
 
-class CachedViews(torch.utils.data.Dataset):
-    r"""
-    Causal embeddings of augmented views, encoded once by the frozen part of the model.
-
-    At 5 M pairs a view takes 246 GB on disk; training on it costs a fifteenth of the FLOPs (recipe.md section 2.6).
-    """
-
-    def __init__(self, model, data: CaptionedImages, transform, collate, num_views: int, seed: int, autocast):
-        self.data, self.num_views = data, num_views
-        embeds = []
-        model.eval()
-        for view in range(num_views):
-            for rows in tqdm(torch.arange(len(data.rows)).split(128), desc=f"view {view + 1}/{num_views}"):
-                generators = [torch.Generator().manual_seed(seed + view * len(data.rows) + int(row)) for row in rows]
-                samples = [transform([int(row)], generator) for row, generator in zip(rows, generators, strict=True)]
-                with torch.no_grad(), autocast():
-                    embeds.append(
-                        model.get_causal_embeds(collate(samples)["pixel_values"].to(model.device)).half().cpu()
-                    )
-        self.embeds = torch.cat(embeds)
-
-    def __len__(self) -> int:
-        """Number of groups."""
-        return len(self.data)
-
-    def __getitem__(self, index: int) -> list[int]:
-        """Row numbers of a group."""
-        return self.data[index]
-
-    def draw(self, group: list[int], generator: torch.Generator) -> tuple[torch.Tensor, int]:
-        """Causal embeddings of one view of one picture of the group, and its row number."""
-        row = group[int(torch.randint(len(group), (1,), generator=generator))]
-        view = int(torch.randint(self.num_views, (1,), generator=generator))
-        return self.embeds[view * len(self.data.rows) + row], row
-
-
 @torch.no_grad()
 def start_codebook(model: SeedImageTokenizer, batches, num_images: int, seed: int) -> None:
     """k-means centres of what the fresh encoder gives for the first images."""
-    vectors, count = [], 0
-    while count < num_images:
-        embeds = causal_embeds_of(model, next(batches))
-        vectors.append(model.quantizer.project(embeds.float()).flatten(0, 1))
-        count += len(embeds)
-    model.quantizer.init_codebook(torch.cat(vectors), generator=torch.Generator().manual_seed(seed))
+    embeds = []
+    while sum(map(len, embeds)) < num_images:
+        embeds.append(causal_embeds_of(model, next(batches)).float())
+    model.quantizer.init_codebook(torch.cat(embeds), generator=torch.Generator().manual_seed(seed))
     # every process has seen its own pictures; all go on with the codebook of the first
     broadcast(dict(model.quantizer.state_dict()))
 
@@ -162,7 +124,7 @@ def main(argv: list[str] | None = None) -> None:
     tokenizer = AutoTokenizer.from_pretrained(args.init_model)
     freeze_for_stage_2(model)
     size = model.config.vision_config.image_size
-    processor = SeedImageProcessor(size={"height": size, "width": size})
+    processor = SeedImageProcessor.from_pretrained(args.init_model)
     train = CaptionedImages(load_rows(args.dataset, args.train_split))
     held_out = load_held_out(args.dataset, args.eval_split)
 
@@ -170,9 +132,12 @@ def main(argv: list[str] | None = None) -> None:
     targets = load_targets(args.target_model, model.config, captions)
     run = TrainingRun(args, model, frozen=[targets.module], also_save=("quantizer.embedding",))
 
+    def augmented(image, generator):
+        return augment(image, size, generator, args)
+
     def transform(group, generator):
         image, caption, _ = train.draw(group, generator)
-        return augment(image, size, generator, args), caption
+        return augmented(image, generator), caption
 
     def collate(samples):
         images, captions = zip(*samples, strict=True)
@@ -187,13 +152,18 @@ def main(argv: list[str] | None = None) -> None:
     if args.cache_views:
         if model.config.generation_head != "text":
             raise ValueError(f"cache_views={args.cache_views} leaves no pictures to make targets of; allowed here: 0.")
-        data = CachedViews(
-            model.to(run.device), train, transform, collate, args.cache_views, args.seed, run.accelerator.autocast
-        )
+        model.to(run.device).eval()
+
+        def encode(images):
+            pixel_values = processor(images, return_tensors="pt")["pixel_values"].to(run.device)
+            with run.accelerator.autocast():
+                return (model.get_causal_embeds(pixel_values).half().cpu(),)
+
+        data = CachedViews(train, encode, augmented, args.cache_views, args.seed)
 
         def transform(group, generator):
-            embeds, row = data.draw(group, generator)
-            return embeds, draw_caption(train.rows[row], generator)
+            row, (embeds,) = data.draw(group, generator)
+            return embeds, draw_caption(row, generator)
 
     batches = lambda: run.make_batches(data, transform=transform, collate_fn=collate)  # noqa: E731
     if args.init_codebook_images and run.step == 0:

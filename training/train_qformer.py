@@ -17,11 +17,21 @@ seed-mini:
 import argparse
 
 import torch
-from image_text_data import CaptionedImages, add_data_arguments, load_held_out, load_rows, open_image, with_tags
+from image_text_data import (
+    CaptionedImages,
+    add_data_arguments,
+    draw_caption,
+    load_held_out,
+    load_rows,
+    open_image,
+    with_tags,
+)
 from retrieval import retrieval_scores, tokenize
 from text_targets import default_text_encoder_folder
 from text_tower import init_from_bert, load_text_tower, prune_vocabulary
 from transformers import AutoTokenizer, set_seed
+from view_cache import CachedViews
+from vision_stem import IMAGE_MEAN, IMAGE_STD, load_stem
 
 from seed_hf import SeedImageProcessor, SeedImageTokenizer, SeedImageTokenizerConfig
 from seed_hf.data_augmentation import add_augmentation_arguments, augment
@@ -43,12 +53,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--num_frequent_words", type=int, default=0, help="prune the vocabulary to so many; 0 = keep all"
     )
     model.add_argument("--attn_implementation", default="sdpa", help="'eager' is faster for bf16 training on a CPU")
-    model.add_argument("--train_vision", action="store_true", help="also train the ViT")
+    model.add_argument("--train_vision", action="store_true", help="also train the ViT (not a pretrained stem of it)")
     model.add_argument("--vision_lr_multiplier", type=float, default=1.0, help="factor on its learning rate")
     data = parser.add_argument_group("data")
     add_data_arguments(data)
     data.add_argument("--group_by", default="caption", help="column whose equal values are shown once a pass")
     data.add_argument("--max_text_tokens", type=int, default=32, help="captions are cut to it (original: 32)")
+    views_help = "put so many augmented views of each image once through the pretrained vision; 0 = none"
+    data.add_argument("--cache_views", type=int, default=0, help=views_help)
     data.add_argument("--tag_probability", type=float, default=0.0, help="share of captions followed by some tags")
     add_augmentation_arguments(data)
     return parse_training_arguments(parser, argv)
@@ -74,22 +86,31 @@ def build_model(args: argparse.Namespace, train: CaptionedImages):
     config.qformer_config.vocab_size = len(tokenizer)
     model = SeedImageTokenizer(config)
     init_from_bert(model, bert, kept_ids)
+    if config.use_conv_stem:
+        load_stem(model.vision_model.embeddings.patch_embedding)
     return model, tokenizer
 
 
-def freeze_for_stage_1(model: SeedImageTokenizer, train_vision: bool) -> None:
-    """The original trains everything but the ViT (and the parts of stage 2); `ln_vision` is trained."""
+def freeze_for_stage_1(model: SeedImageTokenizer, train_vision: bool = False, cached: bool = False) -> None:
+    """The original trains everything but the ViT (and the parts of stage 2); `ln_vision` is trained, unless what it
+    gives is cached. A pretrained stem of the ViT stays frozen, but for its last layer."""
     model.requires_grad_(False)
-    for part in (
-        model.causal_qformer,
-        model.vision_projection,
-        model.text_projection,
-        model.vision_model.post_layernorm,
-    ):
+    for part in (model.causal_qformer, model.vision_projection, model.text_projection):
         part.requires_grad_(True)
+    model.vision_model.post_layernorm.requires_grad_(not cached)
     model.temperature.requires_grad_(True)
     if train_vision:
         model.vision_model.requires_grad_(True)
+        if model.config.use_conv_stem:
+            stem = model.vision_model.embeddings.patch_embedding
+            stem.requires_grad_(False).projection.requires_grad_(True)
+
+
+def build_processor(model: SeedImageTokenizer) -> SeedImageProcessor:
+    """The transform that the pretrained vision wants: CLIP's colours, or the stem's."""
+    size = model.config.vision_config.image_size
+    colours = {"image_mean": IMAGE_MEAN, "image_std": IMAGE_STD} if model.config.use_conv_stem else {}
+    return SeedImageProcessor(size={"height": size, "width": size}, **colours)
 
 
 def evaluate_retrieval(model, processor, tokenizer, rows: list[dict], args) -> dict[str, float]:
@@ -110,20 +131,43 @@ def main(argv: list[str] | None = None) -> None:
     train = CaptionedImages(load_rows(args.dataset, args.train_split), args.group_by)
     held_out = load_held_out(args.dataset, args.eval_split)
     model, tokenizer = build_model(args, train)
-    freeze_for_stage_1(model, args.train_vision)
+    if args.train_vision and args.cache_views and not model.config.use_conv_stem:
+        raise ValueError(f"`cache_views` is {args.cache_views}; allowed with `train_vision`: 0, or a ViT with a stem.")
+    freeze_for_stage_1(model, args.train_vision, bool(args.cache_views))
+    processor = build_processor(model)
     image_size = model.config.vision_config.image_size
-    processor = SeedImageProcessor(size={"height": image_size, "width": image_size})
     multipliers = {"vision_model.": args.vision_lr_multiplier} if args.train_vision else None
     run = TrainingRun(args, model, learning_rate_multipliers=multipliers)
 
+    def augmented(image, generator: torch.Generator):
+        return augment(image, image_size, generator, args)
+
+    def encode(images):
+        pixel_values = processor(images, return_tensors="pt")["pixel_values"].to(run.device)
+        with run.accelerator.autocast():
+            return (model.get_vision_features(pixel_values).half().cpu(),)
+
+    views = None
+    if args.cache_views:
+        model.to(run.device).eval()
+        views = CachedViews(train, encode, augmented, args.cache_views, args.seed)
+
     def transform(group: list[int], generator: torch.Generator):
-        image, caption, tags = train.draw(group, generator)
-        return augment(image, image_size, generator, args), with_tags(caption, tags, args.tag_probability, generator)
+        if views is None:
+            image, caption, tags = train.draw(group, generator)
+            image = augmented(image, generator)
+        else:
+            row, (image,) = views.draw(group, generator)
+            caption, tags = draw_caption(row, generator), row.get("tags") or []
+        return image, with_tags(caption, tags, args.tag_probability, generator)
 
     def collate(samples):
         images, captions = zip(*samples, strict=True)
-        pixel_values = processor(list(images), return_tensors="pt")["pixel_values"]
-        return {"pixel_values": pixel_values, **tokenize(tokenizer, list(captions), args.max_text_tokens)}
+        if views is None:
+            inputs = {"pixel_values": processor(list(images), return_tensors="pt")["pixel_values"]}
+        else:
+            inputs = {"vision_features": torch.stack(images).float()}
+        return {**inputs, **tokenize(tokenizer, list(captions), args.max_text_tokens)}
 
     cache = FeatureCache(run)
 

