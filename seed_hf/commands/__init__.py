@@ -5,7 +5,7 @@ import importlib
 import sys
 
 
-# name -> one line of help. The module is `seed_hf/commands/<name>.py` ("-" becomes "_"); it has `add_arguments(parser)`
+# name -> one line of help. The module is `seed_hf/commands/<name>.py` ("-" becomes "_"), with `add_arguments(parser)`
 # and `run(args)`, and does nothing that a public function of the package does not do.
 COMMANDS = {
     "convert": "released or foreign weights -> folders of this package, and back",
