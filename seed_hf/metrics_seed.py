@@ -65,29 +65,33 @@ def codebook_use(codes: torch.LongTensor, codebook_size: int) -> dict[str, float
     How much of a codebook is alive.
 
     Args:
-        codes (`torch.LongTensor` of any shape): Codes in `[0, codebook_size)`.
+        codes (`torch.LongTensor` of shape `(..., num_query_tokens)`): Codes in `[0, codebook_size)`.
         codebook_size (`int`): Number of codes.
 
     Returns:
-        `dict[str, float]`: `codes_used` (share of the codebook that occurs, in percent) and `perplexity` (exponential
-        of the entropy of use, in `[1, codebook_size]`).
+        `dict[str, float]`: `codes_used` (share of the codebook that occurs, in percent), `perplexity` (exponential of
+        the entropy of use, in `[1, codebook_size]`) and `distinct_codes` (different codes of one image, mean over
+        images, in `[1, num_query_tokens]`: near 1, all queries say the same).
 
     Example:
 
     ```python
     >>> import torch
     >>> from seed_hf.metrics_seed import codebook_use
-    >>> codebook_use(torch.tensor([0, 1, 1, 0]), codebook_size=4)
-    {'codes_used': 50.0, 'perplexity': 2.0}
+    >>> codebook_use(torch.tensor([[0, 1], [1, 0]]), codebook_size=4)
+    {'codes_used': 50.0, 'perplexity': 2.0, 'distinct_codes': 2.0}
 
     ```
     """
+    ordered = codes.reshape(-1, codes.shape[-1]).sort(dim=-1).values
+    distinct = 1 + (ordered.diff(dim=-1) != 0).sum(-1).double()
     counts = torch.bincount(codes.flatten().cpu(), minlength=codebook_size).double()
     share = counts / counts.sum()
     entropy = -(share * share.clamp(min=1e-30).log()).sum()
     return {
         "codes_used": 100 * (counts > 0).double().mean().item(),
         "perplexity": round(entropy.exp().item(), 6),
+        "distinct_codes": distinct.mean().item(),
     }
 
 

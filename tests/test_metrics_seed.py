@@ -30,5 +30,8 @@ def test_retrieval_needs_one_owner_an_image():
 
 
 def test_codebook_use():
-    assert codebook_use(torch.arange(8), 8) == {"codes_used": 100.0, "perplexity": 8.0}
-    assert codebook_use(torch.zeros(5, dtype=torch.long), 10) == {"codes_used": 10.0, "perplexity": 1.0}
+    use = codebook_use(torch.arange(8).view(2, 4), 8)
+    assert use == {"codes_used": 100.0, "perplexity": 8.0, "distinct_codes": 4.0}
+    use = codebook_use(torch.zeros(3, 5, dtype=torch.long), 10)
+    assert use == {"codes_used": 10.0, "perplexity": 1.0, "distinct_codes": 1.0}
+    assert codebook_use(torch.tensor([[0, 2, 0, 1], [3, 3, 3, 3]]), 4)["distinct_codes"] == 2.0

@@ -164,6 +164,7 @@ def evaluate_split(evaluation: Evaluation, split: str) -> dict[tuple[str, str], 
                 results[f"R@1, image to text, {source}, with flags", "%"] = scores["i2t_r1"]
     use = codebook_use(codes, model.config.codebook_size)
     results["codes in use", "%"], results["perplexity of the codes", ""] = use["codes_used"], use["perplexity"]
+    results["different codes among the 32 of an image", ""] = use["distinct_codes"]
     for name, share in code_stability(model, pixels[:128], codes[:128]).items():
         results[f"codes equal to float32, {name}", "%"] = share
     codes, originals = codes[plain], [image for image, keep in zip(images, plain, strict=True) if keep]
