@@ -120,14 +120,16 @@ class SeedImageTokenizer(StrictLoadingMixin, PreTrainedModel):
         elif isinstance(module, Blip2TextEmbeddings):
             # not in checkpoints, so it has to be made anew after loading on the meta device
             init.copy_(module.position_ids, torch.arange(module.position_ids.shape[-1]).expand((1, -1)))
-        elif isinstance(module, SeedQuantizer):
-            bound = 1.0 / module.embedding.num_embeddings
-            init.uniform_(module.embedding.weight, -bound, bound)
-            if module.ema_decay > 0:
-                # buffers: made anew, like `position_ids`, where a checkpoint without moving averages is loaded
-                init.ones_(module.ema_count)
-                init.zeros_(module.ema_sum)
-                init.zeros_(module.steps_unused)
+        elif module is self.quantizer.embedding:
+            # told by its place, not by its parent: transformers skips modules of registered classes that have no
+            # parameters of their own
+            bound = 1.0 / module.num_embeddings
+            init.uniform_(module.weight, -bound, bound)
+        elif isinstance(module, SeedQuantizer) and module.ema_decay > 0:
+            # buffers: made anew, like `position_ids`, where a checkpoint without moving averages is loaded
+            init.ones_(module.ema_count)
+            init.zeros_(module.ema_sum)
+            init.zeros_(module.steps_unused)
         elif isinstance(module, SeedImageTokenizer) and self.config.use_text_tower:
             init.constant_(module.temperature, 0.07)
 

@@ -25,6 +25,12 @@ def text_batch(batch_size=4):
     return {"input_ids": input_ids, "attention_mask": attention_mask}
 
 
+def test_fresh_codebook_is_uniform_and_small():
+    """As the original's; transformers skips modules of registered classes without parameters of their own."""
+    weight = SeedImageTokenizer(SeedImageTokenizerConfig(**TINY)).quantizer.embedding.weight
+    assert weight.abs().max() <= 1 / 64 < 1.02 * weight.abs().max()
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_shapes(head):
     model = tiny_image_tokenizer(generation_head=head)
