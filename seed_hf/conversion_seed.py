@@ -11,6 +11,10 @@ from .configuration_seed import SeedConfig
 from .modeling_seed_embedding import codebook_of
 
 
+# What transformers' quantizers write on the model that they load; PEFT, trainers and saving read it on the outermost
+_SET_BY_LOADING = ("hf_quantizer", "is_quantized", "quantization_method", "is_loaded_in_4bit", "is_loaded_in_8bit")
+
+
 class SeedConversionMixin:
     """Construction on a pretrained LM, checks of what is put together, LoRA targets, export."""
 
@@ -100,6 +104,14 @@ class SeedConversionMixin:
             reference = language_model.get_input_embeddings().weight
             model.image_embeddings.to_empty(device=reference.device).to(reference.dtype)
         model.generation_config = copy.deepcopy(language_model.generation_config)
+        for name in _SET_BY_LOADING:
+            if hasattr(language_model, name):
+                setattr(model, name, getattr(language_model, name))
+        if hasattr(language_model.config, "quantization_config"):
+            model.config.quantization_config = language_model.config.quantization_config
+        if hasattr(language_model, "hf_device_map"):
+            parts = {f"language_model.{name}".rstrip("."): at for name, at in language_model.hf_device_map.items()}
+            model.hf_device_map = parts | {"image_embeddings": language_model.get_input_embeddings().weight.device}
         return model
 
     @torch.no_grad()

@@ -63,6 +63,8 @@ class SeedForCausalLM(
     _supports_attention_backend = True
     _can_compile_fullgraph = True
     _skip_keys_device_placement = ["past_key_values"]
+    # quantizers leave these alone: codes are worth nothing but from the weights that the language model learned them of
+    _keep_in_fp32_modules = ["image_tokenizer"]
     # a dict, not None: PEFT looks for tied weights in sub-modules only where the outermost model declares some form
     _tied_weights_keys = {}
 
@@ -91,6 +93,10 @@ class SeedForCausalLM(
             init.normal_(module.weight, std=std)
             init.zeros_(module.bias)
             init.normal_(module.special_weight, std=std)
+
+    def _get_dtype_plan(self, dtype):
+        """Without what only quantizers are to read: the image tokenizer has the dtype that was asked for."""
+        return {name: kept for name, kept in super()._get_dtype_plan(dtype).items() if name != "image_tokenizer"}
 
     def train(self, mode: bool = True):
         """As in torch; the image tokenizer stays in evaluation mode, since dropout would change codes."""

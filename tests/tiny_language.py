@@ -56,18 +56,20 @@ def build_base_tokenizer(kind: str = "gpt2") -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
 
 
-def build_language_model(architecture: str = "llama", vocab_size: int = 320, tied: bool = True, seed: int = 0):
-    """A two-layer causal LM of width 32 with random weights, in eval mode."""
+def build_language_model(
+    architecture: str = "llama", vocab_size: int = 320, tied: bool = True, seed: int = 0, width: int = 32
+):
+    """A two-layer causal LM with random weights, in eval mode."""
     torch.manual_seed(seed)
     shared = {"vocab_size": vocab_size, "tie_word_embeddings": tied, "initializer_range": 0.1}
     shared |= {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
     if architecture == "opt":
-        sizes = {"hidden_size": 32, "word_embed_proj_dim": 32, "ffn_dim": 64, "num_hidden_layers": 2}
+        sizes = {"hidden_size": width, "word_embed_proj_dim": width, "ffn_dim": 2 * width, "num_hidden_layers": 2}
         config = OPTConfig(**shared, **sizes, num_attention_heads=4, max_position_embeddings=128, init_std=0.1)
         return OPTForCausalLM(config).eval()
     if architecture == "gpt2":
-        return GPT2LMHeadModel(GPT2Config(**shared, n_embd=32, n_layer=2, n_head=4, n_positions=128)).eval()
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+        return GPT2LMHeadModel(GPT2Config(**shared, n_embd=width, n_layer=2, n_head=4, n_positions=128)).eval()
+    sizes = {"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": 2, "num_attention_heads": 4}
     sizes |= {"num_key_value_heads": 2, "max_position_embeddings": 128}
     if architecture == "qwen2":
         return Qwen2ForCausalLM(Qwen2Config(**shared, **sizes)).eval()
