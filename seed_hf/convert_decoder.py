@@ -14,7 +14,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from transformers import AutoTokenizer, CLIPTextModel
 
 from .configuration_seed_image_tokenizer import SeedImageTokenizerConfig
-from .convert_checkpoint_files import Checkpoint, checkpoint_files, plan_shards, write_shards
+from .convert_checkpoint_files import Checkpoint, Shard, checkpoint_files, plan_shards, write_shards
 from .convert_key_tables import KeyReport, Layout, check_shapes, match_keys
 from .convert_record import RECORD_FILE, check_output
 from .image_processing_seed import SeedImageProcessor
@@ -89,14 +89,16 @@ def assemble_pipeline(
         **models,
         **small,
     )
-    reports = {}
-    for name, model in models.items():
-        reports[name] = _stream_model(model, source / name, output / name, allow_unknown)
+    plans = {name: _plan_model(model, source / name, allow_unknown) for name, model in models.items()}
+    for name, (_, shards) in plans.items():
+        write_shards(output / name, shards, "diffusion_pytorch_model")
+        models[name].save_config(output / name)
     _copy_image_tokenizer(image_tokenizer, output / "image_tokenizer")
     for name in ("image_processor", *small):
         getattr(pipeline, name).save_pretrained(output / name)
     left_out = sorted(path.name for path in source.iterdir() if path.is_dir() and not (output / path.name).exists())
     record = {"kind": "pipeline", **taken, "left_out": left_out}
+    reports = {name: report for name, (report, _) in plans.items()}
     record |= {name: report.dropped for name, report in reports.items()}
     (output / RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     pipeline.save_config(output)
@@ -183,17 +185,14 @@ def _encode_empty_prompt(source: Path) -> SeedEmptyPrompt:
     return SeedEmptyPrompt.from_embeds(text_encoder(inputs["input_ids"]).last_hidden_state)
 
 
-def _stream_model(model, source: Path, output: Path, allow_unknown: Iterable[str]) -> KeyReport:
-    """Weights of a UNet or VAE, pickled or not, to safetensors; its configuration beside them."""
+def _plan_model(model, source: Path, allow_unknown: Iterable[str]) -> tuple[KeyReport, list[Shard]]:
+    """What becomes of the weights of a UNet or VAE, pickled or not; nothing is read yet."""
     checkpoint, wanted = Checkpoint([source]), model.state_dict()
     report = match_keys(checkpoint.meta, wanted, DECODER_LAYOUT)
     report.allow(unknown=allow_unknown)
     check_shapes(report, {name: checkpoint.meta[keys[0]] for name, keys in report.used.items()}, wanted)
     report.check(source.name)
-    shards = plan_shards(checkpoint, report.used, wanted, lambda _, tensors: tensors[0])
-    write_shards(output, shards, "diffusion_pytorch_model")
-    model.save_config(output)
-    return report
+    return report, plan_shards(checkpoint, report.used, wanted, lambda _, tensors: tensors[0])
 
 
 def _copy_image_tokenizer(source: Path, output: Path):
