@@ -171,7 +171,7 @@ class SeedConfig(PreTrainedConfig):
         `generate()` takes the number of logits from here; with `"projected_codes"` the LM's own table is smaller.
         """
         text_config = self.text_config
-        if encoder and not decoder or text_config.vocab_size == self.vocab_size:
+        if encoder and not decoder or self.image_token_embedding == "learned":
             return super().get_text_config(decoder=decoder, encoder=encoder)
         text_config = copy.copy(text_config)
         text_config.vocab_size = self.vocab_size

@@ -85,7 +85,7 @@ class SeedConversionMixin:
         )
         model = cls._around(language_model, config)
         if include_image_tokenizer:
-            model.image_tokenizer = image_tokenizer
+            model.image_tokenizer = image_tokenizer.requires_grad_(False)
         if model.image_embeddings is not None:
             device = model.image_embeddings.weight.device
             model.image_embeddings.codebook = codebook.detach().to(device, torch.float32, copy=True)
@@ -127,7 +127,7 @@ class SeedConversionMixin:
 
     def attach_image_tokenizer(self, image_tokenizer: PreTrainedModel):
         """
-        Makes `image_tokenizer` a sub-module, so that the model accepts `pixel_values`.
+        Makes `image_tokenizer` a sub-module, frozen, so that the model accepts `pixel_values`.
 
         Args:
             image_tokenizer ([`SeedImageTokenizer`]): The one whose codes this model was trained on.
@@ -144,7 +144,7 @@ class SeedConversionMixin:
             # half-precision checkpoints of either part may round the codebook
             if not torch.allclose(theirs, own, rtol=1e-2, atol=1e-2 * float(own.abs().mean())):
                 raise ValueError("`image_tokenizer` has another codebook; allowed: the one this model was trained on.")
-        self.image_tokenizer = image_tokenizer.to(self.device).eval()
+        self.image_tokenizer = image_tokenizer.to(self.device).requires_grad_(False).eval()
         self.config.image_tokenizer_config = image_tokenizer.config
 
     def check_tokenizer(self, tokenizer):
@@ -210,6 +210,7 @@ class SeedConversionMixin:
             `PreTrainedModel`: for example `OPTForCausalLM`, giving the same logits.
         """
         plain = copy.deepcopy(self.language_model)
+        plain.generation_config = copy.deepcopy(self.generation_config)
         if self.image_embeddings is None:
             return plain
         first, vocab_size = self.config.first_image_token_id, self.config.vocab_size
@@ -223,5 +224,4 @@ class SeedConversionMixin:
             head.weight[first:] = rows
         if getattr(head, "bias", None) is not None:
             head.bias[first:] = 0
-        plain.generation_config = copy.deepcopy(self.generation_config)
         return plain

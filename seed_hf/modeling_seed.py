@@ -4,6 +4,7 @@ import copy
 import inspect
 
 import torch
+from torch import nn
 from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.cache_utils import Cache
@@ -78,7 +79,8 @@ class SeedForCausalLM(
             self.image_embeddings = SeedImageTokenEmbedding(config.codebook_size, config.code_dim, embedding_dim)
         self.image_tokenizer = None
         if config.image_tokenizer_config is not None:
-            self.image_tokenizer = SeedImageTokenizer(config.image_tokenizer_config)
+            # frozen: no gradient passes through codes, and distributed training refuses weights without one
+            self.image_tokenizer = SeedImageTokenizer(config.image_tokenizer_config).requires_grad_(False)
         else:
             # left out on purpose: the weights in the file are then not unexpected
             self._keys_to_ignore_on_load_unexpected = [r"^image_tokenizer\."]
@@ -93,6 +95,7 @@ class SeedForCausalLM(
             init.normal_(module.weight, std=std)
             init.zeros_(module.bias)
             init.normal_(module.special_weight, std=std)
+            init.zeros_(module.codebook)
 
     def _get_dtype_plan(self, dtype):
         """Without what only quantizers are to read: the image tokenizer has the dtype that was asked for."""
@@ -155,8 +158,20 @@ class SeedForCausalLM(
         """Replaces the LM's own head."""
         self.language_model.set_output_embeddings(new_embeddings)
 
-    def resize_token_embeddings(self, new_num_tokens=None, *args, **kwargs):
-        """Refused, except to the size it has: the tokenizer fixes the vocabulary. See `from_language_model`."""
+    def resize_token_embeddings(self, new_num_tokens=None, pad_to_multiple_of=None, mean_resizing=True):
+        """
+        As in transformers with `"learned"`, as long as the image tokens keep their rows. With `"projected_codes"`,
+        where they have none, only to the size it has; for another tokenizer see `from_language_model`.
+        """
+        if self.image_embeddings is None:
+            layout = self.config.image_token_layout
+            specials = (layout.boi_token_id, layout.eoi_token_id, layout.image_placeholder_token_id)
+            needed = max(layout.end_image_token_id, *(index + 1 for index in specials))
+            if new_num_tokens is not None and new_num_tokens < needed:
+                raise ValueError(f"`new_num_tokens` is {new_num_tokens}; allowed: at least {needed}, for the images.")
+            table = super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+            self.config.vocab_size = table.num_embeddings
+            return table
         # PEFT asks for the size of the tokenizer wherever the LM's own table is smaller
         if new_num_tokens in (None, self.config.vocab_size):
             return self.get_input_embeddings()
@@ -263,6 +278,7 @@ class SeedForCausalLM(
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         target_logits_only: bool = False,
+        shift_labels: torch.LongTensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         return_dict: bool | None = None,
         **kwargs,
@@ -288,6 +304,8 @@ class SeedForCausalLM(
                 positions, or of the given positions; 0 means all.
             target_logits_only (`bool`, defaults to `False`): With `labels`, compute logits only where there is a
                 target; they then have shape `(num_targets, vocab_size)`, in reading order.
+            shift_labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*): Targets that are
+                shifted already, instead of `labels` (a part of a sequence can not shift its own).
             num_items_in_batch (`int` or `torch.Tensor`, *optional*): Divisor of the loss, instead of the mean.
             return_dict (`bool`, *optional*): `False` gives a tuple.
 
@@ -319,14 +337,15 @@ class SeedForCausalLM(
             )
             hidden_states = outputs.last_hidden_state
             if target_logits_only:
-                return self._target_outputs(hidden_states, labels, outputs, num_items_in_batch)
+                return self._target_outputs(hidden_states, labels, shift_labels, outputs, num_items_in_batch)
             positions = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             logits = self.compute_logits(hidden_states[:, positions])
         loss = None
-        if labels is not None:
+        if labels is not None or shift_labels is not None:
             loss = self.loss_function(
                 logits=logits,
                 labels=labels,
+                shift_labels=shift_labels,
                 vocab_size=self.config.vocab_size,
                 num_items_in_batch=num_items_in_batch,
             )
@@ -339,14 +358,14 @@ class SeedForCausalLM(
         )
         return output.to_tuple() if return_dict is False else output
 
-    def _target_outputs(self, hidden_states, labels, outputs, num_items_in_batch) -> CausalLMOutputWithPast:
+    def _target_outputs(self, hidden_states, labels, shift_labels, outputs, num_items_in_batch):
         """Loss and logits of the positions that have a target: in training most positions have none."""
-        if labels is None:
+        if labels is None and shift_labels is None:
             raise ValueError("`labels` is None; `target_logits_only=True` needs them.")
         check_plain_head(self.language_model)
-        targets = labels[:, 1:]
+        targets = nn.functional.pad(labels[:, 1:], (0, 1), value=-100) if shift_labels is None else shift_labels
         is_target = targets != -100
-        logits = self.compute_logits(hidden_states[:, :-1][is_target])
+        logits = self.compute_logits(hidden_states[is_target])
         loss = self.loss_function(
             logits=logits,
             labels=None,

@@ -124,6 +124,17 @@ def test_logits_of_targets_only_give_the_same_loss_and_gradient(architecture, em
     torch.testing.assert_close(part.logits, whole.logits[:, :-1][is_target], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("only_targets", [False, True])
+def test_targets_may_be_shifted_already(only_targets):
+    model, tokenizer = build_seed_model()
+    ids = mixed_ids(tokenizer)
+    shifted = torch.cat([ids[:, 1:], torch.full((len(ids), 1), -100)], dim=1)
+    wanted = model(ids, labels=ids).loss
+    torch.testing.assert_close(model(ids, shift_labels=shifted, target_logits_only=only_targets).loss, wanted)
+    both = model(ids, labels=torch.zeros_like(ids), shift_labels=shifted, target_logits_only=only_targets)
+    torch.testing.assert_close(both.loss, wanted)
+
+
 @pytest.mark.parametrize("embedding", EMBEDDINGS)
 def test_logits_to_keep(embedding):
     model, tokenizer = build_seed_model("llama", embedding)
@@ -185,6 +196,8 @@ def test_pixel_values_equal_their_codes(embedding, tmp_path):
     torch.testing.assert_close(model(ids, codes=codes).logits, logits)
     model.train()
     assert torch.equal(model.get_image_codes(pixel_values), codes)
+    # else DistributedDataParallel would wait for gradients that never come
+    assert not any(parameter.requires_grad for parameter in model.image_tokenizer.parameters())
     model.eval()
     settings = {"num_beams": 2, "max_new_tokens": 5, "do_sample": False}
     generated = model.generate(ids, pixel_values=pixel_values, **settings)
@@ -288,6 +301,17 @@ def test_vocabularies_that_do_not_fit_are_refused():
     assert model.resize_token_embeddings(len(tokenizer)) is model.get_input_embeddings()
     with pytest.raises(ValueError, match="`new_num_tokens` is 1000; allowed: 339"):
         model.resize_token_embeddings(1000)
+
+
+def test_learned_rows_can_be_added():
+    model, tokenizer = build_seed_model("llama", "learned")
+    ids, rows = mixed_ids(tokenizer), model.config.vocab_size
+    logits = model(ids).logits
+    assert model.resize_token_embeddings(rows + 5, mean_resizing=False).num_embeddings == rows + 5
+    assert model.config.vocab_size == model.config.get_text_config().vocab_size == rows + 5
+    torch.testing.assert_close(model(ids).logits[..., :rows], logits)
+    with pytest.raises(ValueError, match=rf"`new_num_tokens` is {rows - 1}; allowed: at least {rows}"):
+        model.resize_token_embeddings(rows - 1)
 
 
 def test_padded_tables_are_accepted():
