@@ -67,6 +67,9 @@ class SeedImageTokenizerConfig(PreTrainedConfig):
             from the mean of its query over images, and [`~SeedImageTokenizer.reconstruct`] adds that mean back.
             Otherwise a small quantizer may spend its codes on what all images share. The means are measured by
             [`~SeedQuantizer.init_codebook`].
+        separate_queries (`bool`, defaults to `False`): Ours: a scale and a shift for each query, before the layers of
+            the quantizer that all queries share. A small Q-Former, trained through its last query only, says nearly
+            the same at every query; with this the codes of a picture differ all the same, and each adds something.
         dead_code_steps (`int`, defaults to 0): Above 0, a code unused for so many updates restarts at a random
             encoder output. Needs `codebook_ema_decay` > 0.
         initializer_range (`float`, defaults to 0.02): Standard deviation of new weights.
@@ -119,6 +122,7 @@ class SeedImageTokenizerConfig(PreTrainedConfig):
     contrastive_gather: str = "full"
     normalize_codes: bool = False
     center_causal_embeds: bool = False
+    separate_queries: bool = False
     codebook_ema_decay: float = 0.0
     dead_code_steps: int = 0
     initializer_range: float = 0.02

@@ -125,11 +125,9 @@ class SeedImageTokenizer(StrictLoadingMixin, PreTrainedModel):
             # parameters of their own
             bound = 1.0 / module.num_embeddings
             init.uniform_(module.weight, -bound, bound)
-        elif isinstance(module, SeedQuantizer) and module.ema_decay > 0:
-            # buffers: made anew, like `position_ids`, where a checkpoint without moving averages is loaded
-            init.ones_(module.ema_count)
-            init.zeros_(module.ema_sum)
-            init.zeros_(module.steps_unused)
+        elif isinstance(module, SeedQuantizer):
+            # buffers too: a checkpoint may be without moving averages
+            module.init_weights()
         elif isinstance(module, SeedImageTokenizer) and self.config.use_text_tower:
             init.constant_(module.temperature, 0.07)
 

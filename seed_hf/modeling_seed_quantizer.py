@@ -6,6 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
+from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 
@@ -38,8 +39,8 @@ class SeedQuantizer(nn.Module):
 
     Source: `models/seed_qformer/vqvae` (`VectorQuantizer2`, `legacy=True`) of the original; paper section 3.2. The
     original puts the factor 0.25 on the codebook term, not on the commitment term; kept, the published weights were
-    trained so. `normalize_codes`, `center_causal_embeds`, moving averages, k-means start and restarts are ours and
-    off by default.
+    trained so. `normalize_codes`, `center_causal_embeds`, `separate_queries`, moving averages, k-means start and
+    restarts are ours and off by default.
     """
 
     beta = 0.25
@@ -59,6 +60,10 @@ class SeedQuantizer(nn.Module):
             self.register_buffer("causal_mean", torch.zeros(config.num_query_tokens, hidden_size))
         else:
             self.causal_mean = None
+        if config.separate_queries:
+            self.query_scale = nn.Parameter(torch.ones(config.num_query_tokens, hidden_size))
+            self.query_shift = nn.Parameter(torch.zeros(config.num_query_tokens, hidden_size))
+        self.separate_queries = config.separate_queries
         if self.ema_decay > 0:
             self.embedding.weight.requires_grad_(False)
             self.register_buffer("ema_count", torch.ones(config.codebook_size))
@@ -70,6 +75,8 @@ class SeedQuantizer(nn.Module):
         wide."""
         if self.causal_mean is not None:
             causal_embeds = causal_embeds - self.causal_mean.to(causal_embeds.dtype)
+        if self.separate_queries:
+            causal_embeds = self.query_scale * causal_embeds + self.query_shift
         projected = self.encode_layers(causal_embeds)
         return F.normalize(projected.float(), dim=-1) if self.normalize_codes else projected
 
@@ -118,6 +125,20 @@ class SeedQuantizer(nn.Module):
             quantized = compared + (vectors - compared).detach()
         decoded = self.decode(quantized.to(projected.dtype))
         return SeedQuantizerOutput(loss=loss, codes=codes, projected=projected, quantized=quantized, decoded=decoded)
+
+    @torch.no_grad()
+    def init_weights(self):
+        """New values of all that belongs to the quantizer itself; the linear layers inside are left alone."""
+        if self.causal_mean is not None:
+            init.zeros_(self.causal_mean)
+        if self.separate_queries:
+            # random signs make 32 different projections of one vector; shifts as large as it keep their codes apart
+            init.copy_(self.query_scale, torch.randint(0, 2, self.query_scale.shape).mul(2.0).sub(1.0))
+            init.normal_(self.query_shift, std=1.0)
+        if self.ema_decay > 0:
+            init.ones_(self.ema_count)
+            init.zeros_(self.ema_sum)
+            init.zeros_(self.steps_unused)
 
     @torch.no_grad()
     def init_codebook(self, causal_embeds: torch.Tensor, num_iterations: int = 10, generator=None):

@@ -4,6 +4,9 @@ import pytest
 import torch
 from tiny_image_tokenizer import tiny_image_tokenizer
 
+from seed_hf import SeedImageTokenizer
+from seed_hf.metrics_seed import codebook_use
+
 
 def quantizer(**config):
     return tiny_image_tokenizer(**config).quantizer
@@ -94,6 +97,17 @@ def test_centred_embeddings_give_codes_that_differ_between_queries():
     torch.testing.assert_close(
         module.project(causal_embeds), module.encode_layers(causal_embeds - causal_embeds.mean(0))
     )
+
+
+def test_separate_queries_give_different_codes_for_equal_embeddings(tmp_path):
+    model = tiny_image_tokenizer(separate_queries=True)
+    causal_embeds = torch.randn(64, 1, 48, generator=torch.Generator().manual_seed(0)).expand(-1, 8, -1)
+    same = tiny_image_tokenizer().quantizer(causal_embeds).codes
+    different = model.quantizer(causal_embeds).codes
+    assert codebook_use(same, 64)["distinct_codes"] == 1.0
+    assert codebook_use(different, 64)["distinct_codes"] > 4.0
+    model.save_pretrained(tmp_path)
+    assert torch.equal(SeedImageTokenizer.from_pretrained(tmp_path).quantizer(causal_embeds).codes, different)
 
 
 def test_moving_average_moves_towards_the_data_and_needs_no_gradient():
