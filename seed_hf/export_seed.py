@@ -47,6 +47,19 @@ def export_language_model(
 
     Raises:
         ValueError: Weights or a tokenizer that do not fit the model, or logits that differ.
+
+    Example:
+
+    ```python
+    >>> import tempfile
+    >>> from seed_hf.export_seed import export_language_model
+    >>> from seed_hf.mini import mini_language_model_path
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     type(export_language_model(mini_language_model_path(), folder)).__name__
+    'LlamaForCausalLM'
+
+    ```
     """
     hub = {"revision": revision}
     model = SeedForCausalLM.from_pretrained(model_folder, image_tokenizer=False, dtype=torch.float32, **hub)

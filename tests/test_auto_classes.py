@@ -40,13 +40,8 @@ def folder(tmp_path_factory):
     model, processor = build_seed(image_tokenizer)
     model.attach_image_tokenizer(image_tokenizer)
     model.save_pretrained(folder / "lm")
-    tokenizer = SeedTokenizer.from_base_tokenizer(
-        processor.tokenizer,
-        codebook_size=processor.tokenizer.codebook_size,
-        num_query_tokens=processor.tokenizer.num_query_tokens,
-        image_tokenizer_id=str(folder / "pipeline"),
-    )
-    SeedProcessor(processor.image_processor, tokenizer).save_pretrained(folder / "lm")
+    processor.tokenizer.image_tokenizer_id = str(folder / "pipeline")
+    processor.save_pretrained(folder / "lm")
     return folder
 
 

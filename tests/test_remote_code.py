@@ -27,7 +27,7 @@ def save_language_model(folder: Path, pipeline_id: str):
     image_tokenizer = save_pipeline(folder / "pipeline")
     model, processor = build_seed(image_tokenizer)
     model.attach_image_tokenizer(image_tokenizer)
-    processor.tokenizer.image_tokenizer_id = processor.tokenizer.init_kwargs["image_tokenizer_id"] = pipeline_id
+    processor.tokenizer.image_tokenizer_id = pipeline_id
     model.save_pretrained(folder / "lm")
     processor.save_pretrained(folder / "lm")
     base = SeedForCausalLM.from_pretrained(folder / "lm")
