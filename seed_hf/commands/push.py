@@ -1,0 +1,47 @@
+"""`seed-hf push`: [`~hub_seed.push_folder`] on the command line."""
+
+import argparse
+
+from ..hub_seed import push_folder
+
+
+EXAMPLES = """examples:
+  seed-hf push out/stage3 user/seed-opt --dry-run
+  seed-hf push out/stage3 user/seed-opt --private --ignore "checkpoint-*" --ignore logs
+  seed-hf push out/stage3 user/seed-opt --create-pr --message "Trained for longer"
+The token is that of `hf auth login` or HF_TOKEN.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser):
+    """Adds the arguments of the sub-command."""
+    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLES
+    parser.add_argument("folder", help="image tokenizer, language model, adapter, pipeline, or data set of codes")
+    parser.add_argument("repo_id", help="owner/name; name alone for one's own namespace")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--revision", help="branch, made if missing (default: the repository's main one)")
+    where.add_argument("--create-pr", action="store_true", help="open a pull request")
+    parser.add_argument("--private", action="store_true", default=None, help="if the repository is new")
+    parser.add_argument("--gated", choices=("auto", "manual"), help="users have to ask for access")
+    parser.add_argument("--message", default="Upload with seed_hf", help="of the commit")
+    parser.add_argument("--ignore", action="append", default=[], metavar="PATTERN", help="paths to leave out")
+    parser.add_argument("--dry-run", action="store_true", help="list what would be sent, with sizes, and send nothing")
+
+
+def run(args: argparse.Namespace):
+    """Uploads, and prints every file sent with its size."""
+    report = push_folder(
+        args.folder,
+        args.repo_id,
+        revision=args.revision,
+        create_pr=args.create_pr,
+        private=args.private,
+        gated=args.gated,
+        commit_message=args.message,
+        ignore_patterns=args.ignore,
+        dry_run=args.dry_run,
+    )
+    print(report)
+
+
+__all__ = ["add_arguments", "run"]

@@ -1,0 +1,263 @@
+"""Upload to the Hub: one function for every kind of repository, and `push_to_hub` of every class by way of it."""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import logging
+from huggingface_hub.utils.sha import git_hash, sha_fileobj
+
+from .hub_files_seed import find_repository_files, repository_kind
+
+
+logger = logging.get_logger(__name__)
+
+WEIGHTS = re.compile(r"(?P<stem>.+?)(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+HINTS = {
+    401: "No token, or one that the server does not know: `hf auth login`, or `token=`.",
+    403: "The token may not do that there: it needs write access to the namespace and the repository.",
+    409: "Another commit or setting is in the way; the same command again compares anew.",
+    412: "Somebody else pushed meanwhile, and nothing of this push is visible; the same command again compares anew.",
+}
+
+
+@dataclass
+class PushReport:
+    r"""
+    What a push sent, or, as a dry run, would send.
+
+    Args:
+        repo_id (`str`): Of the repository, with its owner.
+        repo_type (`str`): `"model"` or `"dataset"`.
+        new (`dict[str, int]`): Bytes by path of what the repository did not have.
+        changed (`dict[str, int]`): Bytes by path of what it had with other content.
+        deleted (`list[str]`): Weights that would otherwise be loaded instead of those sent.
+        unchanged (`dict[str, int]`): Bytes by path of what is not sent.
+        url (`str`, *optional*): Of the commit or pull request; `None` if there was nothing to send, or in a dry run.
+    """
+
+    repo_id: str
+    repo_type: str
+    new: dict[str, int] = field(default_factory=dict)
+    changed: dict[str, int] = field(default_factory=dict)
+    deleted: list[str] = field(default_factory=list)
+    unchanged: dict[str, int] = field(default_factory=dict)
+    url: str | None = None
+
+    def __str__(self) -> str:
+        lines = [f"new        {size:>15,}  {path}" for path, size in self.new.items()]
+        lines += [f"changed    {size:>15,}  {path}" for path, size in self.changed.items()]
+        lines += [f"deleted    {'':>15}  {path}" for path in self.deleted]
+        sent = [*self.new.values(), *self.changed.values()]
+        rest = f"{len(self.unchanged)} unchanged ({sum(self.unchanged.values()):,} bytes)"
+        lines.append(f"{self.repo_type} {self.repo_id}: {len(sent)} files, {sum(sent):,} bytes; {rest}")
+        return "\n".join([*lines, self.url] if self.url else lines)
+
+
+def push_folder(
+    folder: str | os.PathLike,
+    repo_id: str,
+    *,
+    revision: str | None = None,
+    create_pr: bool = False,
+    private: bool | None = None,
+    gated: str | bool | None = None,
+    commit_message: str = "Upload with seed_hf",
+    ignore_patterns: Iterable[str] = (),
+    token: str | None = None,
+    dry_run: bool = False,
+) -> PushReport:
+    r"""
+    Uploads a folder to a repository on the Hub, which is made if missing, in one commit.
+
+    What the repository already has is not sent again, nor are weights that an interrupted push sent; and until the
+    commit nobody sees anything of it. A card is only sent if the folder has one; the repository's own stays otherwise.
+    Files that only the repository has stay too, except weights that would be loaded instead of those sent.
+
+    Args:
+        folder (`str` or `os.PathLike`): Any of the folders in [`repository_kind`], or a part of one.
+        repo_id (`str`): `owner/name`, or `name` in one's own namespace. Codes become a data set, all else a model.
+        revision (`str`, *optional*): Branch, made if missing; the default branch otherwise.
+        create_pr (`bool`, defaults to `False`): Open a pull request instead, which needs no right to write.
+        private (`bool`, *optional*): Of a new repository. One that exists is never changed.
+        gated (`str` or `bool`, *optional*): `"auto"`, `"manual"` or `False`: who gets access, see the Hub.
+        commit_message (`str`): First line of it.
+        ignore_patterns (`Iterable[str]`): Paths in the folder to leave out, with `*` for anything.
+        token (`str`, *optional*): That of `hf auth login` or `HF_TOKEN` by default.
+        dry_run (`bool`, defaults to `False`): Only say what would be sent; nothing is changed.
+
+    Returns:
+        [`PushReport`]: `print` shows every path with its size.
+
+    Raises:
+        ValueError: The folder holds what can not be published (see [`find_repository_files`]); its card is not valid;
+            `create_pr` together with `revision`; or the repository is public and `private=True`.
+        OSError: The server refused (as `HfHubHTTPError`, which has the status), or the connection broke.
+    """
+    if create_pr and revision is not None:
+        raise ValueError(f"`revision` is {revision!r} with `create_pr`; allowed: pull requests to the default branch.")
+    token = token or get_token()
+    files = find_repository_files(folder, ignore_patterns, [token] if token else [])
+    repo_type = "dataset" if repository_kind(folder) == "codes" else "model"
+    api = HfApi(token=token, library_name="seed_hf")
+    with _clear_errors(token):
+        if "/" not in repo_id:
+            repo_id = f"{api.whoami()['name']}/{repo_id}"
+        repository = {"repo_id": repo_id, "repo_type": repo_type}
+        if not dry_run:
+            _prepare_repository(api, repository, revision, private, gated)
+        head = (_find_head if dry_run else _head)(api, repository, revision)
+        remote = _list_files(api, repository, head) if head else {}
+        report = _compare(files, remote, PushReport(**repository))
+        operations = [CommitOperationAdd(path, str(files[path])) for path in (*report.new, *report.changed)]
+        operations += [CommitOperationDelete(path) for path in report.deleted]
+        if operations and not dry_run:
+            # not `upload_folder`: where Xet is installed, that commits in batches, which show half of a folder
+            commit = api.create_commit(
+                **repository,
+                operations=operations,
+                commit_message=commit_message,
+                revision=revision,
+                create_pr=create_pr,
+                parent_commit=head,
+            )
+            report.url = commit.pr_url or commit.commit_url
+    if "README.md" not in {**files, **remote}:
+        logger.warning(f"{repo_id} has no card; `seed-hf card` makes one from what is known.")
+    return report
+
+
+def _prepare_repository(api: HfApi, repository: dict, revision: str | None, private: bool | None, gated) -> None:
+    """Makes repository and branch where they are missing; settings of a repository that exists are not touched."""
+    try:
+        info = api.repo_info(**repository)
+    except RepositoryNotFoundError:
+        api.create_repo(**repository, private=private, exist_ok=True)
+    else:
+        if private and not info.private:
+            raise ValueError(
+                f"`private` is True, but {repository['repo_id']} is public; allowed: a new or a private repository."
+            )
+    if gated is not None:
+        api.update_repo_settings(**repository, gated=gated)
+    if revision is not None and not revision.startswith("refs/"):
+        try:
+            api.repo_info(**repository, revision=revision)
+        except RevisionNotFoundError:
+            api.create_branch(**repository, branch=revision, exist_ok=True)
+
+
+def _head(api: HfApi, repository: dict, revision: str | None) -> str:
+    return api.repo_info(**repository, revision=revision).sha
+
+
+def _find_head(api: HfApi, repository: dict, revision: str | None) -> str | None:
+    """What a branch that is still missing would start from; `None` without a repository."""
+    try:
+        return _head(api, repository, revision)
+    except RevisionNotFoundError:
+        return _head(api, repository, None)
+    except RepositoryNotFoundError:
+        return None
+
+
+def _list_files(api: HfApi, repository: dict, commit: str) -> dict[str, RepoFile]:
+    tree = api.list_repo_tree(**repository, revision=commit, recursive=True)
+    return {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
+
+
+def _compare(files: dict[str, Path], remote: dict[str, RepoFile], report: PushReport) -> PushReport:
+    """Fills a report."""
+    for name, path in files.items():
+        is_same = name in remote and _is_same(path, remote[name])
+        group = report.unchanged if is_same else report.changed if name in remote else report.new
+        group[name] = path.stat().st_size
+    sent = {_weights_stem(name) for name in files} - {None}
+    report.deleted = [name for name in remote if name not in files and _weights_stem(name) in sent]
+    return report
+
+
+def _is_same(path: Path, remote: RepoFile) -> bool:
+    if path.stat().st_size != remote.size:
+        return False
+    if remote.lfs is None:
+        return git_hash(path.read_bytes()) == remote.blob_id
+    with path.open("rb") as file:
+        return sha_fileobj(file).hex() == remote.lfs.sha256
+
+
+def _weights_stem(name: str) -> str | None:
+    """What all shards of the same weights, and their index, have in common."""
+    path = PurePosixPath(name)
+    match = WEIGHTS.fullmatch(path.name)
+    return match and str(path.with_name(match["stem"]))
+
+
+@contextmanager
+def _clear_errors(token: str | None) -> Iterator[None]:
+    """Adds what to do to errors of the server, makes lost connections `OSError`, and keeps the token out of both."""
+    try:
+        yield
+    except HfHubHTTPError as error:
+        hint = HINTS.get(error.response.status_code)
+        error.args = (_without(token, str(error)) + (f"\n{hint}" if hint else ""), *error.args[1:])
+        error.server_message = _without(token, error.server_message)
+        raise
+    # lost connections: as the client's HTTP library has them, and as its threads that upload weights pass them on
+    except (HTTPError, RuntimeError) as error:
+        cause = error.__cause__ or error
+        raise OSError(
+            f"The upload broke off ({type(cause).__name__}: {_without(token, str(cause))}). Nothing of it is visible; "
+            "the same command again goes on with what is missing."
+        ) from None
+
+
+def _without(token: str | None, text: str | None) -> str | None:
+    return text.replace(token, "<token>") if token and text else text
+
+
+class HubUploadMixin:
+    r"""
+    Gives a class [`~HubUploadMixin.push_to_hub`] by way of [`push_folder`]; list it first.
+
+    The methods that it replaces would overwrite the card of the repository, with a stub if need be.
+    """
+
+    def push_to_hub(self, repo_id: str, *, max_shard_size: int | str | None = None, **kwargs) -> PushReport:
+        r"""
+        Saves to a temporary folder, code files included, and uploads that with [`push_folder`].
+
+        Args:
+            repo_id (`str`): `owner/name`, or `name` in one's own namespace.
+            max_shard_size (`int` or `str`, *optional*): Largest weights file, such as `"5GB"`.
+            kwargs: `revision`, `create_pr`, `private`, `gated`, `commit_message`, `token`, `dry_run`.
+
+        Returns:
+            [`PushReport`]: What was sent.
+
+        Raises:
+            ValueError, OSError: See [`push_folder`].
+        """
+        saving = {} if max_shard_size is None else {"max_shard_size": max_shard_size}
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, **saving)
+            return push_folder(folder, repo_id, **{"commit_message": f"Upload {type(self).__name__}"} | kwargs)
+
+    def _upload_modified_files(self, working_dir, repo_id, files_timestamps, **kwargs) -> PushReport:
+        """What `save_pretrained(push_to_hub=True)` of transformers calls; the card that it wrote is not sent."""
+        return self._upload_folder(working_dir, repo_id, **kwargs)
+
+    def _upload_folder(self, working_dir, repo_id, **kwargs) -> PushReport:
+        """What diffusers calls in the same place."""
+        kwargs = {name: value for name, value in kwargs.items() if value is not None}
+        return push_folder(working_dir, repo_id, ignore_patterns=["README.md"], **kwargs)
+
+
+__all__ = ["HubUploadMixin", "PushReport", "push_folder"]
