@@ -134,7 +134,7 @@ class SeedImageTokenizer(StrictLoadingMixin, PreTrainedModel):
     def train(self, mode: bool = True):
         """Frozen parts stay in evaluation mode. (The original leaves dropout on in its frozen Q-Former.)"""
         super().train(mode)
-        for part in (self.vision_model, self.causal_qformer):
+        for part in (self.vision_model, self.causal_qformer, self.quantizer):
             if not any(parameter.requires_grad for parameter in part.parameters()):
                 part.eval()
         return self

@@ -128,6 +128,13 @@ def test_train_codebook(tmp_path, data, stage1, cache_views):
     }
 
 
+def test_generation_learns_on_while_codes_stay(tmp_path, data, stage1):
+    output = tmp_path / "out"
+    flags = ("--trained_parts", "generation_decoder", "generation_head", "--max_steps", 2)
+    run_script("train_codebook", output, *codebook_flags(data, stage1), *flags)
+    assert trained_names(stage1, output) == {"generation_decoder", "generation_head"}
+
+
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft asks by the old name
 def test_train_causal_lm(tmp_path, data, stage1):
     save_language_model(tmp_path / "lm")

@@ -54,6 +54,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--target_model", default="openai/clip-vit-large-patch14", help="makes the targets; or 'minilm'"
     )
     model.add_argument("--attn_implementation", default="sdpa", help="'eager' is faster for bf16 training on a CPU")
+    model.add_argument("--trained_parts", nargs="+", choices=TRAINED, default=list(TRAINED), help="the rest is frozen")
     model.add_argument("--init_codebook_images", type=int, default=0, help="k-means start on so many images; 0 = none")
     data = parser.add_argument_group("data")
     add_data_arguments(data)
@@ -64,13 +65,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parse_training_arguments(parser, argv)
 
 
-def freeze_for_stage_2(model: SeedImageTokenizer) -> None:
+def freeze_for_stage_2(model: SeedImageTokenizer, trained_parts: list[str] | tuple[str, ...] = TRAINED) -> None:
     """Only codebook, decoder blocks and generation head are trained; a moving-average codebook needs no gradient."""
     trained_codebook = model.quantizer.embedding.weight.requires_grad
     model.requires_grad_(False)
-    for name in TRAINED:
+    for name in trained_parts:
         getattr(model, name).requires_grad_(True)
-    model.quantizer.embedding.weight.requires_grad_(trained_codebook)
+    model.quantizer.embedding.weight.requires_grad_(trained_codebook and "quantizer" in trained_parts)
 
 
 @torch.no_grad()
@@ -122,7 +123,7 @@ def main(argv: list[str] | None = None) -> None:
     set_seed(args.seed)
     model = SeedImageTokenizer.from_pretrained(args.init_model, attn_implementation=args.attn_implementation)
     tokenizer = AutoTokenizer.from_pretrained(args.init_model)
-    freeze_for_stage_2(model)
+    freeze_for_stage_2(model, args.trained_parts)
     size = model.config.vision_config.image_size
     processor = SeedImageProcessor.from_pretrained(args.init_model)
     train = CaptionedImages(load_rows(args.dataset, args.train_split))
@@ -146,6 +147,8 @@ def main(argv: list[str] | None = None) -> None:
             batch["causal_embeds"] = torch.stack(images).float()
         else:
             batch["pixel_values"] = processor(list(images), return_tensors="pt")["pixel_values"]
+        if "quantizer" not in args.trained_parts:
+            return batch  # captions are for the contrastive loss through the codes, which then stay as they are
         return {**batch, **tokenize(tokenizer, list(captions), args.max_text_tokens)}
 
     data = train
