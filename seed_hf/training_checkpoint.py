@@ -94,6 +94,17 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
+def describe_machine() -> str:
+    """Says what a run computes on, such as `"cpu x86_64, 2 threads"`.
+
+    Returns:
+        `str`: accelerators of this process's machine and their number, or processor and threads.
+    """
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    return f"cpu {platform.machine()}, {torch.get_num_threads()} threads"
+
+
 def trainable_state(
     model: nn.Module, frozen: Sequence[nn.Module] = (), also_save: Sequence[str] = ()
 ) -> dict[str, torch.Tensor]:

@@ -8,8 +8,11 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from .training_checkpoint import describe_machine, package_versions
+
 
 _FILE_NAME = "metrics.jsonl"
+MACHINE_FILE = "training_machine.json"
 
 
 class MetricsLog:
@@ -34,7 +37,7 @@ class MetricsLog:
 
         Args:
             step (`int`): optimizer updates done.
-            arguments (`Mapping`): written to `training_arguments.json`.
+            arguments (`Mapping`): written to `training_arguments.json`; `training_machine.json` says what it runs on.
         """
         if self.accelerator.is_main_process:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,6 +47,9 @@ class MetricsLog:
             os.replace(temporary, self.path)
             arguments_file = self.path.parent / "training_arguments.json"
             arguments_file.write_text(json.dumps(dict(arguments), indent=2, default=str))
+            machine = {"machine": describe_machine(), "num_processes": self.accelerator.num_processes}
+            machine_file = self.path.parent / MACHINE_FILE
+            machine_file.write_text(json.dumps({**machine, "versions": package_versions()}, indent=2))
         self.accelerator.init_trackers("logs", init_kwargs={"tensorboard": {"purge_step": step + 1}})
 
     def add(self, metrics: Mapping[str, float], num_samples: int, seconds: float) -> None:
@@ -72,6 +78,7 @@ class MetricsLog:
         means = {name: total / count for name, (total, count) in self.window.items()}
         self.window = {}
         means["images_per_second"] = round(samples / max(seconds, 1e-9), 2)
+        means["seconds"] = round(seconds, 3)
         means["eta_seconds"] = round((max_steps - step) * seconds / num_steps, 1)
         if self.accelerator.device.type == "cuda":
             means["gpu_memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
@@ -136,7 +143,7 @@ def plot_metrics(path: str | os.PathLike, picture: str | os.PathLike) -> None:
     from matplotlib.figure import Figure
 
     lines = read_metrics(path)
-    names = sorted({name for line in lines for name in line} - {"step", "eta_seconds"})
+    names = sorted({name for line in lines for name in line} - {"step", "seconds", "eta_seconds"})
     if not names:
         raise ValueError(f"path={str(path)!r} holds no metrics.")
     columns = min(3, len(names))

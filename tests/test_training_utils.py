@@ -458,6 +458,9 @@ def test_metrics_are_means_over_the_steps_between_lines(tmp_path):
     assert list((third / "logs").glob("events*"))
     line = read_metrics(third / "metrics.jsonl")[-1]
     assert line["images_per_second"] > 0 and line["eta_seconds"] == 0 and line["learning_rate"] < 1e-2
+    assert line["seconds"] == pytest.approx(3 * 4 / line["images_per_second"], rel=0.05, abs=0.01)
+    machine = json.loads((third / "training_machine.json").read_text())
+    assert machine["num_processes"] == 1 and machine["machine"] and "torch" in machine["versions"]
 
 
 def test_evaluation_does_not_disturb_training(tmp_path):
