@@ -36,10 +36,13 @@ TRAIN = ["datasets>=4.0", "matplotlib>=3.9", "tensorboard>=2.18"]
 # what `transformers serve` needs, and the client that its users have
 SERVE = ["fastapi>=0.115", "openai>=1.98", "uvicorn>=0.30"]
 
+# pycocoevalcap brings the jars of the official tokenizer and of METEOR, which need a Java of the system
+EVAL = ["datasets>=4.0", "evaluate>=0.4", "pycocoevalcap>=1.2"]
+
 EXTRAS_REQUIRE = {
     "train": TRAIN,
     "serve": SERVE,
-    "eval": ["datasets>=4.0"],
+    "eval": EVAL,
     "app": ["gradio>=5.0"],
     # 8 and 4 bits; runs on a CPU too
     "quantization": ["bitsandbytes>=0.50"],
@@ -49,6 +52,7 @@ EXTRAS_REQUIRE = {
     "mini": ["gguf>=0.10"],
     "dev": [
         *TRAIN,
+        *EVAL,
         "bitsandbytes>=0.50",
         *SERVE,
         "gguf>=0.10",

@@ -8,26 +8,30 @@ import torch
 def retrieval_recall(
     image_features: torch.Tensor,
     text_features: torch.Tensor,
-    image_to_text: Sequence[int] | torch.Tensor,
+    image_to_text: Sequence[int] | Sequence[Sequence[int]] | torch.Tensor,
     ks: Sequence[int] = (1, 5, 10),
     block_size: int = 4096,
 ) -> dict[str, float]:
     r"""
-    Recall at k in both directions, when a text may belong to several images.
+    Recall at k in both directions, when an image may have several texts and a text several images.
+
+    Similarities are computed in blocks, so that memory grows with the number of features and not with their product:
+    a million images against a million texts fit.
 
     Args:
         image_features (`torch.FloatTensor` of shape `(num_images, dim)`): L2-normalised.
         text_features (`torch.FloatTensor` of shape `(num_texts, dim)`): L2-normalised.
-        image_to_text (`Sequence[int]` of length `num_images`): Row of the text that describes each image.
+        image_to_text (`Sequence[int]` or `Sequence[Sequence[int]]` of length `num_images`): Row of the text, or rows
+            of the texts, that describe each image.
         ks (`Sequence[int]`, defaults to `(1, 5, 10)`): Depths.
-        block_size (`int`, defaults to 4096): Queries compared at once, so that memory stays bounded.
+        block_size (`int`, defaults to 4096): Images and texts compared at once.
 
     Returns:
-        `dict[str, float]`: `i2t_r{k}` (share of images whose text is in the top k) and `t2i_r{k}` (share of texts of
-        which an image is in the top k), in percent, and `r_mean`.
+        `dict[str, float]`: `i2t_r{k}` (share of images of which a text is in the top k) and `t2i_r{k}` (share of texts
+        of which an image is in the top k), in percent, and `r_mean`.
 
     Raises:
-        ValueError: If the lengths disagree.
+        ValueError: If the lengths disagree, or an image has no text.
 
     Example:
 
@@ -36,28 +40,61 @@ def retrieval_recall(
     >>> from seed_hf.metrics_seed import retrieval_recall
     >>> retrieval_recall(torch.eye(3), torch.eye(3), [0, 1, 2], ks=(1,))
     {'i2t_r1': 100.0, 't2i_r1': 100.0, 'r_mean': 100.0}
+    >>> retrieval_recall(torch.eye(2), torch.eye(2)[[0, 0, 1]], [[0, 1], [2]], ks=(1,))
+    {'i2t_r1': 100.0, 't2i_r1': 100.0, 'r_mean': 100.0}
 
     ```
     """
-    owner = torch.as_tensor(image_to_text)
-    if len(owner) != len(image_features):
-        raise ValueError(f"`image_to_text` has {len(owner)} entries; allowed: one per image, {len(image_features)}.")
+    pairs = _matching_pairs(image_to_text, len(image_features), len(text_features))
+    directions = {"i2t": (image_features, text_features, pairs), "t2i": (text_features, image_features, pairs.flip(0))}
     results = {}
-    directions = {
-        "i2t": (image_features, text_features, lambda query, found: found == owner[query, None]),
-        "t2i": (text_features, image_features, lambda query, found: owner[found] == query[:, None]),
-    }
-    for name, (queries, gallery, is_hit) in directions.items():
+    for name, (queries, gallery, (query_rows, gallery_rows)) in directions.items():
         depth = min(max(ks), len(gallery))
+        wanted = query_rows * len(gallery) + gallery_rows  # one number for each matching pair
         hits = []
         for rows in torch.arange(len(queries)).split(block_size):
-            found = (queries[rows].float() @ gallery.float().t()).topk(depth).indices.cpu()
-            hits.append(is_hit(rows, found))
+            found = _nearest(queries[rows].float(), gallery, depth, block_size).cpu()
+            hits.append(torch.isin(rows[:, None] * len(gallery) + found, wanted))
         hits = torch.cat(hits)
         for k in ks:
-            results[f"{name}_r{k}"] = 100 * hits[:, :k].any(1).float().mean().item()
+            results[f"{name}_r{k}"] = 100 * hits[:, :k].any(1).double().mean().item()
     results["r_mean"] = sum(results.values()) / len(results)
     return results
+
+
+def _matching_pairs(image_to_text, num_images: int, num_texts: int) -> torch.LongTensor:
+    """Rows of images and of texts that belong together, `(2, num_pairs)`."""
+    if len(image_to_text) != num_images:
+        raise ValueError(f"`image_to_text` has {len(image_to_text)} entries; allowed: one per image, {num_images}.")
+    if isinstance(image_to_text, torch.Tensor) or not any(isinstance(entry, Sequence) for entry in image_to_text):
+        pairs = torch.stack([torch.arange(num_images), torch.as_tensor(image_to_text).cpu()])
+    else:
+        counts = torch.tensor([len(texts) for texts in image_to_text])
+        if not counts.all():
+            raise ValueError(
+                f"`image_to_text` has no text for image {int((counts == 0).nonzero()[0])}; allowed: some."
+            )
+        texts = torch.tensor([text for texts in image_to_text for text in texts])
+        pairs = torch.stack([torch.arange(num_images).repeat_interleave(counts), texts])
+    if pairs[1].min() < 0 or pairs[1].max() >= num_texts:
+        raise ValueError(f"`image_to_text` spans [{pairs[1].min()}, {pairs[1].max()}]; allowed: [0, {num_texts}).")
+    return pairs
+
+
+def _nearest(queries: torch.Tensor, gallery: torch.Tensor, depth: int, block_size: int) -> torch.LongTensor:
+    """Rows of the gallery most similar to each query, best first, `(num_queries, depth)`."""
+    scores, rows = (
+        queries.new_empty(len(queries), 0),
+        torch.empty(len(queries), 0, dtype=torch.long).to(queries.device),
+    )
+    for start in range(0, len(gallery), block_size):
+        block = queries @ gallery[start : start + block_size].float().t()
+        best = block.topk(min(depth, block.shape[1]))
+        # the best so far against the best of this block
+        scores, rows = torch.cat([scores, best.values], 1), torch.cat([rows, best.indices + start], 1)
+        scores, order = scores.topk(min(depth, scores.shape[1]))
+        rows = rows.gather(1, order)
+    return rows
 
 
 def codebook_use(codes: torch.LongTensor, codebook_size: int) -> dict[str, float]:

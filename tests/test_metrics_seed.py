@@ -24,6 +24,36 @@ def test_blocks_do_not_change_the_result():
     assert retrieval_recall(images, texts, owners) == retrieval_recall(images, texts, owners, block_size=7)
 
 
+def test_retrieval_with_several_texts_an_image():
+    texts = torch.eye(4)
+    # image 0 has texts 0 and 1 and is nearest to the second; image 1 has texts 2 and 3 and is nearest to text 0
+    images = torch.tensor([[0.6, 0.8, 0.0, 0.0], [0.7, 0.1, 0.6, 0.2]])
+    scores = retrieval_recall(images, texts, [[0, 1], [2, 3]], ks=(1, 2))
+    assert scores["i2t_r1"] == 50 and scores["i2t_r2"] == 100
+    # text 0 finds image 1 first, the others their own
+    assert scores["t2i_r1"] == 75 and scores["t2i_r2"] == 100
+    assert scores["r_mean"] == pytest.approx((50 + 100 + 75 + 100) / 4)
+
+
+def test_several_texts_against_a_whole_similarity_matrix():
+    """Twenty images with three texts each, against sorting the whole matrix."""
+    generator = torch.Generator().manual_seed(0)
+    images, texts = torch.randn(20, 6, generator=generator), torch.randn(60, 6, generator=generator)
+    similarity = images @ texts.t()
+    is_pair = torch.arange(20)[:, None] == torch.arange(60) // 3
+    scores = retrieval_recall(images, texts, torch.arange(60).view(20, 3).tolist(), block_size=8)
+    for name, matrix, pairs in (("i2t", similarity, is_pair), ("t2i", similarity.t(), is_pair.t())):
+        ordered = pairs.gather(1, matrix.argsort(dim=1, descending=True))
+        for k in (1, 5, 10):
+            assert scores[f"{name}_r{k}"] == pytest.approx(100 * ordered[:, :k].any(1).float().mean().item())
+
+
+@pytest.mark.parametrize("texts", [[[0], []], [[0], [3]], [0, -1]])
+def test_retrieval_needs_a_text_that_exists(texts):
+    with pytest.raises(ValueError, match="`image_to_text` .*allowed"):
+        retrieval_recall(torch.eye(2), torch.eye(3)[:, :2], texts)
+
+
 def test_retrieval_needs_one_owner_an_image():
     with pytest.raises(ValueError, match="has 2 entries; allowed: one per image, 3"):
         retrieval_recall(torch.eye(3), torch.eye(3), [0, 1])

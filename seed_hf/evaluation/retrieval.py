@@ -1,0 +1,202 @@
+"""Table 1 of the paper: captions found by pictures and pictures by captions, from causal embeddings and from codes."""
+
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer
+
+from ..encoded_data import find_image_tokenizer
+from ..image_processing_seed import SeedImageProcessor
+from ..metrics_seed import codebook_use, retrieval_recall
+from ..modeling_seed_image_tokenizer import SeedImageTokenizer
+from .data import load_captioned_rows, references_of
+from .models import mini_or
+from .report import EvaluationReport, content_digest, describe_model, references_digest
+from .running import Predictor, run_predictor
+
+
+SOURCES = ("causal_embeddings", "codes")
+_TEXTS_AT_ONCE = 256
+
+
+class ImageFeatures(Predictor):
+    """Features of pictures from causal embeddings and from codes, and the codes."""
+
+    def __init__(self, folders: tuple[Path, Path], dtype: str):
+        self.folders, self.dtype = folders, dtype
+
+    def load(self) -> None:
+        """Loads the image tokenizer."""
+        self.processor = SeedImageProcessor.from_pretrained(self.folders[1])
+        self.model = SeedImageTokenizer.from_pretrained(self.folders[0], dtype=self.dtype).eval().to(self.device)
+
+    @torch.no_grad()
+    def predict(self, rows: list[dict[str, Any]], numbers: list[int]) -> list[dict[str, Any]]:
+        """For each picture the features `causal_embeddings` and `codes`, and the codes themselves as `code_ids`."""
+        pixel_values = self.processor([row["image"] for row in rows], return_tensors="pt")["pixel_values"]
+        causal = self.model.get_image_features(pixel_values.to(self.device, self.model.dtype))
+        codes = self.model.quantizer.nearest(self.model.quantizer.project(causal.last_hidden_state))
+        found = {"causal_embeddings": causal.pooler_output.tolist(), "code_ids": codes.tolist()}
+        if self.model.reconstruction_decoder is not None:
+            found["codes"] = self.model.get_image_features(codes=codes).pooler_output.tolist()
+        return [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
+
+
+@torch.no_grad()
+def text_features(model: SeedImageTokenizer, tokenizer, texts: list[str], max_length: int = 32) -> torch.Tensor:
+    """
+    Features of captions.
+
+    Args:
+        model ([`SeedImageTokenizer`]): with a text tower.
+        tokenizer: of its Q-Former.
+        texts (`list[str]`): captions.
+        max_length (`int`, defaults to 32): tokens kept of each, as in the paper.
+
+    Returns:
+        `torch.FloatTensor` of shape `(len(texts), projection_dim)`: L2-normalised, on the device of the model.
+    """
+    features = []
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        part = texts[start : start + _TEXTS_AT_ONCE]
+        batch = tokenizer(part, padding=True, truncation=True, max_length=max_length, return_tensors="pt")
+        batch = batch.to(model.device)
+        features.append(model.get_text_features(batch["input_ids"], batch["attention_mask"]).pooler_output)
+    return torch.cat(features)
+
+
+def pair_texts(references: list[list[str]], merge_equal: bool) -> tuple[list[str], list[list[int]]]:
+    """
+    The texts to search among, and which of them belong to each picture.
+
+    Args:
+        references (`list[list[str]]`): captions of each picture.
+        merge_equal (`bool`): whether equal captions are one text, which then belongs to several pictures. The
+            Karpathy splits count every caption; names of emoji are shared by many drawings.
+
+    Returns:
+        `tuple[list[str], list[list[int]]]`: texts, and rows of them for each picture.
+    """
+    if merge_equal:
+        texts = sorted({text for captions in references for text in captions})
+        position = {text: row for row, text in enumerate(texts)}
+        return texts, [sorted({position[text] for text in captions}) for captions in references]
+    texts = [text for captions in references for text in captions]
+    ends = torch.tensor([len(captions) for captions in references]).cumsum(0).tolist()
+    return texts, [list(range(end - len(captions), end)) for captions, end in zip(references, ends, strict=True)]
+
+
+def evaluate_retrieval(
+    model: str | os.PathLike,
+    dataset: str,
+    split: str = "test",
+    *,
+    revision: str | None = None,
+    work_dir: str | os.PathLike | None = None,
+    batch_size: int | None = None,
+    num_processes: int = 1,
+    limit: int | None = None,
+    max_text_tokens: int = 32,
+    merge_equal_captions: bool | None = None,
+    dtype: str = "float32",
+    block_size: int = 4096,
+) -> EvaluationReport:
+    r"""
+    Retrieval in both directions from causal embeddings and from codes, as Table 1 of the paper.
+
+    Args:
+        model (`str` or `os.PathLike`): `"seed-mini"`, or folder or Hub id of an image tokenizer or a pipeline, with
+            the text tokenizer of its Q-Former. Codes are measured where it has the blocks that rebuild causal
+            embeddings (the published inference weights leave them out).
+        dataset (`str`): see [`~seed_hf.evaluation.load_captioned_rows`].
+        split (`str`, defaults to `"test"`): of it.
+        revision (`str`, *optional*): of the model on the Hub.
+        work_dir (`str` or `os.PathLike`, *optional*): keeps what is computed, so that the same call after a kill goes
+            on. By default nothing is kept.
+        batch_size (`int`, *optional*): pictures at once; by default found.
+        num_processes (`int`, defaults to 1): on this machine.
+        limit (`int`, *optional*): the first rows only.
+        max_text_tokens (`int`, defaults to 32): captions are cut to it.
+        merge_equal_captions (`bool`, *optional*): count equal captions of different pictures as one text. By default
+            only for data with one caption for each picture.
+        dtype (`str`, defaults to `"float32"`): of the weights.
+        block_size (`int`, defaults to 4096): images and texts compared at once.
+
+    Returns:
+        [`EvaluationReport`]: scores such as `causal_embeddings_i2t_r1` and `codes_r_mean`, in percent.
+
+    Raises:
+        ValueError: An argument is wrong, or `work_dir` holds another run.
+
+    Example:
+
+    ```python
+    >>> from seed_hf.evaluation import evaluate_retrieval
+
+    >>> report = evaluate_retrieval("seed-mini", "emoji", "test_concepts", limit=32)  # doctest: +SKIP
+    >>> report.scores["codes_r_mean"]  # doctest: +SKIP
+    ```
+    """
+    started = time.monotonic()
+    folders = find_image_tokenizer(mini_or(model, "pipeline"), revision)
+    rows = load_captioned_rows(dataset, split, limit)
+    identity = describe_model(model, *folders)
+    references_sha256 = references_digest(rows)
+    description = {"task": "retrieval", "weights": identity["sha256"], "references": references_sha256, "dtype": dtype}
+    with tempfile.TemporaryDirectory() as temporary:
+        found, counts = run_predictor(
+            ImageFeatures(folders, dtype),
+            rows,
+            work_dir or temporary,
+            description,
+            batch_size=batch_size,
+            num_processes=num_processes,
+        )
+    if not found:
+        raise ValueError(f"`dataset` {dataset!r} has no picture that can be read.")
+    references = [references_of(row) for row in rows.remove_columns("image").select([row["row"] for row in found])]
+    if merge_equal_captions is None:
+        merge_equal_captions = all(len(captions) == 1 for captions in references)
+    texts, image_to_text = pair_texts(references, merge_equal_captions)
+    image_tokenizer = SeedImageTokenizer.from_pretrained(folders[0], dtype=dtype).eval()
+    image_tokenizer.to("cuda" if torch.cuda.is_available() else "cpu")
+    features = text_features(image_tokenizer, AutoTokenizer.from_pretrained(folders[0]), texts, max_text_tokens)
+    scores, not_measured = {}, {}
+    for source in SOURCES:
+        if source not in found[0]:
+            not_measured[source] = "the image tokenizer has no blocks that rebuild causal embeddings from codes"
+            continue
+        images = torch.tensor([row[source] for row in found], device=features.device)
+        recall = retrieval_recall(images, features, image_to_text, block_size=block_size)
+        scores |= {f"{source}_{name}": value for name, value in recall.items()}
+    scores |= codebook_use(torch.tensor([row["code_ids"] for row in found]), image_tokenizer.config.codebook_size)
+    pictures_sha256 = counts.pop("pictures_sha256")
+    return EvaluationReport(
+        task="retrieval",
+        scores=scores,
+        not_measured=not_measured,
+        models={"image_tokenizer": identity},
+        data={
+            "dataset": dataset,
+            "split": split,
+            "num_images": counts["num_images"],
+            "num_texts": len(texts),
+            "num_skipped": counts["num_skipped"],
+            "sha256": content_digest(references_sha256, pictures_sha256),
+        },
+        settings={
+            "batch_size": counts["batch_size"],
+            "dtype": dtype,
+            "max_text_tokens": max_text_tokens,
+            "merge_equal_captions": merge_equal_captions,
+            "seed": None,
+        },
+        seconds=time.monotonic() - started,
+    )
+
+
+__all__ = ["evaluate_retrieval", "pair_texts", "text_features"]

@@ -1,0 +1,116 @@
+"""Scores of captions against `pycocoevalcap` itself, and what is said where Java or a download is missing."""
+
+import json
+import os
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from seed_hf.evaluation import CAPTION_METRICS, caption_metrics, caption_scores
+from seed_hf.evaluation.caption_metrics import split_words
+
+
+pycocoevalcap = pytest.importorskip("pycocoevalcap")
+needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="the official tokenizer and METEOR run in Java")
+
+# What the authors of the scorer print for their example (README of tylin/coco-caption).
+EXAMPLE_SCORES = {"BLEU-4": 19.1, "METEOR": 19.5, "ROUGE-L": 39.6, "CIDEr": 60.0}
+THINGS, PLACES = ["a dog", "two cats", "the man's bike", "an old-fashioned car"], ["street", "beach", "bed", "table"]
+DEEDS = ["is standing on", "doesn't leave", "(slowly) moves over", "sits, alone, on"]
+
+
+def make_captions(number, count=3):
+    draw = random.Random(number)
+    return [f"{draw.choice(THINGS)} {draw.choice(DEEDS)} the {draw.choice(PLACES)}." for _ in range(count)]
+
+
+REFERENCES = [make_captions(number) for number in range(12)]
+PREDICTIONS = [make_captions(number + 100, 1)[0].capitalize() for number in range(12)]
+
+
+class Annotations:
+    """What `pycocoevalcap` takes of a `pycocotools.COCO`."""
+
+    def __init__(self, captions):
+        self.imgToAnns = {number: [{"caption": text} for text in texts] for number, texts in enumerate(captions)}
+
+    def getImgIds(self):  # noqa: N802
+        return list(self.imgToAnns)
+
+
+def official_scores(predictions, references, monkeypatch):
+    """By the official driver, without SPICE (a download)."""
+    official = pytest.importorskip("pycocoevalcap.eval")
+
+    class NoSpice:
+        method = staticmethod(lambda: "SPICE")
+        compute_score = staticmethod(lambda wanted, written: (0.0, [0.0] * len(wanted)))
+
+    monkeypatch.setattr(official, "Spice", NoSpice)
+    run = official.COCOEvalCap(Annotations(references), Annotations([[text] for text in predictions]))
+    run.evaluate()
+    return {name: 100 * run.eval[name.replace("-", "_").replace("BLEU", "Bleu")] for name in CAPTION_METRICS}
+
+
+@needs_java
+def test_equal_to_the_official_driver(monkeypatch, capsys):
+    expected = official_scores(PREDICTIONS, REFERENCES, monkeypatch)
+    scored = caption_scores(PREDICTIONS, REFERENCES)
+    assert scored.tokenization == "PTB"
+    assert "METEOR" in scored.scores and 0 < scored.scores["BLEU-4"] < 100
+    for name, value in scored.scores.items():
+        assert value == pytest.approx(expected[name], abs=1e-6), name
+    assert set(scored.scores) | set(scored.not_measured) == set(CAPTION_METRICS)
+
+
+@pytest.mark.slow
+@needs_java
+def test_example_of_pycocoevalcap():
+    """Its `example/` folder (40 MB, not in the wheel), named by PYCOCOEVALCAP_EXAMPLE: equal to its printed scores."""
+    folder = os.environ.get("PYCOCOEVALCAP_EXAMPLE")
+    if not folder:
+        pytest.skip("PYCOCOEVALCAP_EXAMPLE names no folder with captions_val2014.json")
+    written = json.loads(Path(folder, "captions_val2014_fakecap_results.json").read_text())
+    wanted = {record["image_id"]: [] for record in written}
+    for record in json.loads(Path(folder, "captions_val2014.json").read_text())["annotations"]:
+        if record["image_id"] in wanted:
+            wanted[record["image_id"]].append(record["caption"])
+    scored = caption_scores([record["caption"] for record in written], list(wanted.values()), list(EXAMPLE_SCORES))
+    for name, value in EXAMPLE_SCORES.items():
+        assert scored.scores[name] == pytest.approx(value, abs=0.05), name
+
+
+def test_without_java_it_is_said(monkeypatch):
+    monkeypatch.setattr(caption_metrics.shutil, "which", lambda name: None)
+    scored = caption_scores(PREDICTIONS, REFERENCES)
+    assert set(scored.not_measured) == {"METEOR", "SPICE"}
+    assert all("Java" in reason for reason in scored.not_measured.values())
+    assert scored.tokenization.startswith("words by rule") and "Java" in scored.tokenization
+    assert set(scored.scores) == set(CAPTION_METRICS) - {"METEOR", "SPICE"}
+
+
+@needs_java
+def test_rule_agrees_with_the_official_tokenizer():
+    from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
+
+    texts = [*sum(REFERENCES, []), *PREDICTIONS, "A 'quoted' word; isn't it?", "Two 3.5-inch, 1,000 pieces - all!"]
+    done = PTBTokenizer().tokenize({number: [{"caption": text}] for number, text in enumerate(texts)})
+    assert [split_words(text) for text in texts] == [done[number][0] for number in range(len(texts))]
+
+
+def test_spice_without_its_models_is_said(monkeypatch, tmp_path):
+    monkeypatch.setattr(caption_metrics, "_import", lambda module, name: str(tmp_path))
+    monkeypatch.setattr(caption_metrics.shutil, "which", lambda name: "java")
+    with pytest.raises(caption_metrics.MissingScorerError, match="Stanford CoreNLP"):
+        caption_metrics._spice({0: ["a"]}, {0: ["a"]})
+
+
+def test_wrong_input():
+    with pytest.raises(ValueError, match="`metrics` has .'F1'.; allowed"):
+        caption_scores(["a"], [["a"]], ["F1"])
+    with pytest.raises(ValueError, match="`predictions` has 1 entries; allowed: 2"):
+        caption_scores(["a"], [["a"], ["b"]])
+    with pytest.raises(ValueError, match="`references` is empty for entries .1."):
+        caption_scores(["a", "b"], [["a"], []])
