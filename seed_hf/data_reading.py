@@ -36,7 +36,7 @@ class UnreadableSampleError(ValueError):
         return f"sample {self.key!r} of {self.shard!r}: {self.reason}"
 
 
-class TooManyUnreadableSamplesError(RuntimeError):
+class TooManyUnreadableSamplesError(ValueError):
     """More samples than allowed could not be read: the data set is damaged, or is not what it seems."""
 
 
@@ -203,7 +203,7 @@ def row_key(row: Mapping[str, Any]) -> str:
     Returns:
         `str`: its `key`, else the name of its file, else `""`.
     """
-    return str(row.get("key") or os.path.basename(row["image"].get("path") or ""))
+    return str(row.get("key") or os.path.basename((row.get("image") or {}).get("path") or ""))
 
 
 class SkippedSamples:

@@ -145,7 +145,7 @@ def _load_parquet(files: list[str], dataset: str | Path, split: str):
 
 def _load_folder(folder: Path, split: str, max_unreadable_share: float):
     for suffix in ("tar", "parquet"):
-        files = sorted(str(path) for path in folder.rglob(f"*.{suffix}"))
+        files = sorted(str(path) for path in folder.rglob(f"*.{suffix}") if not path.name.startswith("."))
         named = [file for file in files if split in re.split(r"[-_./]", os.path.relpath(file, folder))]
         # files named after the split are as good as a pattern with it
         dataset = folder / "{split}" if named else folder

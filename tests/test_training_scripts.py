@@ -158,7 +158,7 @@ def test_train_vae_and_decoder(tmp_path, data, stage1):
     tokens = SeedImageTokenizer.from_pretrained(stage1).config.num_generation_tokens
     output = tmp_path / "with_codes"
     run_script("train_decoder", output, *flags, "--code_ratio", 1.0, "--max_text_tokens", tokens, "--max_steps", 2)
-    assert list((tmp_path / "codes").glob("train-*.parquet"))
+    assert list((tmp_path / "codes").glob("*/data/train-*.parquet"))
     after = UNet2DConditionModel.from_pretrained(output / "unet")
     assert not torch.equal(before.conv_in.weight, after.conv_in.weight)
 

@@ -90,7 +90,7 @@ def draw_caption(row: dict, generator: torch.Generator) -> str:
     captions = row.get("captions") or [row["caption"]]
     drawn = int(torch.randint(len(captions), (1,), generator=generator)) if len(captions) > 1 else 0
     if not captions[drawn]:
-        raise UnreadableSampleError(row["image"].get("path") or "", row_key(row), "no caption")
+        raise UnreadableSampleError((row.get("image") or {}).get("path") or "", row_key(row), "no caption")
     return captions[drawn]
 
 

@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Callable
 
 import torch
-from image_text_data import uniform, with_tags
+from image_text_data import draw_caption, with_tags
+
+from seed_hf.data_augmentation import uniform
 
 
 class PairMaker:
@@ -34,15 +36,17 @@ class PairMaker:
         self.args = args
 
     def __call__(self, row: dict, generator: torch.Generator) -> dict:
-        """Draws a view of the picture and a task."""
+        """Draws a view of the picture, one of its captions, and a task."""
         args = self.args
-        view = int(torch.randint(len(row["codes"]), (1,), generator=generator))
+        views = [row["codes"], *(row.get("augmented_codes") or [])]
+        view = int(torch.randint(len(views), (1,), generator=generator))
+        row = {**row, "caption": draw_caption(row, generator)}
         kind = "caption"
         if args.task == "both" and uniform(0, 1, generator) < args.image_ratio:
             kind = "image"
         elif uniform(0, 1, generator) < args.question_ratio:
             kind = "question"
-        return self.make(row, row["codes"][view], kind, generator)
+        return self.make(row, views[view], kind, generator)
 
     def make(self, row: dict, codes: list[int], kind: str, generator: torch.Generator | None = None) -> dict:
         """

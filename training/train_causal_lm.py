@@ -20,11 +20,12 @@ seed-mini:
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from code_cache import load_codes, read_codes
 from emoji_data import make_questions
+from image_text_data import add_data_arguments, load_rows
 from language_data import PairMaker, describe_captions, list_texts, word_f1
 from peft import LoraConfig, PeftModel, get_peft_model, load_peft_weights, set_peft_model_state_dict
 from small_language_model import build_small_language_model, train_tokenizer
@@ -32,6 +33,8 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from seed_hf import SeedForCausalLM, SeedImageProcessor, SeedImageTokenizer, SeedProcessor, SeedTokenizer
+from seed_hf.encoded_data import read_codes
+from seed_hf.encoding_seed import encode_once
 from seed_hf.mini_base_model import base_model_folder, load_base_tokenizer
 from seed_hf.training_packing import check_packing, collate_samples, model_inputs
 from seed_hf.training_utils import TrainingRun, add_training_arguments, parse_training_arguments
@@ -58,10 +61,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     model.add_argument("--base_dtype", default="auto", help="dtype of the frozen weights, such as 'bfloat16'")
     model.add_argument("--gradient_checkpointing", action="store_true", help="4/3 the time, a tenth of the memory")
     data = parser.add_argument_group("data")
-    data.add_argument("--dataset", help="'emoji', a glob of parquet files, or a datasets id")
-    data.add_argument("--codes", help="parquet file with precomputed codes, instead of --dataset")
-    data.add_argument("--train_split", default="train")
-    data.add_argument("--eval_split", default="validation")
+    data.add_argument("--codes", help="what `seed-hf encode` wrote, or its Hub id; else --dataset is encoded first")
+    add_data_arguments(data, required=False)
     data.add_argument("--augmented_views", type=int, default=0, help="further codes per picture (the original: none)")
     data.add_argument("--task", choices=["caption", "both"], default="both")
     data.add_argument(
@@ -78,7 +79,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parse_training_arguments(parser, argv)
 
 
-def load_language_model(args: argparse.Namespace, texts: list[str]):
+def load_language_model(args: argparse.Namespace, rows: Sequence[dict]):
     """Language model and its tokenizer: pretrained, or small with new weights."""
     folder = str(base_model_folder()) if args.language_model == "smollm2" else args.language_model
     tokenizer = load_base_tokenizer() if args.language_model == "smollm2" else AutoTokenizer.from_pretrained(folder)
@@ -88,16 +89,16 @@ def load_language_model(args: argparse.Namespace, texts: list[str]):
     language_model = AutoModelForCausalLM.from_pretrained(folder, **settings)
     if not args.language_model_config:
         return language_model, tokenizer, folder
-    small_tokenizer = train_tokenizer(texts, args.vocab_size)
+    small_tokenizer = train_tokenizer(list_texts(rows), args.vocab_size)
     small = build_small_language_model(args.language_model_config, small_tokenizer, language_model, tokenizer)
     small.set_attn_implementation(args.attn_implementation)
     return small, small_tokenizer, folder
 
 
-def build_model(args: argparse.Namespace, texts: list[str]):
+def build_model(args: argparse.Namespace, rows: Sequence[dict]):
     """Processor and model, with fresh image-token vectors; the trained parts need gradients."""
     image_tokenizer = SeedImageTokenizer.from_pretrained(args.image_tokenizer)
-    language_model, base_tokenizer, folder = load_language_model(args, texts)
+    language_model, base_tokenizer, folder = load_language_model(args, rows)
     tokenizer = SeedTokenizer.from_base_tokenizer(
         base_tokenizer,
         codebook_size=image_tokenizer.config.codebook_size,
@@ -136,11 +137,11 @@ def add_lora(model: SeedForCausalLM, args: argparse.Namespace, folder: str) -> P
 
 
 def load_pairs(args: argparse.Namespace, split: str, augmented_views: int):
-    """Rows with codes, as a list."""
+    """Rows with codes, memory-mapped."""
     if args.codes:
-        return read_codes(args.codes, split).to_list()
-    cache = Path(args.output_dir).parent / "codes"
-    return load_codes(args.dataset, split, args.image_tokenizer, cache, augmented_views).to_list()
+        return read_codes(args.codes, split, args.image_tokenizer)
+    rows, cache = load_rows(args.dataset, split), Path(args.output_dir).parent / "codes"
+    return encode_once(rows, args.image_tokenizer, cache, split, augmented_views=augmented_views)
 
 
 @torch.no_grad()
@@ -149,7 +150,7 @@ def write_captions(model, processor: SeedProcessor, rows: list[dict], batch_size
     captions = []
     for start in range(0, len(rows), batch_size):
         batch = rows[start : start + batch_size]
-        codes = torch.tensor([row["codes"][0] for row in batch])
+        codes = torch.tensor([row["codes"] for row in batch])
         inputs = processor(
             text=[processor.caption_prompt] * len(batch), codes=codes, padding=True, return_tensors="pt"
         )
@@ -169,7 +170,7 @@ def evaluate_captions(run: TrainingRun, processor: SeedProcessor, maker: PairMak
     }
     tqdm.write(describe_captions(captions, rows, 12))
     for kind in ("caption", "image"):
-        pairs = [maker.make(row, row["codes"][0], kind) for row in rows]
+        pairs = [maker.make(row, row["codes"], kind) for row in rows]
         losses = []
         for start in range(0, len(pairs), 32):
             batch = collate_samples(pairs[start : start + 32], processor.tokenizer.pad_token_id)
@@ -186,14 +187,14 @@ def main(argv: list[str] | None = None) -> None:
         raise ValueError("`image_tokenizer` is None; allowed: a folder with a trained SeedImageTokenizer.")
     set_seed(args.seed)
     train_rows = load_pairs(args, args.train_split, args.augmented_views)
-    processor, model = build_model(args, list_texts(train_rows))
+    processor, model = build_model(args, train_rows)
     eval_rows = [row for row in load_pairs(args, args.eval_split, 0) if not row.get("is_flag")]
     eval_rows = eval_rows[:: max(1, len(eval_rows) // max(1, args.num_eval_images))][: args.num_eval_images]
     maker = PairMaker(processor, make_questions, args)
     run = TrainingRun(args, model)
     pad_token_id = processor.tokenizer.pad_token_id
     if args.pack_length:
-        probes = [maker.make(row, row["codes"][0], "caption") for row in (train_rows[0], train_rows[1])]
+        probes = [maker.make(row, row["codes"], "caption") for row in (train_rows[0], train_rows[1])]
         check_packing(run.unwrapped_model.eval(), probes, pad_token_id, args.attn_implementation)
 
     def compute_loss(batch):

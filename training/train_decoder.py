@@ -20,10 +20,9 @@ from collections import defaultdict
 from pathlib import Path
 
 import torch
-from code_cache import load_codes
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
-from image_text_data import with_tags
+from image_text_data import load_rows, with_tags
 from picture_data import DEFAULT_DATA, Pictures, load_pictures, to_unit_range
 from PIL import Image
 from text_targets import TextTargetEncoder
@@ -32,6 +31,7 @@ from train_vae import HOUSE_STYLE
 from transformers import set_seed
 
 from seed_hf import SeedImageTokenizer
+from seed_hf.encoding_seed import encode_once
 from seed_hf.training_utils import TrainingRun, add_training_arguments, parse_training_arguments
 
 
@@ -132,10 +132,12 @@ def decode_codes_by_caption(args: argparse.Namespace) -> dict[str, torch.Tensor]
     """What the codes of training pictures, in all styles, decode to: caption -> `(n, num_tokens, dim)` in float16."""
     model = SeedImageTokenizer.from_pretrained(args.image_tokenizer).eval()
     cache = Path(args.output_dir).parent / "codes"
-    rows = load_codes(args.code_dataset, "train", args.image_tokenizer, cache, args.augmented_views)
+    rows = load_rows(args.code_dataset, "train")
+    rows = encode_once(rows, args.image_tokenizer, cache, "train", augmented_views=args.augmented_views)
     embeds = defaultdict(list)
-    for caption, views in zip(rows["caption"], rows["codes"], strict=True):
-        embeds[caption].append(model.decode(torch.tensor(views)).half())
+    for row in rows:
+        views = [row["codes"], *(row.get("augmented_codes") or [])]
+        embeds[row["caption"]].append(model.decode(torch.tensor(views)).half())
     return {caption: torch.cat(values) for caption, values in embeds.items()}
 
 

@@ -1,0 +1,53 @@
+"""`seed-hf encode`: [`~encoding_seed.encode_rows`] on the command line."""
+
+import argparse
+
+from ..data_rows import load_rows
+from ..encoding_hub import push_codes
+from ..encoding_seed import encode_rows
+
+
+EXAMPLES = """examples:
+  seed-hf encode out/stage2 "cc3m/cc3m-{split}-*.tar" codes --num-processes 8 --num-workers 4 --dtype float16
+  seed-hf encode out/stage2 "cc3m/cc3m-{split}-*.tar" codes --split validation --push-to-hub user/cc3m-codes
+Start the same command again after a kill, or on more machines that share the folder: it goes on with what is missing.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser):
+    """Adds the arguments of the sub-command."""
+    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLES
+    parser.add_argument("image_tokenizer", help="folder or Hub id of an image tokenizer, or of a pipeline with one")
+    parser.add_argument("dataset", help="tar shards, parquet files, a folder, or a Hub id; {split} stands for --split")
+    parser.add_argument("output", help="folder to write; several splits may share it")
+    parser.add_argument("--split", default="train", help="possibly with a slice, as 'train[:1000]' (default: train)")
+    parser.add_argument("--columns", nargs="*", default=[], help="columns to keep beside key and caption")
+    parser.add_argument("--augmented-views", type=int, default=0, help="codes of so many changed views (default: 0)")
+    parser.add_argument("--batch-size", type=int, default=64, help="pictures per forward pass (default: 64)")
+    parser.add_argument("--num-processes", type=int, default=1, help="on this machine, dealt to its GPUs (default: 1)")
+    parser.add_argument("--num-workers", type=int, default=0, help="readers of pictures per process (default: 0)")
+    parser.add_argument("--rows-per-file", type=int, default=8192, help="what a kill costs at most (default: 8192)")
+    parser.add_argument("--dtype", default="auto", help="of the weights; take that of inference (default: as saved)")
+    parser.add_argument("--max-unreadable-share", type=float, default=0.01, help="stop beyond it (default: 0.01)")
+    parser.add_argument("--revision", help="of the image tokenizer's repository")
+    parser.add_argument("--push-to-hub", metavar="USER/NAME", help="upload to this data set repository afterwards")
+    parser.add_argument("--private", action="store_true", help="if that repository is new")
+
+
+def run(args: argparse.Namespace):
+    """Encodes, says how fast, and uploads if asked to."""
+    names = ["augmented_views", "batch_size", "num_processes", "num_workers", "rows_per_file", "dtype", "columns"]
+    names += ["max_unreadable_share", "revision"]
+    rows = load_rows(args.dataset, args.split, args.max_unreadable_share)
+    settings = {name: getattr(args, name) for name in names}
+    done = encode_rows(rows, args.image_tokenizer, args.output, args.split, source=args.dataset, **settings)
+    rate = done["num_encoded"] / done["seconds"] if done["num_encoded"] else 0
+    print(
+        f"{args.output}: {done['num_images']} images, {done['num_skipped']} skipped; "
+        f"{done['num_encoded']} of them now, {rate:.1f} images/s"
+    )
+    if args.push_to_hub:
+        print(push_codes(args.output, args.push_to_hub, private=args.private))
+
+
+__all__ = ["add_arguments", "run"]

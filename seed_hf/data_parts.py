@@ -1,0 +1,75 @@
+"""Long jobs over a data set in parts that any number of processes share, and that a kill leaves whole."""
+
+import os
+import shutil
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+
+_POLL_SECONDS = 0.5
+
+
+def claim_parts(paths: Sequence[Path], start: int = 0) -> Iterator[int]:
+    """Gives out the parts whose file does not exist yet, each to one process at a time, until all exist.
+
+    Any number of processes on any number of machines with a common file system can call this, at any time. A part
+    belongs to whoever holds its lock, and the operating system frees the lock of a process that is killed: another
+    process, or the same command started again, does the part anew. Write the file with [`write_whole`] before asking
+    for the next part.
+
+    Args:
+        paths (`Sequence[Path]`): file of each part, in one folder.
+        start (`int`, defaults to 0): number of the part to look at first, so that processes do not queue up.
+
+    Returns:
+        `Iterator[int]`: numbers of parts to do.
+    """
+    # of this job alone: other splits in the same folder have their own
+    locks = paths[0].parent / f".locks-{paths[0].stem}"
+    locks.mkdir(parents=True, exist_ok=True)
+    waiting = deque(range(len(paths)))
+    waiting.rotate(-start)
+    while waiting:
+        claimed = False
+        for _ in range(len(waiting)):
+            number = waiting.popleft()
+            if paths[number].exists():
+                continue
+            try:
+                with FileLock(locks / f"{paths[number].name}.lock", blocking=False):
+                    # it may have been finished between the two
+                    if not paths[number].exists():
+                        claimed = True
+                        yield number
+            except Timeout:
+                waiting.append(number)
+        if waiting and not claimed:
+            time.sleep(_POLL_SECONDS)
+    # whoever still looks at a lock finds all files before it
+    shutil.rmtree(locks, ignore_errors=True)
+
+
+@contextmanager
+def write_whole(path: Path) -> Iterator[Path]:
+    """Gives a path to write to; what is written there becomes the file at the end of the block, all of it or nothing.
+
+    Args:
+        path (`Path`): the file; its folder is made. One process at a time.
+
+    Returns:
+        `Iterator[Path]`: where to write.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".incomplete-{path.name}")
+    yield temporary
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+__all__ = ["claim_parts", "write_whole"]
