@@ -10,6 +10,7 @@ installed, are left out: this folder ships inside the package.
 """
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
@@ -90,8 +91,7 @@ def save(pipeline: SeedPipeline, args: argparse.Namespace) -> None:
     for component in (pipeline.unet, pipeline.vae):
         component.register_to_config(_name_or_path="")  # else the training machine's paths would be published
     pipeline.to(torch.float16).save_pretrained(args.output, max_shard_size=f"{args.max_file_size}MB")
-    for file in args.output.rglob("*.py"):
-        file.unlink()
+    leave_code_out(args.output)
     for name in TEXT_TOKENIZER_FILES:
         if (args.image_tokenizer / name).is_file():
             shutil.copyfile(args.image_tokenizer / name, args.output / "image_tokenizer" / name)
@@ -104,6 +104,17 @@ def save_language_model(source: Path, output: Path) -> None:
     shutil.rmtree(output, ignore_errors=True)
     model.half().save_pretrained(output)
     processor.save_pretrained(output)
+    leave_code_out(output)
+
+
+def leave_code_out(folder: Path) -> None:
+    """The folder ships inside the package, so the copies of the package's code in it, and what names them, go."""
+    for file in folder.rglob("*.py"):
+        file.unlink()
+    for file in folder.rglob("*config.json"):
+        config = json.loads(file.read_text(encoding="utf-8"))
+        if config.pop("auto_map", None):
+            file.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def check(folder: Path, max_file_size: int) -> int:
