@@ -21,7 +21,7 @@ ALLOWED = (
 _SLICE = re.compile(r"(?P<name>[^\[\]]+)(?:\[(?P<start>-?\d*):(?P<stop>-?\d*)\])?")
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _IMAGE_COLUMNS = ("image", *IMAGE_SUFFIXES, "image_bytes", "img")
-_CAPTION_COLUMNS = ("caption", "captions", "text", "txt", "sentences", "sentence", "raw")
+_CAPTION_COLUMNS = ("caption", "captions", "annotations_captions", "text", "txt", "sentences", "sentence", "raw")
 
 
 def load_rows(dataset: str, split: str = "train", max_unreadable_share: float = 0.01):
@@ -33,8 +33,8 @@ def load_rows(dataset: str, split: str = "train", max_unreadable_share: float = 
             tar shards, a glob or a path or URL with numbers in braces, such as `"cc3m/{split}-{0000..0575}.tar"`
             (the WebDataset layout, see [`~seed_hf.data_shards.index_shards`]); parquet files, a glob; a folder that
             holds shards, parquet files or pictures with a caption file (COCO's `captions_*.json`, Karpathy's
-            `dataset_coco.json`, Unsplash's `photos.tsv*`, or `metadata` / `captions` as `.csv`, `.tsv` or `.jsonl`
-            with a column `file_name`); anything else is an id for `datasets.load_dataset`.
+            `dataset_coco.json` or `dataset_flickr30k.json`, Unsplash's `photos.tsv*`, or `metadata` / `captions` as
+            `.csv`, `.tsv` or `.jsonl` with a column `file_name`); anything else is an id for `datasets.load_dataset`.
             `{split}` in it stands for the name of the split.
         split (`str`, *optional*, defaults to `"train"`): Name of the split, possibly with a slice, as
             `"train[:1000]"`. Parquet and caption files can also have a column `split`.
@@ -198,7 +198,7 @@ def _load_captioned_pictures(folder: Path, split: str):
 
 
 def _find_caption_file(folder: Path, split: str) -> Path | None:
-    patterns = [f"captions_{split}*.json", "dataset_coco.json", "photos.tsv*", "photos.csv*"]
+    patterns = [f"captions_{split}*.json", "dataset_*.json", "photos.tsv*", "photos.csv*"]
     patterns += [f"{name}.{suffix}" for name in ("metadata", "captions") for suffix in ("jsonl", "csv", "tsv")]
     places = (folder / split, folder, folder / "annotations")
     return next((file for place in places for pattern in patterns for file in sorted(place.glob(pattern))), None)
