@@ -201,7 +201,9 @@ class SeedForCausalLM(
             )
         with torch.no_grad():
             weight = next(self.image_tokenizer.parameters())
-            return self.image_tokenizer.encode(pixel_values.to(weight.device, weight.dtype))
+            # an offloaded weight is on the meta device; accelerate's hooks then bring the pixels along
+            device = pixel_values.device if weight.is_meta else weight.device
+            return self.image_tokenizer.encode(pixel_values.to(device, weight.dtype))
 
     def insert_images(
         self,
@@ -247,7 +249,7 @@ class SeedForCausalLM(
         is_text = input_ids < first
         text_vectors = table(torch.where(is_text, input_ids, 0))
         image_vectors = self.image_embeddings((input_ids - first).clamp(min=0))
-        return torch.where(is_text[..., None], text_vectors, image_vectors.to(text_vectors.dtype))
+        return torch.where(is_text[..., None], text_vectors, image_vectors.to(text_vectors))
 
     def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """
@@ -263,6 +265,7 @@ class SeedForCausalLM(
         if self.image_embeddings is None:
             return text_logits
         image_logits = self.image_embeddings(hidden_states, as_logits=True)
+        image_logits = image_logits.to(text_logits.device)
         return torch.cat([text_logits[..., : self.config.first_image_token_id], image_logits], dim=-1)
 
     def forward(

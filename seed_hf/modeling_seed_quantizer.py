@@ -83,6 +83,9 @@ class SeedQuantizer(nn.Module):
     def get_codebook(self) -> torch.Tensor:
         """The vectors codes stand for: `(codebook_size, code_dim)`, L2-normalised with `normalize_codes`."""
         weight = self.embedding.weight
+        if weight.is_meta:
+            # offloaded by accelerate, whose hooks bring it where the module is called
+            weight = self.embedding(torch.arange(self.embedding.num_embeddings))
         return F.normalize(weight.float(), dim=-1).to(weight.dtype) if self.normalize_codes else weight
 
     def nearest(self, projected: torch.Tensor) -> torch.LongTensor:
@@ -101,6 +104,8 @@ class SeedQuantizer(nn.Module):
         if length is not None and (codes.ndim != 2 or codes.shape[1] != length):
             raise ValueError(f"`codes` has shape {tuple(codes.shape)}; allowed: (batch_size, {length}).")
         size = self.embedding.num_embeddings
+        if torch.compiler.is_compiling():
+            return  # a compiled graph can not branch on values
         if codes.numel() and not (0 <= codes.min() and codes.max() < size):
             raise ValueError(f"`codes` span [{codes.min()}, {codes.max()}]; allowed: [0, {size}).")
 
