@@ -70,6 +70,8 @@ class SeedImageTokenizerConfig(PreTrainedConfig):
         separate_queries (`bool`, defaults to `False`): Ours: a scale and a shift for each query, before the layers of
             the quantizer that all queries share. A small Q-Former, trained through its last query only, says nearly
             the same at every query; with this the codes of a picture differ all the same, and each adds something.
+        causal_queries (`bool`, defaults to `True`): Query i sees queries <= i. `False` is the bidirectional baseline
+            of the paper's first table, BLIP-2's Q-Former, whose codes have no order.
         dead_code_steps (`int`, defaults to 0): Above 0, a code unused for so many updates restarts at a random
             encoder output. Needs `codebook_ema_decay` > 0.
         initializer_range (`float`, defaults to 0.02): Standard deviation of new weights.
@@ -123,6 +125,7 @@ class SeedImageTokenizerConfig(PreTrainedConfig):
     normalize_codes: bool = False
     center_causal_embeds: bool = False
     separate_queries: bool = False
+    causal_queries: bool = True
     codebook_ema_decay: float = 0.0
     dead_code_steps: int = 0
     initializer_range: float = 0.02

@@ -19,8 +19,9 @@ def causal_mask(length: int, dtype: torch.dtype, device: torch.device) -> torch.
 
 class SeedCausalQFormer(nn.Module):
     r"""
-    Learned queries read the image features; query i sees queries <= i. With `use_text_tower` the same self-attention
-    also encodes captions (own feed-forward layers, bidirectional).
+    Learned queries read the image features; query i sees queries <= i (with `causal_queries=False`, a baseline, all
+    of them). With `use_text_tower` the same self-attention also encodes captions (own feed-forward layers,
+    bidirectional).
 
     Source: `Qformer_causual.py` and `blip2_qformer_casual.py` of the original; paper section 3.1. There causality
     switches on only for exactly 32 queries; here for any number.
@@ -32,11 +33,14 @@ class SeedCausalQFormer(nn.Module):
         self.query_tokens = nn.Parameter(torch.zeros(1, config.num_query_tokens, hidden_size))
         self.qformer = Blip2QFormerModel._from_config(config.qformer_config)
         self.text_embeddings = Blip2TextEmbeddings(config.qformer_config) if config.use_text_tower else None
+        self.is_causal = config.causal_queries
 
     def forward(self, image_embeds: torch.Tensor, **kwargs) -> BaseModelOutputWithPoolingAndCrossAttentions:
         """`(batch_size, num_patches + 1, vision width)` -> outputs `(batch_size, num_query_tokens, width)`."""
         queries = self.query_tokens.expand(image_embeds.shape[0], -1, -1)
         mask = causal_mask(queries.shape[1], queries.dtype, queries.device)
+        if not self.is_causal:
+            mask = torch.zeros_like(mask)
         outputs = self.qformer(
             query_embeds=queries,
             attention_mask=mask.expand(queries.shape[0], -1, -1, -1),

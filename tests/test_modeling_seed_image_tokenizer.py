@@ -166,6 +166,16 @@ def test_code_contrastive_option_adds_a_term():
     torch.testing.assert_close(with_text.loss, without.loss + 2 * with_text.contrastive_loss)
 
 
+def test_bidirectional_baseline_sees_later_queries():
+    for causal in (True, False):
+        model = tiny_image_tokenizer(causal_queries=causal)
+        before = model.get_causal_embeds(tiny_pixels())
+        with torch.no_grad():
+            model.causal_qformer.query_tokens[:, -1] += 1
+        after = model.get_causal_embeds(tiny_pixels())
+        assert torch.equal(before[:, 0], after[:, 0]) == causal
+
+
 def test_cached_causal_embeds_equal_pixels(model):
     targets = torch.randn(2, 6, 32)
     from_pixels = model(tiny_pixels(), generation_targets=targets).loss
