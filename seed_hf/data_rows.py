@@ -24,7 +24,7 @@ _IMAGE_COLUMNS = ("image", *IMAGE_SUFFIXES, "image_bytes", "img")
 _CAPTION_COLUMNS = ("caption", "captions", "annotations_captions", "text", "txt", "sentences", "sentence", "raw")
 
 
-def load_rows(dataset: str, split: str = "train", max_unreadable_share: float = 0.01):
+def load_rows(dataset: str, split: str = "train", *, max_unreadable_share: float = 0.01, keep_unusable: bool = False):
     r"""
     Load the rows of one split of any image-text data set, pictures neither decoded nor, from shards, read.
 
@@ -39,6 +39,8 @@ def load_rows(dataset: str, split: str = "train", max_unreadable_share: float = 
         split (`str`, *optional*, defaults to `"train"`): Name of the split, possibly with a slice, as
             `"train[:1000]"`. Parquet and caption files can also have a column `split`.
         max_unreadable_share (`float`, *optional*, defaults to 0.01): Share of samples that may be left out.
+        keep_unusable (`bool`, *optional*, defaults to `False`): Keep samples of shards that lack a picture or a
+            caption, with a column `problem` that says so.
 
     Returns:
         `datasets.Dataset`: with `image` (`bytes` or `path`, not decoded) and `caption`; `captions` where pictures can
@@ -69,11 +71,11 @@ def load_rows(dataset: str, split: str = "train", max_unreadable_share: float = 
     source = dataset.replace("{split}", name)
     if source.endswith(".tar"):
         _check_split_is_known(dataset, name)
-        rows = index_shards(expand_files(source), max_unreadable_share)
+        rows = index_shards(expand_files(source), max_unreadable_share, keep_unusable)
     elif source.endswith(".parquet"):
         rows = _load_parquet(expand_files(source), dataset, name)
     elif os.path.isdir(source):
-        rows = _load_folder(Path(source), name, max_unreadable_share)
+        rows = _load_folder(Path(source), name, max_unreadable_share, keep_unusable)
     elif os.path.exists(source) or any(mark in source for mark in "*?{}"):
         raise ValueError(f"`dataset` is {dataset!r}; allowed: {ALLOWED}.")
     else:
@@ -143,7 +145,7 @@ def _load_parquet(files: list[str], dataset: str | Path, split: str):
     return rows
 
 
-def _load_folder(folder: Path, split: str, max_unreadable_share: float):
+def _load_folder(folder: Path, split: str, *shard_settings):
     for suffix in ("tar", "parquet"):
         files = sorted(str(path) for path in folder.rglob(f"*.{suffix}") if not path.name.startswith("."))
         named = [file for file in files if split in re.split(r"[-_./]", os.path.relpath(file, folder))]
@@ -153,7 +155,7 @@ def _load_folder(folder: Path, split: str, max_unreadable_share: float):
             return _load_parquet(named or files, dataset, split)
         if files:
             _check_split_is_known(dataset, split)
-            return index_shards(named or files, max_unreadable_share)
+            return index_shards(named or files, *shard_settings)
     return _load_captioned_pictures(folder, split)
 
 

@@ -72,7 +72,7 @@ def caption_of_fields(fields: dict) -> list[str]:
     return next((found for name in CAPTION_FIELDS if (found := clean_captions(fields.get(name)))), [])
 
 
-def index_shards(shards: Sequence[str], max_unreadable_share: float = 0.01):
+def index_shards(shards: Sequence[str], max_unreadable_share: float = 0.01, keep_unusable: bool = False):
     """Makes rows of tar shards.
 
     Each sample is a picture with a caption in a `.txt` (one a line) or a field of a `.json` of the same name:
@@ -82,6 +82,7 @@ def index_shards(shards: Sequence[str], max_unreadable_share: float = 0.01):
         shards (`Sequence[str]`): paths or URLs. Those behind a URL are read through once.
         max_unreadable_share (`float`, defaults to 0.01): share of samples that may be left out, because they lack a
             picture or a caption or because their shard ends early.
+        keep_unusable (`bool`, defaults to `False`): keep them, with a column `problem` that says why.
 
     Returns:
         `datasets.Dataset`: `key`, `image` (with `path` as [`~seed_hf.data_reading.tar_location`] gives it), `caption`
@@ -101,6 +102,8 @@ def index_shards(shards: Sequence[str], max_unreadable_share: float = 0.01):
         examples = [f"{row['key']!r} of {row['image']['path']}: {row['problem']}" for row in rows.select(bad[:5])]
         message = f"{len(bad)} of {len(rows)} samples are left out, {reasons}; for example {'; '.join(examples)}"
         check_share(len(bad), len(rows), max_unreadable_share, message)
+        if keep_unusable:
+            return rows
         logger.warning(message)
         rows = rows.select([index for index, problem in enumerate(problems) if not problem])
     if not len(rows):

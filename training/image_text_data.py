@@ -27,15 +27,16 @@ def add_data_arguments(group, required: bool = True) -> None:
     group.add_argument("--eval_split", default="validation", help="also with a slice, as 'train[:1000]'")
 
 
-def load_rows(dataset: str, split: str) -> Dataset:
+def load_rows(dataset: str, split: str, **settings) -> Dataset:
     r"""
     Rows of one split.
 
     Args:
         dataset (`str`): `"emoji"` for the set in this repository, or what [`~seed_hf.data_rows.load_rows`] takes.
         split (`str`): Split name.
+        settings: Its further arguments.
     """
-    return load_any_rows(str(EMOJI / "*.parquet") if dataset == "emoji" else dataset, split)
+    return load_any_rows(str(EMOJI / "*.parquet") if dataset == "emoji" else dataset, split, **settings)
 
 
 class CaptionedImages(torch.utils.data.Dataset):

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace):
     """Encodes, says how fast, and uploads if asked to."""
     names = ["augmented_views", "batch_size", "num_processes", "num_workers", "rows_per_file", "dtype", "columns"]
     names += ["max_unreadable_share", "revision"]
-    rows = load_rows(args.dataset, args.split, args.max_unreadable_share)
+    rows = load_rows(args.dataset, args.split, max_unreadable_share=args.max_unreadable_share)
     settings = {name: getattr(args, name) for name in names}
     done = encode_rows(rows, args.image_tokenizer, args.output, args.split, source=args.dataset, **settings)
     rate = done["num_encoded"] / done["seconds"] if done["num_encoded"] else 0

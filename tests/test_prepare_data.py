@@ -1,0 +1,131 @@
+"""A messy data set to clean shards, with every dropped sample accounted for."""
+
+import hashlib
+import importlib
+import io
+import json
+import tarfile
+
+import pandas as pd
+import pytest
+from PIL import Image
+from test_training_scripts import TRAINING
+from tiny_shards import picture_bytes, sample, write_shard
+
+from seed_hf.data_reading import TooManyUnreadableSamplesError, read_image, read_image_bytes
+from seed_hf.data_rows import load_rows
+
+
+@pytest.fixture
+def prepare(monkeypatch):
+    monkeypatch.syspath_prepend(str(TRAINING))
+    return importlib.import_module("prepare_data").main
+
+
+def picture(width, height, color=(200, 30, 60)):
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), color).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def messy(tmp_path):
+    """Twelve usable samples and one of each fault."""
+    bad = [
+        sample(20, jpg=b"no picture"),
+        sample(21, jpg=None),
+        sample(22, txt=""),
+        sample(23, jpg=picture_bytes(3), txt="the same again"),
+        sample(24, jpg=picture(8, 9)),
+        sample(25, jpg=picture(90, 20)),
+        sample(26, jpg=picture_bytes(40)),
+    ]
+    write_shard(tmp_path / "raw" / "train-0.tar", [sample(number) for number in range(6)] + bad[:4])
+    write_shard(tmp_path / "raw" / "train-1.tar", [sample(number) for number in range(6, 12)] + bad[4:])
+    write_shard(tmp_path / "raw" / "validation-0.tar", [sample(40)])
+    return str(tmp_path / "raw" / "{split}-*.tar")
+
+
+def flags(dataset, output, *more):
+    return ["--dataset", dataset, "--output_dir", str(output), *map(str, more)]
+
+
+def test_messy_data_set(tmp_path, prepare, messy):
+    output = tmp_path / "clean"
+    prepare(flags(messy, output, "--split", "validation"))
+    filters = ("--min_side", 16, "--min_aspect_ratio", 0.5, "--not_in", output / "kept-validation.parquet")
+    summary = prepare(flags(messy, output, *filters, "--samples_per_shard", 5))
+
+    dropped = pd.read_parquet(output / "dropped-train.parquet").set_index("key")
+    assert dropped["reason"].to_dict() == {
+        "000020": "unreadable",
+        "000021": "no picture",
+        "000022": "no caption",
+        "000023": "duplicate",
+        "000024": "too small",
+        "000025": "too long",
+        "000026": "picture of another split",
+    }
+    assert "cannot identify" in dropped.loc["000020", "detail"] and dropped.loc["000025", "detail"] == "90 x 20"
+    assert dropped.loc["000023", "detail"] == "of row 3: 000003"
+    assert summary["rows"] == 19 and summary["kept"] == 12 and sum(summary["dropped"].values()) == 7
+    assert json.loads((output / "prepared-train.json").read_text()) == summary
+
+    shards = [output / shard["name"] for shard in summary["shards"]]
+    assert [shard["samples"] for shard in summary["shards"]] == [4, 4, 4]
+    for path, shard in zip(shards, summary["shards"], strict=True):
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == shard["sha256"]
+    rows = load_rows(str(output))
+    kept = pd.read_parquet(output / "kept-train.parquet").set_index("key")
+    about = [json.loads(tarfile.open(path).extractfile(name).read()) for path, name in json_members(shards)]
+    assert sorted(found["source_key"] for found in about) == sorted(kept.index) == [f"{n:06d}" for n in range(12)]
+    for row, found in zip(rows, about, strict=True):
+        assert read_image_bytes(row) == picture_bytes(int(found["source_key"]))
+        assert hashlib.sha256(read_image_bytes(row)).hexdigest() == found["sha256"]
+    captions = dict(zip((found["source_key"] for found in about), rows["captions"], strict=True))
+    assert captions["000003"] == ["picture 3", "the same again"] and captions["000004"] == ["picture 4"]
+    assert rows["key"][:] != sorted(rows["key"]), "shards are to be mixtures"
+    assert len(load_rows(str(output), "validation")) == 1
+
+
+def json_members(shards):
+    return [(path, name) for path in shards for name in tarfile.open(path).getnames() if name.endswith(".json")]
+
+
+def test_goes_on_after_a_kill_and_refuses_other_settings(tmp_path, prepare, messy):
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    summary = prepare(flags(messy, whole, "--samples_per_shard", 5))
+    prepare(flags(messy, resumed, "--samples_per_shard", 5))
+    for name in ("train-00001.tar", "prepared-train.json"):
+        (resumed / name).unlink()
+    (resumed / ".incomplete-train-00001.tar").write_text("half")
+    before = (resumed / "train-00000.tar").stat().st_mtime_ns
+    again = prepare(flags(messy, resumed, "--samples_per_shard", 5))
+    assert again["shards"] == summary["shards"]
+    assert (resumed / "train-00000.tar").stat().st_mtime_ns == before
+    with pytest.raises(ValueError, match="'samples_per_shard': 5"):
+        prepare(flags(messy, resumed, "--samples_per_shard", 6))
+
+
+def test_check_only_near_duplicates_and_shrinking(tmp_path, prepare):
+    stripes = Image.new("L", (9, 1))
+    stripes.putdata([0, 200, 90, 250, 30, 160, 60, 220, 120])
+    photo = stripes.resize((198, 120), Image.Resampling.BICUBIC).convert("RGB")
+    first, second = io.BytesIO(), io.BytesIO()
+    photo.save(first, "JPEG", quality=95)
+    photo.save(second, "JPEG", quality=85)
+    samples = [sample(0, jpg=first.getvalue()), sample(1, jpg=second.getvalue()), sample(2)]
+    dataset = write_shard(tmp_path / "raw.tar", samples)
+    assert prepare(flags(dataset, tmp_path / "a", "--check_only"))["kept"] == 3
+    assert not list((tmp_path / "a").glob("*.tar"))
+    summary = prepare(flags(dataset, tmp_path / "b", "--near_duplicates", "--shrink_to", 60))
+    assert summary["dropped"] == {"near-duplicate": 1}
+    assert sorted(read_image(row).size for row in load_rows(str(tmp_path / "b"))) == [(26, 24), (99, 60)]
+
+
+def test_stops_when_too_much_is_wrong(tmp_path, prepare):
+    dataset = write_shard(tmp_path / "raw.tar", [sample(number, jpg=b"no picture") for number in range(4)])
+    with pytest.raises(TooManyUnreadableSamplesError, match=r"3 of 3 samples could not be read"):
+        prepare(flags(dataset, tmp_path / "a", "--max_unreadable_share", 0.002))
+    with pytest.raises(ValueError, match=r"Nothing is left .*'unreadable': 4"):
+        prepare(flags(dataset, tmp_path / "b"))

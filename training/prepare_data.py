@@ -1,0 +1,240 @@
+"""Any image-text data set to checked tar shards for training: every picture decoded, duplicates out, nothing silent.
+
+    python training/prepare_data.py --dataset "raw/cc3m-{split}-*.tar" --output_dir cc3m --num_processes 16 \
+        --min_side 180 --min_aspect_ratio 0.55 --shrink_to 512
+
+    OUT/train-00000.tar ...         pictures, captions (.txt, one a line), and a .json with source, sizes and hash
+    OUT/prepared-train.json         counts, reasons, settings; size and hash of every shard
+    OUT/kept-train.parquet          what is in which shard, with hashes
+    OUT/dropped-train.parquet       what is not, and why
+
+It works in parts, each written whole: kill it and start it again, or start it on several machines that share OUT. The
+train scripts read the result with `--dataset OUT`. To see what is wrong with a data set and keep it as it is, add
+`--check_only`.
+"""
+
+import argparse
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from image_text_data import load_rows
+from PIL import Image
+from tqdm.auto import tqdm
+
+from seed_hf.data_parts import claim_parts, write_whole
+from seed_hf.data_reading import SkippedSamples, UnreadableSampleError, read_image_bytes, row_key
+from seed_hf.data_shards import clean_captions
+from seed_hf.encoded_data import check_description, rows_digest, split_name
+from seed_hf.image_processing_seed import load_rgb_image
+
+
+ROWS_PER_CHECK = 4096
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Flags."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", required=True, help="tar shards, parquet files, a folder, or a Hub id")
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--output_dir", required=True)
+    parser.add_argument("--num_processes", type=int, default=1, help="on this machine")
+    parser.add_argument("--check_only", action="store_true", help="write what is wrong, and no shards")
+    parser.add_argument("--samples_per_shard", type=int, default=5000)
+    parser.add_argument("--seed", type=int, default=42, help="of the order in the shards, so that each is a mixture")
+    group = parser.add_argument_group("what to keep (SEED-2's filters in brackets; its CLIP similarity is not here)")
+    group.add_argument("--min_side", type=int, default=0, help="of the shorter side, in pixels (SEED-2: 180)")
+    group.add_argument("--min_aspect_ratio", type=float, default=0, help="shorter by longer side (SEED-2: 0.55)")
+    group.add_argument(
+        "--shrink_to", type=int, default=0, help="shorter side of larger pictures, as JPEG; 0 = as they are"
+    )
+    group.add_argument("--near_duplicates", action="store_true", help="also drop pictures of equal difference hash")
+    group.add_argument("--not_in", nargs="*", default=[], help="kept-*.parquet of splits whose pictures to drop here")
+    unreadable_help = "stop when more than this share of the pictures cannot be read"
+    group.add_argument("--max_unreadable_share", type=float, default=0.01, help=unreadable_help)
+    return parser.parse_args(argv)
+
+
+def difference_hash(image: Image.Image) -> str:
+    """64 bits that stay when a picture is scaled or compressed anew: whether brightness rises from left to right."""
+    grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BILINEAR), dtype=np.int16)
+    return np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes().hex()
+
+
+def check_row(row: dict, number: int, args: argparse.Namespace) -> dict:
+    """What there is to know about a row; `reason` says why it is of no use, else it is empty."""
+    found = {"number": number, "key": row_key(row), "width": 0, "height": 0, "sha256": "", "difference_hash": ""}
+    found["captions"] = clean_captions(row.get("captions") or [row["caption"]])
+    found |= {"reason": "" if found["captions"] else "no caption", "detail": ""}
+    if row.get("problem"):
+        return {**found, "reason": row["problem"].partition(":")[0], "detail": row["problem"]}
+    try:
+        data = read_image_bytes(row)
+        image = load_rgb_image(data)
+    except UnreadableSampleError as error:
+        return {**found, "reason": "unreadable", "detail": error.reason}
+    except ValueError as error:
+        return {**found, "reason": "unreadable", "detail": str(error.__cause__ or error)}
+    found |= {"width": image.width, "height": image.height, "difference_hash": difference_hash(image)}
+    found["sha256"] = hashlib.sha256(data).hexdigest()
+    size = f"{image.width} x {image.height}"
+    if min(image.size) < args.min_side:
+        found |= {"reason": "too small", "detail": size}
+    elif min(image.size) < args.min_aspect_ratio * max(image.size):
+        found |= {"reason": "too long", "detail": size}
+    return found
+
+
+def check_parts(index: int, rows, args: argparse.Namespace, paths: list[Path]) -> None:
+    """One process of the first pass: a table of what was found, for each part of the rows."""
+    skipped = SkippedSamples(max_share=args.max_unreadable_share)
+    with tqdm(total=len(rows), unit="image", desc="checked", mininterval=1, disable=index > 0) as progress:
+        for part in claim_parts(paths, start=index * len(paths) // args.num_processes):
+            progress.update(max(0, ROWS_PER_CHECK * sum(path.exists() for path in paths) - progress.n))
+            found = []
+            for number in range(part * ROWS_PER_CHECK, min((part + 1) * ROWS_PER_CHECK, len(rows))):
+                row = rows[number]
+                found.append(check_row(row, number, args))
+                skipped.num_read += 1
+                if found[-1]["reason"] == "unreadable":
+                    shard = row["image"].get("path") or args.dataset
+                    skipped.add(UnreadableSampleError(shard, found[-1]["key"], found[-1]["detail"]))
+                progress.update()
+            with write_whole(paths[part]) as temporary:
+                pd.DataFrame(found).to_parquet(temporary)
+
+
+def drop_duplicates(table: pd.DataFrame, args: argparse.Namespace) -> pd.DataFrame:
+    """Marks rows whose picture an earlier row, or another split, has; the captions of the same picture are joined."""
+    table = table.copy()
+    for path in args.not_in:
+        other = set(pd.read_parquet(path)["sha256"])
+        elsewhere = (table["reason"] == "") & table["sha256"].isin(other)
+        table.loc[elsewhere, ["reason", "detail"]] = ["picture of another split", path]
+    columns = {"sha256": "duplicate"} | ({"difference_hash": "near-duplicate"} if args.near_duplicates else {})
+    for column, reason in columns.items():
+        usable = table[table["reason"] == ""]
+        first = usable.groupby(column)["number"].transform("min")
+        twins = usable[first != usable["number"]]
+        kept = first[twins.index]
+        table.loc[twins.index, "reason"] = reason
+        table.loc[twins.index, "detail"] = [f"of row {number}: {table.at[number, 'key']}" for number in kept]
+        if column == "sha256":
+            for captions, number in zip(twins["captions"], kept, strict=True):
+                table.at[number, "captions"] = list(dict.fromkeys([*table.at[number, "captions"], *captions]))
+    return table
+
+
+def shrink(data: bytes, shorter_side: int) -> tuple[bytes, str]:
+    """The file as it is, or a smaller JPEG; and its ending."""
+    image = Image.open(io.BytesIO(data))
+    if not shorter_side or min(image.size) <= shorter_side:
+        return data, {"JPEG": "jpg"}.get(image.format, image.format.lower())
+    image = load_rgb_image(data)
+    scale = shorter_side / min(image.size)
+    image = image.resize([round(side * scale) for side in image.size], Image.Resampling.BICUBIC)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=95)
+    return file.getvalue(), "jpg"
+
+
+def write_shards(index: int, rows, args: argparse.Namespace, kept: pd.DataFrame, paths: list[Path]) -> None:
+    """One process of the second pass."""
+    with tqdm(total=len(kept), unit="image", desc="written", mininterval=1, disable=index > 0) as progress:
+        for part in claim_parts(paths, start=index * len(paths) // args.num_processes):
+            with write_whole(paths[part]) as temporary, tarfile.open(temporary, "w") as tar:
+                for found in kept[kept["shard"] == paths[part].name].to_dict("records"):
+                    add_sample(tar, rows[found["number"]], found, args)
+                    progress.update()
+
+
+def add_sample(tar: tarfile.TarFile, row: dict, found: dict, args: argparse.Namespace) -> None:
+    """Picture, captions and description, under the number of the row."""
+    picture, suffix = shrink(read_image_bytes(row), args.shrink_to)
+    captions = [str(caption) for caption in found["captions"]]
+    about = {name: found[name] for name in ("width", "height", "sha256", "difference_hash")}
+    about |= {"captions": captions, "source": args.dataset, "source_key": found["key"]}
+    for ending, content in {suffix: picture, "txt": "\n".join(captions), "json": json.dumps(about)}.items():
+        content = content.encode() if isinstance(content, str) else content
+        member = tarfile.TarInfo(f"{found['number']:09d}.{ending}")
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+
+
+def run_processes(job: Callable[[int], None], num_processes: int) -> None:
+    """Runs a job here, or in several processes that share it."""
+    if num_processes == 1:
+        job(0)
+    else:
+        torch.multiprocessing.spawn(job, nprocs=num_processes)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_summary(output: Path, name: str, table: pd.DataFrame, paths: list[Path], args: argparse.Namespace) -> dict:
+    """Tables of what was kept and dropped, and the numbers."""
+    dropped = table[table["reason"] != ""]
+    for kind, part in (("kept", table[table["reason"] == ""]), ("dropped", dropped)):
+        with write_whole(output / f"{kind}-{name}.parquet") as temporary:
+            part.to_parquet(temporary, index=False)
+    summary = {
+        "rows": len(table),
+        "kept": len(table) - len(dropped),
+        "dropped": dropped["reason"].value_counts().to_dict(),
+        "settings": vars(args),
+        "shards": [
+            {"name": path.name, "bytes": path.stat().st_size, "sha256": file_digest(path)}
+            | {"samples": int((table["shard"] == path.name).sum())}
+            for path in paths
+        ],
+    }
+    with write_whole(output / f"prepared-{name}.json") as temporary:
+        temporary.write_text(json.dumps(summary, indent=2))
+    return summary
+
+
+def main(argv: list[str] | None = None) -> dict:
+    """Check, deduplicate, write."""
+    args = parse_args(argv)
+    rows = load_rows(args.dataset, args.split, max_unreadable_share=args.max_unreadable_share, keep_unusable=True)
+    output, name = Path(args.output_dir), split_name(args.split)
+    may_differ = ("num_processes", "output_dir", "check_only")
+    settings = {key: value for key, value in vars(args).items() if key not in may_differ}
+    check_description(output / f".settings-{name}.json", {**settings, "rows": rows_digest(rows)})
+
+    count = -(-len(rows) // ROWS_PER_CHECK)
+    checks = [output / f".checks-{name}" / f"{part:05d}.parquet" for part in range(count)]
+    run_processes(partial(check_parts, rows=rows, args=args, paths=checks), args.num_processes)
+    table = drop_duplicates(pd.concat([pd.read_parquet(path) for path in checks], ignore_index=True), args)
+
+    kept = table.index[table["reason"] == ""].to_numpy()
+    if not len(kept):
+        raise ValueError(f"Nothing is left of {args.dataset!r}: {table['reason'].value_counts().to_dict()}.")
+    order = np.random.default_rng(args.seed).permutation(kept)
+    table["shard"] = ""
+    num_shards = 0 if args.check_only else -(-len(order) // args.samples_per_shard)
+    paths = [output / f"{name}-{shard:05d}.tar" for shard in range(num_shards)]
+    for path, numbers in zip(paths, np.array_split(order, num_shards) if paths else [], strict=True):
+        table.loc[numbers, "shard"] = path.name
+    if paths:
+        job = partial(write_shards, rows=rows, args=args, kept=table.loc[order], paths=paths)
+        run_processes(job, args.num_processes)
+    summary = write_summary(output, name, table, paths, args)
+    counts = f"{summary['kept']} of {summary['rows']} samples kept, dropped {summary['dropped']}"
+    print(f"{output}: {counts}, {num_shards} shards")
+    return summary
+
+
+if __name__ == "__main__":
+    main()
