@@ -1,5 +1,7 @@
 """The three tables of the paper, measured: retrieval, reconstruction, captions and answers; and their metrics."""
 
+from pathlib import Path
+
 from .caption import evaluate_captions
 from .caption_metrics import CAPTION_METRICS, CaptionScores, caption_scores
 from .data import load_captioned_rows, load_question_rows
@@ -10,8 +12,12 @@ from .vqa import evaluate_vqa
 from .vqa_metrics import exact_match, normalize_answer, vqa_accuracy
 
 
+# holds a folder for each metric, for `evaluate.load`
+METRICS_PATH = str(Path(__file__).parent / "metrics")
+
 __all__ = [
     "CAPTION_METRICS",
+    "METRICS_PATH",
     "CaptionScores",
     "EvaluationReport",
     "caption_scores",

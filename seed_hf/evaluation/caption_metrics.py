@@ -104,7 +104,7 @@ def _tokenize(*captions: Texts) -> tuple[list[Texts], str]:
     """By the official tokenizer where it runs."""
     ptb_tokenizer = _import("tokenizer.ptbtokenizer", "PTBTokenizer")
     reason = NO_JAVA
-    if shutil.which("java"):
+    if has_java():
         records = [
             {number: [{"caption": text} for text in texts] for number, texts in part.items()} for part in captions
         ]
@@ -193,8 +193,17 @@ def _spice(wanted: Texts, written: Texts) -> list[float]:
 
 
 def _require_java() -> None:
-    if not shutil.which("java"):
+    if not has_java():
         raise MissingScorerError(NO_JAVA)
+
+
+def has_java() -> bool:
+    """Says whether the scorers in Java can run.
+
+    Returns:
+        `bool`: whether there is a `java` on the path.
+    """
+    return shutil.which("java") is not None
 
 
 _SCORERS: dict[tuple[str, ...], Callable[[Texts, Texts], list[float]]] = {

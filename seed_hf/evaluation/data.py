@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.parquet as pq
+
 from ..data_rows import load_rows
+from ..encoded_data import read_codes
 from ..training_data import derive_seed
 
 
@@ -33,15 +36,16 @@ def load_captioned_rows(dataset: str, split: str, limit: int | None = None) -> "
 
     Args:
         dataset (`str`): `"emoji"` for seed-mini's own data (without flags, which look the same in all styles); a
-            folder with NoCaps' `nocaps_val_4500_captions.json`, whose domains are kept; or what
+            folder with NoCaps' `nocaps_val_4500_captions.json`, whose domains are kept; codes that `seed-hf encode`
+            wrote, or a parquet file with a column `codes`, for captions alone; or what
             [`~seed_hf.data_rows.load_rows`] takes, which includes folders with the Karpathy files of COCO and
             Flickr30K (`dataset_coco.json`, `dataset_flickr30k.json`).
         split (`str`): its name, possibly with a slice, as `"test[:100]"`.
         limit (`int`, *optional*): the first rows only.
 
     Returns:
-        `datasets.Dataset`: `image` (not decoded), `caption`, and where there are several `captions`; perhaps `key`
-        and `domain`.
+        `datasets.Dataset`: `image` (not decoded) or `codes`, `caption`, and where there are several `captions`;
+        perhaps `key` and `domain`.
 
     Raises:
         ValueError: if nothing is found.
@@ -49,6 +53,8 @@ def load_captioned_rows(dataset: str, split: str, limit: int | None = None) -> "
     if dataset == "emoji":
         rows = load_rows(str(_emoji_folder() / "*.parquet"), split)
         rows = rows.filter(lambda is_flag: not is_flag, input_columns="is_flag")
+    elif _holds_codes(dataset):
+        rows = read_codes(dataset, split)
     elif file := _find(dataset, _NOCAPS, split):
         rows = _rows_of(_nocaps_rows(file), limit)
     else:
@@ -105,6 +111,15 @@ def references_of(row: dict[str, Any]) -> list[str]:
         `list[str]`: the captions.
     """
     return list(row.get("captions") or [row["caption"]])
+
+
+def _holds_codes(dataset: str) -> bool:
+    if Path(dataset).is_dir():
+        return any(Path(dataset).glob("encoding-*.json"))
+    if not (dataset.endswith(".parquet") and Path(dataset).is_file()):
+        return False
+    names = pq.read_schema(dataset).names
+    return "codes" in names and "image" not in names
 
 
 def _first(rows: "Dataset", limit: int | None) -> "Dataset":

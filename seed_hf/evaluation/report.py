@@ -3,15 +3,12 @@
 import hashlib
 import json
 import os
-import platform
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from ..training_checkpoint import package_versions
+from ..training_checkpoint import describe_machine, package_versions
 
 
 if TYPE_CHECKING:
@@ -56,7 +53,7 @@ class EvaluationReport:
     seconds: float
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     versions: dict[str, str] = field(default_factory=package_versions)
-    machine: str = field(default_factory=lambda: describe_machine())
+    machine: str = field(default_factory=describe_machine)
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the JSON, whole or not at all.
@@ -81,17 +78,6 @@ class EvaluationReport:
             [`EvaluationReport`].
         """
         return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
-
-
-def describe_machine() -> str:
-    """Says what the numbers were computed on, such as `"cpu x86_64, 2 threads"`.
-
-    Returns:
-        `str`: accelerator and their number, or processor and threads.
-    """
-    if torch.cuda.is_available():
-        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    return f"cpu {platform.machine()}, {torch.get_num_threads()} threads"
 
 
 def describe_model(name: str | os.PathLike, *folders: Path) -> dict[str, str | None]:
@@ -145,4 +131,4 @@ def content_digest(references: str, pictures: str) -> str:
     return hashlib.sha256(f"{references} {pictures}".encode()).hexdigest()
 
 
-__all__ = ["EvaluationReport", "describe_machine", "describe_model"]
+__all__ = ["EvaluationReport", "describe_model"]

@@ -129,9 +129,15 @@ def _predict_parts(
     predictor.device = f"cuda:{index % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
     predictor.load()
     skipped = SkippedSamples(max_share=max_unreadable_share)
-    progress = tqdm(desc=type(predictor).__name__, total=len(paths), unit="part", smoothing=0, disable=index > 0)
-    progress.update(sum(path.exists() for path in paths))
+    progress = tqdm(desc=type(predictor).__name__, total=len(rows), unit="row", smoothing=0, disable=index > 0)
+
+    def show_finished() -> None:
+        """What other processes, or this one before a kill, have done."""
+        finished = sum(path.exists() for path in paths) * rows_per_part
+        progress.update(max(0, min(finished, len(rows)) - progress.n))
+
     for part in claim_parts(paths, start=index * len(paths) // num_processes):
+        show_finished()
         numbers = range(part * rows_per_part, min((part + 1) * rows_per_part, len(rows)))
 
         first_size = batch_size or _FIRST_BATCH_SIZE[predictor.device.partition(":")[0]]
@@ -139,17 +145,19 @@ def _predict_parts(
         # after running out of memory a part is done anew, in smaller batches
         @find_executable_batch_size(starting_batch_size=first_size)
         def predict(size: int, numbers: range = numbers) -> tuple[list[dict], int]:
-            starts = range(0, len(numbers), size)
-            batches = [list(numbers[start : start + size]) for start in starts]
-            return [row for batch in batches for row in _predict_batch(predictor, rows, batch, skipped)], size
+            found = []
+            for start in range(0, len(numbers), size):
+                batch = list(numbers[start : start + size])
+                found += _predict_batch(predictor, rows, batch, skipped)
+                progress.update(len(batch))
+            return found, size
 
         found, size = predict()
         batch_size = batch_size or size
         table = pa.Table.from_pylist(found, schema=_schema_of(found))
         with write_whole(paths[part]) as temporary:
             pq.write_table(table.replace_schema_metadata({"batch_size": str(size)}), temporary)
-        progress.update(sum(path.exists() for path in paths) - progress.n)
-    progress.update(len(paths) - progress.n)
+    show_finished()
     progress.close()
 
 
