@@ -2,6 +2,9 @@
 
 import torch
 from transformers import BatchFeature, ProcessorMixin
+from transformers.image_utils import ImageInput
+from transformers.processing_utils import MultiModalData
+from transformers.tokenization_utils_base import TextInput
 from transformers.utils import logging
 
 from .image_tokens_seed import BOI_TOKEN, EOI_TOKEN, IMAGE_PLACEHOLDER_TOKEN, image_token
@@ -9,6 +12,7 @@ from .image_tokens_seed import BOI_TOKEN, EOI_TOKEN, IMAGE_PLACEHOLDER_TOKEN, im
 
 logger = logging.get_logger(__name__)
 
+EXTRA_OUTPUTS = ("return_mm_token_type_ids", "return_text_replacement_offsets")
 OUTPUTS = ("text", "codes", "images", "interleaved")
 
 # The paper's prompts have no role names, and neither has this: an answer follows its question as in training.
@@ -78,7 +82,9 @@ class SeedProcessor(ProcessorMixin):
         self.image_token = IMAGE_PLACEHOLDER_TOKEN
         super().__init__(image_processor, tokenizer, chat_template=chat_template or DEFAULT_CHAT_TEMPLATE)
 
-    def __call__(self, images=None, text=None, codes=None, **kwargs) -> BatchFeature:
+    def __call__(
+        self, images: ImageInput | None = None, text: TextInput | list[TextInput] | None = None, codes=None, **kwargs
+    ) -> BatchFeature:
         """
         Model inputs.
 
@@ -88,11 +94,13 @@ class SeedProcessor(ProcessorMixin):
             text (`str` or `list[str]`, *optional*): With one `<image>` for each image.
             codes (*optional*): Instead of images: integers of shape `(num_images, num_query_tokens)`, or
                 `(num_query_tokens,)` for one image.
-            kwargs: For the tokenizer and the image processor, such as `padding=True` and `return_tensors="pt"`.
+            kwargs: For the tokenizer and the image processor, such as `padding=True` and `return_tensors="pt"`; and
+                `return_mm_token_type_ids`, `return_text_replacement_offsets` as in transformers.
 
         Returns:
             `BatchFeature`: `input_ids` and `attention_mask` if text was given, `pixel_values` of shape
-            `(num_images, 3, height, width)` if images were given.
+            `(num_images, 3, height, width)` if images were given; `mm_token_type_ids` (1 in image spans, 0 elsewhere)
+            and `text_replacement_offsets` (where the spans are in the text) if asked for.
 
         Raises:
             ValueError: No input, images together with codes, or another number of images than of `<image>`.
@@ -104,6 +112,9 @@ class SeedProcessor(ProcessorMixin):
         settings = self._merge_kwargs(
             self.valid_processor_kwargs, tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs
         )
+        text_settings = settings["text_kwargs"]
+        # in one or the other, by release of transformers
+        extras = {name: any([settings.pop(name, None), text_settings.pop(name, None)]) for name in EXTRA_OUTPUTS}
         data = {}
         spans, texts = None, [text] if isinstance(text, str) else text
         if images is not None:
@@ -111,38 +122,55 @@ class SeedProcessor(ProcessorMixin):
             if counts is not None and texts is not None:
                 _check_counts(texts, counts)
             data.update(self.image_processor(images, **settings["images_kwargs"]))
-            span = BOI_TOKEN + IMAGE_PLACEHOLDER_TOKEN * self.tokenizer.num_query_tokens + EOI_TOKEN
-            spans = [span] * len(images)
+            spans = [self.replace_image_token(data, index) for index in range(len(images))]
         elif codes is not None:
             codes = self.tokenizer.image_token_layout.check_image_codes(codes)
             spans = [BOI_TOKEN + "".join(map(image_token, row)) + EOI_TOKEN for row in codes.tolist()]
         if texts is not None:
-            texts = self._insert_spans(texts, spans or [])
-            encoded = self.tokenizer(texts if not isinstance(text, str) else texts[0], **settings["text_kwargs"])
+            texts, offsets = self._insert_spans(texts, spans or [])
+            encoded = self.tokenizer(texts, **text_settings)
             self._check_not_truncated(encoded["input_ids"], spans or [])
+            if extras["return_mm_token_type_ids"]:
+                encoded["mm_token_type_ids"] = self.create_mm_token_type_ids(encoded["input_ids"])
+            if extras["return_text_replacement_offsets"]:
+                encoded["text_replacement_offsets"] = offsets
             data.update(encoded)
-            if isinstance(text, str) and settings["text_kwargs"].get("return_tensors") is None:
-                data = {key: [value] if key in encoded else value for key, value in data.items()}
-        return BatchFeature(data, tensor_type=settings["text_kwargs"].get("return_tensors"))
+        return BatchFeature(
+            data, tensor_type=text_settings.get("return_tensors"), skip_tensor_conversion=self.skip_tensor_conversion
+        )
 
-    def _insert_spans(self, texts: list[str], spans: list[str]) -> list[str]:
+    def replace_image_token(self, image_inputs: dict, image_idx: int, **kwargs) -> str:
+        """What stands for an image in a text instead of `<image>`; all images are equally long."""
+        return BOI_TOKEN + IMAGE_PLACEHOLDER_TOKEN * self.tokenizer.num_query_tokens + EOI_TOKEN
+
+    @property
+    def image_token_ids(self) -> list[int]:
+        """Ids of image spans, of which `mm_token_type_ids` are 1."""
+        layout = self.tokenizer.image_token_layout
+        specials = [layout.boi_token_id, layout.eoi_token_id, layout.image_placeholder_token_id]
+        return [*specials, *range(layout.first_image_token_id, layout.end_image_token_id)]
+
+    def _get_num_multimodal_tokens(self, image_sizes=None, **kwargs) -> MultiModalData:
+        """What servers plan with: ids for each image, given as (height, width)."""
+        if image_sizes is None:
+            return MultiModalData()
+        count = len(image_sizes)
+        return MultiModalData(
+            num_image_tokens=[self.tokenizer.num_query_tokens + 2] * count, num_image_patches=[1] * count
+        )
+
+    def _insert_spans(self, texts: list[str], spans: list[str]) -> tuple[list[str], list]:
         wanted = sum(text.count(IMAGE_PLACEHOLDER_TOKEN) for text in texts)
         if wanted != len(spans):
             raise ValueError(
                 f"`text` has {wanted} `{IMAGE_PLACEHOLDER_TOKEN}` but {len(spans)} images or codes were given; "
                 "allowed: the same number."
             )
-        remaining = iter(spans)
-        expanded = []
-        for text in texts:
-            first, *others = text.split(IMAGE_PLACEHOLDER_TOKEN)
-            expanded.append(first + "".join(next(remaining) + part for part in others))
-        return expanded
+        return self.get_text_with_replacements(list(texts), spans)
 
     def _check_not_truncated(self, input_ids, spans):
         """A cut image span would only fail later, inside the model."""
         rows = input_ids.tolist() if isinstance(input_ids, torch.Tensor) else input_ids
-        rows = [rows] if len(rows) and not hasattr(rows[0], "__len__") else rows
         num_closed = sum(list(row).count(self.tokenizer.eoi_token_id) for row in rows)
         if num_closed < len(spans):
             raise ValueError("`max_length` cuts an image span; allowed: room for the whole image.")

@@ -51,6 +51,23 @@ def test_several_images_in_several_texts():
     assert torch.equal(processor.tokenizer.token_ids_to_codes(ids[is_image]), codes.flatten())
 
 
+@pytest.mark.parametrize("source", ["images", "codes"])
+def test_what_servers_plan_with(source):
+    """Which ids belong to images, where their spans are in the text, how long they are: as vLLM asks for it."""
+    processor = build_processor()
+    images = {"images": [picture(), picture()]} if source == "images" else {"codes": build_codes(2)}
+    texts = ["<image> a", "a cat <image>"]
+    asked = {"return_mm_token_type_ids": True, "return_text_replacement_offsets": True}
+    inputs = processor(text=texts, **images, **asked)
+    num_tokens = processor._get_num_multimodal_tokens(image_sizes=[(30, 40)] * 2).num_image_tokens
+    assert [sum(row) for row in inputs["mm_token_type_ids"]] == num_tokens == [NUM_QUERY_TOKENS + 2] * 2
+    for ids, offsets in zip(inputs["input_ids"], inputs["text_replacement_offsets"], strict=True):
+        (found,) = offsets
+        start, end = found["new_span"]
+        assert processor.tokenizer.decode(ids)[start:end] == found["replacement"]
+    assert not set(processor(text=texts, **images)) & {"mm_token_type_ids", "text_replacement_offsets"}
+
+
 def test_one_modality_alone():
     processor = build_processor()
     assert set(processor(images=[picture()], return_tensors="pt")) == {"pixel_values"}
