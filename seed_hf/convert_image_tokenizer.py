@@ -18,6 +18,8 @@ from .modeling_seed_image_tokenizer import SeedImageTokenizer
 
 
 KINDS = ("seed-1", "seed-2", "blip-2")
+# Of the released weights, for the record and so for the model card. Source: licence files of the original's branches.
+LICENCES = {"seed-1": "Apache-2.0", "seed-2": "Apache-2.0 with an added clause: research use only"}
 # Weights that SEED has no use for, kept beside the others for the way back.
 UNUSED_STEM = "original_only"
 VISION_PREFIX = "visual_encoder."
@@ -103,7 +105,7 @@ def convert_image_tokenizer(
         write_shards(output, [shard], UNUSED_STEM, max_shard_bytes=sum(unused.values()))
     if words is not None:
         words.save_pretrained(output)
-    write_record(output, kind, checkpoint, report)
+    write_record(output, kind, checkpoint, report, licence=LICENCES.get(kind, "that of the BLIP-2 weights"))
     save_config(model, output, torch.float32)
     return report
 
@@ -192,7 +194,8 @@ def _way_back(folder: Path) -> tuple[str, Checkpoint, dict[str, tuple[str, int, 
 
 def _revert(checkpoint: Checkpoint, place: tuple[str, int, int]) -> torch.Tensor:
     name, index, num_parts = place
-    return split_tensor(checkpoint.copy(name), num_parts)[index].clone()
+    part = split_tensor(checkpoint.copy(name), num_parts)[index]
+    return part if num_parts == 1 else part.clone()
 
 
 def original_state_dict(folder: str | os.PathLike) -> dict[str, torch.Tensor]:
@@ -232,12 +235,17 @@ def write_original(folder: str | os.PathLike, output: str | os.PathLike) -> list
     output.mkdir(parents=True, exist_ok=True)
     written = []
     for filename, level, left_out, prefixes in ORIGINAL_FILES[kind]:
-        keys = [key for key in places if key.startswith(prefixes)]
-        tensors = {key.removeprefix(left_out): _revert(checkpoint, places.pop(key)) for key in keys}
-        if tensors:
-            torch.save({level: tensors} if level else tensors, output / filename)
+        own = {key: places.pop(key) for key in list(places) if key.startswith(prefixes)}
+        if own:
             written.append(output / filename)
+            _save_pickle({key.removeprefix(left_out): own[key] for key in own}, checkpoint, level, written[-1])
     return written
+
+
+def _save_pickle(places: dict[str, tuple[str, int, int]], checkpoint: Checkpoint, level: str | None, path: Path):
+    # a function of its own, so that the weights of one file are let go before those of the next are read
+    tensors = {key: _revert(checkpoint, place) for key, place in places.items()}
+    torch.save({level: tensors} if level else tensors, path)
 
 
 __all__ = ["convert_image_tokenizer", "original_state_dict", "published_config", "write_original"]
