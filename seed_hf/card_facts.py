@@ -1,0 +1,168 @@
+"""What a card says of a model and of its training, read from its own files."""
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors import safe_open
+
+from .configuration_seed import SeedConfig
+from .configuration_seed_image_tokenizer import SeedImageTokenizerConfig
+from .encoded_data import count_encoded, part_paths
+from .hub_files_seed import read_json
+from .training_metrics import MACHINE_FILE, read_metrics
+
+
+def find_facts(kind: str, folder: Path) -> dict:
+    r"""
+    Reads sizes and names from configurations and weights.
+
+    Args:
+        kind (`str`): As [`repository_kind`] says.
+        folder (`Path`): Of the repository.
+
+    Returns:
+        `dict`: What the template of this kind names.
+
+    Raises:
+        ValueError: A data set of codes made by different weights.
+    """
+    if kind == "codes":
+        return _codes_facts(folder)
+    facts = {"num_parameters": count_parameters(folder)}
+    if kind == "adapter":
+        config = read_json(folder / "adapter_config.json")
+        names = {"base_model": "base_model_name_or_path", "revision": "revision", "rank": "r", "alpha": "lora_alpha"}
+        return facts | {name: config.get(key) for name, key in names.items()}
+    if kind == "language-model":
+        return facts | _language_model_facts(folder)
+    config = SeedImageTokenizerConfig.from_pretrained(folder / "image_tokenizer" if kind == "pipeline" else folder)
+    names = ("num_query_tokens", "codebook_size", "code_dim", "num_generation_tokens", "generation_dim")
+    return facts | {name: getattr(config, name) for name in names} | {"image_size": config.vision_config.image_size}
+
+
+def _language_model_facts(folder: Path) -> dict:
+    config = SeedConfig.from_pretrained(folder)
+    names = ("codebook_size", "num_query_tokens", "vocab_size", "image_tokenizer_id")
+    return {name: getattr(config, name) for name in names} | {
+        "architecture": (config.text_config.architectures or [config.text_config.model_type])[0],
+        "has_image_tokenizer": config.image_tokenizer_config is not None,
+    }
+
+
+def _codes_facts(folder: Path) -> dict:
+    found = {path.stem.removeprefix("encoding-"): read_json(path) for path in sorted(folder.glob("encoding-*.json"))}
+    first, *others = found.values()
+    if any(other["weights"] != first["weights"] for other in others):
+        raise ValueError(
+            f"`folder` {str(folder)!r} has splits of different weights; allowed: codes of one image tokenizer."
+        )
+    splits = []
+    for name, split in found.items():
+        num_images, num_skipped = count_encoded(part_paths(folder, name, split["num_rows"], split["rows_per_file"]))
+        splits.append({"name": name, "num_images": num_images, "num_skipped": num_skipped, **split})
+    return {**first, "splits": splits}
+
+
+def count_parameters(folder: Path) -> int:
+    """Counts the numbers in all weights of a folder; the weights are not loaded."""
+    total = 0
+    for path in folder.rglob("*.safetensors"):
+        if "checkpoint-" not in str(path.relative_to(folder)):
+            with safe_open(path, framework="pt") as file:
+                total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    return total
+
+
+def find_runs(folders: Sequence[str | os.PathLike]) -> list[dict]:
+    r"""
+    Reads training runs.
+
+    Args:
+        folders (`Sequence[str | os.PathLike]`): Output folders of the training scripts, in order.
+
+    Returns:
+        `list[dict]`: `hours`, `machine`, `dataset` and `text`, a line for the card, of each.
+
+    Raises:
+        ValueError: A folder that holds no training log.
+    """
+    return [_read_run(Path(folder)) for folder in folders]
+
+
+def _read_run(folder: Path) -> dict:
+    arguments, machine = read_json(folder / "training_arguments.json"), read_json(folder / MACHINE_FILE)
+    lines = read_metrics(folder / "metrics.jsonl") if (folder / "metrics.jsonl").is_file() else []
+    if not arguments or not lines:
+        raise ValueError(
+            f"`training` has {str(folder)!r}, which has no metrics.jsonl with training_arguments.json; allowed: "
+            "output folders of the training scripts."
+        )
+    seconds = [line["seconds"] for line in lines if "seconds" in line]
+    hours = sum(seconds) / 3600 if seconds else None
+    num_processes = machine.get("num_processes")
+    batch = arguments.get("global_batch_size") or (
+        arguments["batch_size"] * arguments["gradient_accumulation_steps"] * num_processes if num_processes else None
+    )
+    dataset = next((arguments[name] for name in ("codes", "dataset") if arguments.get(name)), None)
+    words = [
+        f"`{Path(arguments['recipe']).stem}`" if arguments.get("recipe") else f"`{folder.name}`",
+        f"{lines[-1]['step']:,} steps of {batch:,} samples" if batch else f"{lines[-1]['step']:,} steps",
+        f"learning rate {arguments['learning_rate']:g}",
+        f"precision {arguments.get('mixed_precision') or 'float32'}",
+        f"seed {arguments['seed']}",
+        f"data `{Path(str(dataset)).name}`" if dataset else "",
+        f"{hours:.2f} hours on {machine['machine']}" if hours is not None and machine else "",
+    ]
+    text = ", ".join(word for word in words if word)
+    return {"hours": hours, "machine": machine.get("machine"), "dataset": dataset, "text": text}
+
+
+def estimate_emissions(runs: list[dict], power_watts: float | None, carbon_intensity: float | None) -> dict:
+    r"""
+    Says what training took, and with two more numbers what it emitted.
+
+    Args:
+        runs (`list[dict]`): Of [`find_runs`].
+        power_watts (`float`, *optional*): What all machines together drew, measured or from data sheets.
+        carbon_intensity (`float`, *optional*): Of the electricity, in gram of CO2 equivalent per kWh.
+
+    Returns:
+        `dict`: `text` for the card, and `metadata` for `co2_eq_emissions`, or `None`.
+
+    Raises:
+        ValueError: One of the two numbers without the other, negative ones, or no hours in the logs.
+    """
+    if (power_watts is None) != (carbon_intensity is None):
+        raise ValueError(
+            f"`power_watts` is {power_watts} and `carbon_intensity` is {carbon_intensity}; allowed: both or neither."
+        )
+    machines = ", ".join(dict.fromkeys(run["machine"] for run in runs if run["machine"]))
+    if not runs or any(run["hours"] is None for run in runs):
+        if power_watts is not None:
+            raise ValueError("`power_watts` was given, but a log in `training` has no hours; allowed: logs that have.")
+        return {"text": "The training logs do not say how long it took.", "metadata": None}
+    hours = sum(run["hours"] for run in runs)
+    took = f"{hours:.2f} hours on {machines or 'an unnamed machine'}, from the training log."
+    if power_watts is None:
+        text = f"{took} Emissions are not estimated: power draw and carbon intensity were not given."
+        return {"text": text, "metadata": None}
+    if power_watts < 0 or carbon_intensity < 0:
+        raise ValueError(
+            f"`power_watts`, `carbon_intensity` are {power_watts}, {carbon_intensity}; allowed: 0 or more."
+        )
+    grams = hours * power_watts / 1000 * carbon_intensity
+    source = (
+        f"hours of the training log x {power_watts:g} W x {carbon_intensity:g} g CO2eq/kWh, both as the publisher says"
+    )
+    metadata = {
+        "emissions": round(grams, 3),
+        "source": source,
+        "training_type": "pre-training",
+        "hardware_used": machines,
+    }
+    return {"text": f"{took} About {grams:,.1f} g CO2eq: {source}.", "metadata": metadata}
+
+
+__all__ = ["count_parameters", "estimate_emissions", "find_facts", "find_runs"]

@@ -1,0 +1,170 @@
+"""Cards of repositories: filled from configuration, training log and evaluation reports, and from nothing else."""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+from huggingface_hub import DatasetCard, DatasetCardData, ModelCard, ModelCardData
+
+from .card_facts import estimate_emissions, find_facts, find_runs
+from .card_licences import Licence, choose_licence, find_origins
+from .card_results import Run, eval_results, model_index, read_runs, table_rows
+from .hub_files_seed import is_hub_id, repository_kind
+
+
+TEMPLATES = Path(__file__).with_name("model_cards")
+_KINDS = {
+    "image-tokenizer": ("transformers", "image-feature-extraction", ["seed", "image-tokenizer", "custom_code"]),
+    "language-model": ("transformers", "any-to-any", ["seed", "image-to-text", "text-to-image", "custom_code"]),
+    "adapter": ("peft", "any-to-any", ["seed", "lora", "custom_code"]),
+    "pipeline": ("diffusers", "text-to-image", ["seed", "image-tokenizer", "custom_code"]),
+}
+
+
+def write_card(
+    folder: str | os.PathLike,
+    repo_id: str,
+    *,
+    licence: str | None = None,
+    licence_name: str | None = None,
+    licence_link: str | None = None,
+    base_model: str | None = None,
+    datasets: Sequence[str] = (),
+    languages: Sequence[str] = ("en",),
+    training: Sequence[str | os.PathLike] = (),
+    evaluations: Sequence[str | os.PathLike] = (),
+    dataset_ids: Mapping[str, str] | None = None,
+    power_watts: float | None = None,
+    carbon_intensity: float | None = None,
+) -> ModelCard | DatasetCard:
+    r"""
+    Writes the card of a repository, with `evaluation/` and `.eval_results/` where there are results.
+
+    There is no way to give it a score: every score is that of an evaluation report whose hash of the weights is that
+    of the weights in `folder`, and the report is put beside the card.
+
+    Args:
+        folder (`str` or `os.PathLike`): As in [`repository_kind`]; `README.md` is replaced.
+        repo_id (`str`): `owner/name` that it is going to have.
+        licence (`str`, *optional*): Identifier of the Hub. Needed for weights without a known origin; with one (see
+            [`find_origins`]) the origin decides, and another licence is refused.
+        licence_name (`str`, *optional*): With `"other"`.
+        licence_link (`str`, *optional*): With `"other"`.
+        base_model (`str`, *optional*): On the Hub; by default what an adapter or the training log names.
+        datasets (`Sequence[str]`): Ids on the Hub of the data that it was trained on.
+        languages (`Sequence[str]`): ISO 639 codes of the text.
+        training (`Sequence[str | os.PathLike]`): Output folders of the training runs, in order; `folder` itself if it
+            is one and nothing is given.
+        evaluations (`Sequence[str | os.PathLike]`): What `seed-hf eval --output` wrote.
+        dataset_ids (`Mapping[str, str]`, *optional*): Id on the Hub by the name that evaluation data had here.
+        power_watts (`float`, *optional*): What training drew, for an estimate of emissions.
+        carbon_intensity (`float`, *optional*): Of its electricity, in gram of CO2 equivalent per kWh.
+
+    Returns:
+        `ModelCard` or `DatasetCard`: Already saved; `card.validate()` asks the Hub about its metadata.
+
+    Raises:
+        ValueError: No repository in `folder`, an id that can not be one (such as a local path as `base_model`), no
+            licence or one that the origin of the weights forbids, or a report that is not of these weights.
+    """
+    folder = Path(folder)
+    kind = repository_kind(folder)
+    if kind is None:
+        raise ValueError(f"`folder` is {str(folder)!r}; allowed: a model, an adapter, a pipeline, or codes.")
+    if not training and (folder / "training_arguments.json").is_file():
+        training = [folder]
+    facts, runs = find_facts(kind, folder), read_runs(evaluations, folder)
+    origins, starts_from = find_origins(folder, *training)
+    chosen = choose_licence(origins, licence, licence_name, licence_link)
+    base_models = [base_model or facts.get("base_model")] if kind == "adapter" or base_model else starts_from
+    _check_ids({"repo_id": [repo_id], "base_model": base_models, "datasets": datasets})
+    trained = find_runs(training)
+    emissions = estimate_emissions(trained, power_watts, carbon_intensity)
+    files = eval_results(runs, dataset_ids or {})
+    common = {
+        "language": list(languages),
+        "license": chosen.id,
+        "license_name": chosen.name,
+        "license_link": chosen.link,
+    }
+    if kind == "codes":
+        card_class, data = DatasetCard, _codes_data(facts, common)
+    else:
+        data = _model_data(kind, repo_id, facts, base_models, runs, common)
+        data["datasets"] = list(datasets) or None
+        data["co2_eq_emissions"] = emissions["metadata"]
+        card_class = ModelCard
+    template = "\n".join(
+        (TEMPLATES / f"{name}.md").read_text(encoding="utf-8") for name in (kind.replace("-", "_"), "shared")
+    )
+    card = card_class.from_template(
+        data,
+        template_str="---\n{{ card_data }}\n---\n\n" + template,
+        title=repo_id.rpartition("/")[2],
+        repo_id=repo_id,
+        facts=facts | {"starts_from": starts_from},
+        training=trained,
+        emissions=emissions,
+        results=table_rows(runs),
+        runs=runs,
+        not_measured={name: why for run in runs for name, why in run.report.not_measured.items()},
+        is_data=kind == "codes",
+        licence=chosen,
+    )
+    _save(folder, card, runs, evaluations, files)
+    return card
+
+
+def _check_ids(ids: Mapping[str, Sequence[str | None]]) -> None:
+    """The Hub refuses local paths, but only once everything else has been sent."""
+    for name, values in ids.items():
+        if bad := [value for value in values if not value or not is_hub_id(value)]:
+            raise ValueError(f"`{name}` is {bad}; allowed: ids of repositories on the Hub, as owner/name.")
+
+
+def _model_data(
+    kind: str, repo_id: str, facts: dict, base_models: list[str], runs: list[Run], common: dict
+) -> ModelCardData:
+    library, task, tags = _KINDS[kind]
+    return ModelCardData(
+        library_name=library,
+        pipeline_tag=task,
+        tags=tags,
+        base_model=base_models[0] if len(base_models) == 1 else base_models or None,
+        base_model_relation="adapter" if kind == "adapter" else "finetune" if base_models else None,
+        model_name=repo_id.rpartition("/")[2],
+        eval_results=model_index(runs) or None,
+        **common,
+    )
+
+
+def _codes_data(facts: dict, common: dict) -> DatasetCardData:
+    files = [{"split": split["name"], "path": f"data/{split['name']}-*.parquet"} for split in facts["splits"]]
+    num_images = sum(split["num_images"] for split in facts["splits"])
+    sizes = (("n<1K", 1e3), ("1K<n<10K", 1e4), ("10K<n<100K", 1e5), ("100K<n<1M", 1e6), ("1M<n<10M", 1e7))
+    size = next((name for name, limit in sizes if num_images < limit), "10M<n<100M")
+    return DatasetCardData(
+        task_categories=["image-to-text", "text-to-image"],
+        tags=["seed", "image-tokens", "seed_hf"],
+        size_categories=[size],
+        configs=[{"config_name": "default", "data_files": files}],
+        **common,
+    )
+
+
+def _save(
+    folder: Path, card, runs: list[Run], evaluations: Sequence[str | os.PathLike], files: Mapping[str, list]
+) -> None:
+    """Card, reports and `.eval_results/`; what an earlier card had of the last goes."""
+    contents = {run.file: Path(path).read_bytes() for run, path in zip(runs, evaluations, strict=True)}
+    contents |= {name: yaml.safe_dump(entries, sort_keys=False).encode() for name, entries in files.items()}
+    shutil.rmtree(folder / ".eval_results", ignore_errors=True)
+    for name, content in contents.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+    card.save(folder / "README.md")
+
+
+__all__ = ["Licence", "write_card"]

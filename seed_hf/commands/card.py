@@ -1,0 +1,55 @@
+"""`seed-hf card`: [`~cards.write_card`] on the command line."""
+
+import argparse
+
+from ..cards import write_card
+
+
+EXAMPLES = """examples:
+  seed-hf card seed-1-pipeline user/seed-1 --evaluation retrieval.json reconstruction.json
+  seed-hf card out/stage3 user/seed-opt --licence other --licence-name opt-175b --licence-link https://... \\
+      --base-model facebook/opt-2.7b --evaluation nocaps.json vqa.json --dataset-id nocaps=owner/nocaps
+  seed-hf card out/stage1 user/qformer --licence mit --power-watts 400 --carbon-intensity 380
+Scores come from evaluation reports of these very weights; there is no flag for a score.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser):
+    """Adds the arguments of the sub-command."""
+    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLES
+    parser.add_argument("folder", help="image tokenizer, language model, adapter, pipeline, or data set of codes")
+    parser.add_argument("repo_id", help="owner/name that it is going to have")
+    parser.add_argument("--licence", help="identifier of the Hub; not needed where the weights have a known origin")
+    parser.add_argument("--licence-name", help="with --licence other")
+    parser.add_argument("--licence-link", help="with --licence other")
+    parser.add_argument("--base-model", help="on the Hub (default: what an adapter or the training log names)")
+    parser.add_argument("--dataset", nargs="*", default=[], help="ids on the Hub of the training data")
+    parser.add_argument("--language", nargs="*", default=["en"], help="of the text (default: en)")
+    parser.add_argument("--training", nargs="*", default=[], help="output folders of the training runs, in order")
+    parser.add_argument("--evaluation", nargs="*", default=[], help="JSON files that seed-hf eval wrote")
+    parser.add_argument("--dataset-id", nargs="*", default=[], metavar="NAME=ID", help="evaluation data on the Hub")
+    parser.add_argument("--power-watts", type=float, help="what training drew, for an estimate of emissions")
+    parser.add_argument("--carbon-intensity", type=float, help="of its electricity, in g CO2eq/kWh")
+
+
+def run(args: argparse.Namespace):
+    """Writes the card, and says where."""
+    write_card(
+        args.folder,
+        args.repo_id,
+        licence=args.licence,
+        licence_name=args.licence_name,
+        licence_link=args.licence_link,
+        base_model=args.base_model,
+        datasets=args.dataset,
+        languages=args.language,
+        training=args.training,
+        evaluations=args.evaluation,
+        dataset_ids=dict(pair.partition("=")[::2] for pair in args.dataset_id),
+        power_watts=args.power_watts,
+        carbon_intensity=args.carbon_intensity,
+    )
+    print(f"wrote {args.folder}/README.md with the results of {len(args.evaluation)} evaluations")
+
+
+__all__ = ["add_arguments", "run"]
