@@ -24,16 +24,21 @@ VARIANTS = [
     ("+ moving average", {"codebook_ema_decay": 0.95}, 512),
     ("+ restart of dead codes", {"dead_code_steps": 20}, 512),
     ("+ contrastive loss through the codes", {"code_contrastive_loss_weight": 1.0}, 512),
+    ("+ centred embeddings", {"center_causal_embeds": True}, 512),
+    ("+ scale and shift for each query", {"separate_queries": True}, 512),
 ]
 PLAIN = {
     "normalize_codes": False,
     "codebook_ema_decay": 0.0,
     "dead_code_steps": 0,
     "code_contrastive_loss_weight": 0.0,
+    "center_causal_embeds": False,
+    "separate_queries": False,
 }
 COLUMNS = {
     "eval_codes_used": "codes in use, %",
     "eval_perplexity": "perplexity",
+    "eval_distinct_codes": "different codes of the 32",
     "eval_i2t_r1": "R@1 image to text, %",
     "eval_t2i_r1": "R@1 text to image, %",
     "eval_i2t_r10": "R@10 image to text, %",
@@ -56,11 +61,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def run_variant(args: argparse.Namespace, number: int, config: dict, init_images: int) -> dict:
     """Trains one variant in a process of its own and returns its last evaluation."""
     start, output = args.output_dir / f"{number}-start", args.output_dir / str(number)
-    # a codebook that follows a moving average has buffers that stage 1's folder lacks or has too many: new weights
     shutil.copytree(args.init_model, start, ignore=shutil.ignore_patterns("checkpoint-*", "logs"), dirs_exist_ok=True)
     settings = json.loads((start / "config.json").read_text()) | config
     (start / "config.json").write_text(json.dumps(settings))
-    fit_codebook_buffers(args.init_model, start)
+    fit_quantizer(args.init_model, start)
     script = Path(__file__).with_name("train_codebook.py")
     recipe = script.parent / "recipes" / "mini" / "stage2.yaml"
     flags = ["--recipe", recipe, "--init_model", start, "--output_dir", output]
@@ -70,17 +74,16 @@ def run_variant(args: argparse.Namespace, number: int, config: dict, init_images
     return [line for line in read_metrics(output / "metrics.jsonl") if "eval_codes_used" in line][-1]
 
 
-def fit_codebook_buffers(source: Path, target: Path) -> None:
-    """Rewrites the weights of `target` for its configuration; only the codebook's running counts may differ."""
+def fit_quantizer(source: Path, target: Path) -> None:
+    """Rewrites the weights of `target` for its configuration: the remedies add to the quantizer or take from it."""
     from seed_hf import SeedImageTokenizer, SeedImageTokenizerConfig
 
     weights = SeedImageTokenizer.from_pretrained(source).state_dict()
     model = SeedImageTokenizer(SeedImageTokenizerConfig.from_pretrained(target))
     report = model.load_state_dict(weights, strict=False)
-    counts = ("quantizer.ema_count", "quantizer.ema_sum", "quantizer.steps_unused")
-    differing = [name for name in (*report.missing_keys, *report.unexpected_keys) if name not in counts]
+    differing = [name for name in (*report.missing_keys, *report.unexpected_keys) if not name.startswith("quantizer.")]
     if differing:
-        raise ValueError(f"`init_model` does not fit its configuration: {differing}; allowed: {counts} alone.")
+        raise ValueError(f"`init_model` does not fit its configuration: {differing}; allowed: quantizer.* alone.")
     for path in target.glob("model*"):
         path.unlink()
     model.save_pretrained(target)
