@@ -26,7 +26,7 @@ class PairMaker:
         processor ([`SeedProcessor`]): Prompts and tokenizer.
         make_questions (`Callable`): From a row and a `random.Random` to (question, answer) pairs.
         args (`argparse.Namespace`): `task`, `image_ratio`, `question_ratio`, `unconditional_ratio`, `tag_ratio`,
-            `max_text_tokens`.
+            `max_text_tokens`, `code_noise`.
     """
 
     def __init__(self, processor, make_questions: Callable, args: argparse.Namespace):
@@ -46,7 +46,17 @@ class PairMaker:
             kind = "image"
         elif uniform(0, 1, generator) < args.question_ratio:
             kind = "question"
-        return self.make(row, views[view], kind, generator)
+        codes = views[view]
+        if kind != "image" and args.code_noise:
+            codes = self._with_noise(codes, generator)
+        return self.make(row, codes, kind, generator)
+
+    def _with_noise(self, codes: list[int], generator: torch.Generator) -> list[int]:
+        """Some codes replaced by any others, so that few pictures are not learned by single codes of theirs."""
+        codes = torch.as_tensor(codes)
+        replaced = torch.rand(codes.shape, generator=generator) < self.args.code_noise
+        others = torch.randint(self.tokenizer.codebook_size, codes.shape, generator=generator)
+        return torch.where(replaced, others, codes).tolist()
 
     def make(self, row: dict, codes: list[int], kind: str, generator: torch.Generator | None = None) -> dict:
         """

@@ -1,0 +1,50 @@
+"""Training sequences of stage 3: what stands in a sequence and what of it is a target."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from tiny_language import CODEBOOK_SIZE, NUM_QUERY_TOKENS, build_tokenizer
+
+from seed_hf import SeedImageProcessor, SeedProcessor
+
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+
+from language_data import PairMaker  # noqa: E402
+
+
+ROW = {"caption": "a red apple", "codes": [3, 1, 4, 1], "tags": []}
+SETTINGS = {"task": "caption", "image_ratio": 0.5, "question_ratio": 0.0, "unconditional_ratio": 0.0, "tag_ratio": 0.0}
+
+
+def maker(**settings) -> PairMaker:
+    args = argparse.Namespace(**{**SETTINGS, "max_text_tokens": 32, "code_noise": 0.0, **settings})
+    processor = SeedProcessor(SeedImageProcessor(), build_tokenizer())
+    return PairMaker(processor, lambda row, draw: [("what is this?", row["caption"])], args)
+
+
+def codes_in(pair: dict, tokenizer) -> list[int]:
+    first = tokenizer.convert_tokens_to_ids("<img_00000>")
+    return [token - first for token in pair["input_ids"] if first <= token < first + CODEBOOK_SIZE]
+
+
+def test_only_what_is_to_be_written_is_a_target():
+    pairs = maker()
+    read, write = (pairs.make(ROW, ROW["codes"], kind) for kind in ("caption", "image"))
+    assert codes_in(read, pairs.tokenizer) == codes_in(write, pairs.tokenizer) == ROW["codes"]
+    targets = [[token for token in pair["labels"] if token != -100] for pair in (read, write)]
+    assert pairs.tokenizer.decode(targets[0], skip_special_tokens=True).strip() == "a red apple"
+    assert len(targets[1]) == NUM_QUERY_TOKENS + 3  # <img>, the codes, </img>, end
+
+
+def test_code_noise_replaces_about_its_share_of_codes_to_read_and_none_to_write():
+    row = {**ROW, "codes": [5] * 4}
+    noisy, writing = maker(code_noise=0.5), maker(code_noise=0.5, task="both", image_ratio=1.0)
+    generators = [torch.Generator().manual_seed(seed) for seed in range(200)]
+    read = [code for generator in generators for code in codes_in(noisy(row, generator), noisy.tokenizer)]
+    changed = sum(code != 5 for code in read) / len(read)
+    # a sixteenth of the replacements gives the same code again
+    assert abs(changed - 0.5 * (1 - 1 / CODEBOOK_SIZE)) < 0.08
+    assert codes_in(writing(row, generators[0]), writing.tokenizer) == row["codes"]
