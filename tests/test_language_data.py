@@ -20,7 +20,7 @@ SETTINGS = {"task": "caption", "image_ratio": 0.5, "question_ratio": 0.0, "uncon
 
 
 def maker(**settings) -> PairMaker:
-    args = argparse.Namespace(**{**SETTINGS, "max_text_tokens": 32, "code_noise": 0.0, **settings})
+    args = argparse.Namespace(**{**SETTINGS, "max_text_tokens": 32, "mix_views": False, "code_noise": 0.0, **settings})
     processor = SeedProcessor(SeedImageProcessor(), build_tokenizer())
     return PairMaker(processor, lambda row, draw: [("what is this?", row["caption"])], args)
 
@@ -37,6 +37,14 @@ def test_only_what_is_to_be_written_is_a_target():
     targets = [[token for token in pair["labels"] if token != -100] for pair in (read, write)]
     assert pairs.tokenizer.decode(targets[0], skip_special_tokens=True).strip() == "a red apple"
     assert len(targets[1]) == NUM_QUERY_TOKENS + 3  # <img>, the codes, </img>, end
+
+
+def test_mixed_views_take_each_code_from_one_of_them():
+    row = {**ROW, "codes": [1] * 4, "augmented_codes": [[2] * 4, [3] * 4]}
+    pairs = maker(mix_views=True)
+    read = [codes_in(pairs(row, torch.Generator().manual_seed(seed)), pairs.tokenizer) for seed in range(50)]
+    assert {code for codes in read for code in codes} == {1, 2, 3}
+    assert any(len(set(codes)) > 1 for codes in read)
 
 
 def test_code_noise_replaces_about_its_share_of_codes_to_read_and_none_to_write():

@@ -26,7 +26,7 @@ class PairMaker:
         processor ([`SeedProcessor`]): Prompts and tokenizer.
         make_questions (`Callable`): From a row and a `random.Random` to (question, answer) pairs.
         args (`argparse.Namespace`): `task`, `image_ratio`, `question_ratio`, `unconditional_ratio`, `tag_ratio`,
-            `max_text_tokens`, `code_noise`.
+            `max_text_tokens`, `mix_views`, `code_noise`.
     """
 
     def __init__(self, processor, make_questions: Callable, args: argparse.Namespace):
@@ -47,12 +47,20 @@ class PairMaker:
         elif uniform(0, 1, generator) < args.question_ratio:
             kind = "question"
         codes = views[view]
-        if kind != "image" and args.code_noise:
-            codes = self._with_noise(codes, generator)
+        if kind != "image":
+            codes = self._with_noise(self._mixed(views, generator) if args.mix_views else codes, generator)
         return self.make(row, codes, kind, generator)
+
+    @staticmethod
+    def _mixed(views: list[list[int]], generator: torch.Generator) -> list[int]:
+        """Each code from any of the views: which of its codes change with the view says nothing about a picture."""
+        views = torch.as_tensor(views)
+        return views.gather(0, torch.randint(len(views), views.shape[1:], generator=generator)[None])[0].tolist()
 
     def _with_noise(self, codes: list[int], generator: torch.Generator) -> list[int]:
         """Some codes replaced by any others, so that few pictures are not learned by single codes of theirs."""
+        if not self.args.code_noise:
+            return codes
         codes = torch.as_tensor(codes)
         replaced = torch.rand(codes.shape, generator=generator) < self.args.code_noise
         others = torch.randint(self.tokenizer.codebook_size, codes.shape, generator=generator)

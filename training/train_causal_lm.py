@@ -71,6 +71,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     data.add_argument("--question_ratio", type=float, default=0.0, help="share of questions among image to text")
     data.add_argument("--unconditional_ratio", type=float, default=0.0, help="text to image without its caption")
     data.add_argument("--tag_ratio", type=float, default=0.0, help="text to image with some tags after the caption")
+    mix_help = "to read, take each code from any view of the picture (the original has one view)"
+    data.add_argument("--mix_views", action="store_true", help=mix_help)
     noise_help = "share of the codes of pictures to read that are replaced by random ones (the original: none)"
     data.add_argument("--code_noise", type=float, default=0.0, help=noise_help)
     data.add_argument("--max_text_tokens", type=int, default=32, help="captions are cut to it (LAVIS: 32)")
