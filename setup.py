@@ -26,6 +26,7 @@ INSTALL_REQUIRES = [
     "huggingface_hub>=1.0",
     "pillow>=10.1",
     "numpy>=1.26",
+    "filelock>=3.13",
     "diffusers>=0.35",
     "accelerate>=1.5",
     "peft>=0.18",
