@@ -127,9 +127,11 @@ def published_config(kind: str, found: Mapping[str, torch.Tensor], inference_onl
     Returns:
         [`SeedImageTokenizerConfig`]
     """
+    # a stage-1 checkpoint has no codebook yet: the model is to train one, for which it reconstructs
+    reconstructs = "pos_embed" in found or "quantize.embedding.weight" not in found
     fields = {
         "use_text_tower": "text_proj.weight" in found and not inference_only,
-        "use_reconstruction_decoder": "pos_embed" in found and not inference_only,
+        "use_reconstruction_decoder": reconstructs and not inference_only,
     }
     words = found.get("Qformer.bert.embeddings.word_embeddings.weight")
     if words is not None:

@@ -95,9 +95,11 @@ class KeyReport:
     def check(self, name: str = "checkpoint"):
         """Raises `ValueError` if a key is left over on either side or has another shape."""
         if self.unknown or self.missing:
+            parts = ", ".join(sorted({key.split(".")[0] for key in self.missing}))
             raise ValueError(
                 f"`{name}` does not fit the configuration. Unknown keys: {_shorten(self.unknown)}; missing (our "
-                f"names): {_shorten(self.missing)}; allowed: none, unless named in `allow_unknown` or `allow_missing`."
+                f"names): {_shorten(self.missing)}{f', in {parts}' if parts else ''}; allowed: none, unless named in "
+                "`allow_unknown` or `allow_missing`."
             )
         if self.mismatched:
             raise ValueError(

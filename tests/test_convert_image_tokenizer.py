@@ -115,6 +115,16 @@ def test_manifests_convert_with_nothing_left_over(version):
     }
 
 
+def test_stage_1_alone_is_a_model_to_train_further():
+    """Without a codebook in the files the model gets all that stage 2 trains."""
+    stages = ("visual_encoder.", "ln_vision.", "Qformer.", "query_tokens", "vision_proj.", "text_proj.", "temp")
+    found = {key: tensor for key, tensor in released_v1().items() if key.startswith(stages)}
+    _, report = plan_seed(found, published_config("seed-1", found))
+    parts = {name.split(".")[0] for name in report.missing}
+    assert parts == {"quantizer", "reconstruction_decoder", "generation_decoder", "generation_head"}
+    assert report.unknown == report.mismatched == []
+
+
 def released_v1() -> dict[str, torch.Tensor]:
     """The manifest and what else the three files hold, by the loading code's account: text side, aliases, blocks."""
     found = manifest("v1")
@@ -240,7 +250,7 @@ def test_subset_has_to_be_said(tmp_path):
     """Without the ViT's file its weights are missing; named, they start fresh, like a new model's."""
     fixture = FIXTURES["v1_tokenizer_tiny"]
     _, *paths = write_release(fixture.weights, tmp_path, "seed-1")
-    with pytest.raises(ValueError, match="missing.*vision_model.*and 28 more"):
+    with pytest.raises(ValueError, match="missing.*vision_model.*and 28 more, in vision_model;"):
         convert(fixture, tmp_path, paths)
     assert not (tmp_path / "out").exists()
     folder, report = convert(fixture, tmp_path, paths, allow_missing=["vision_model.*"])

@@ -12,7 +12,7 @@ from ..convert_language_model import convert_language_model, write_original_lang
 EXAMPLES = """examples:
   seed-hf convert seed-1 eva_vit_g.pth causal_qformer.pth seed_tokenizer.pth --output seed-1
   seed-hf convert seed-1 eva_vit_g.pth causal_qformer.pth --output stage-1 \\
-      --allow-missing "quantizer.*" --allow-missing "generation_*"
+      --allow-missing "quantizer.*" --allow-missing "*_decoder.*" --allow-missing "generation_head.*"
   seed-hf convert seed-2 eva_vit_g.pth seed_quantizer.pt --output seed-2
   seed-hf convert blip-2 blip2-itm-vit-g --output stage-1-start
   seed-hf convert seed-llama seed-llama-8b --tokenizer seed-tokenizer --output seed-llama-hf
