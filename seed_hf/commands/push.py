@@ -7,7 +7,7 @@ from ..hub_seed import push_folder
 
 EXAMPLES = """examples:
   seed-hf push out/stage3 user/seed-opt --dry-run
-  seed-hf push out/stage3 user/seed-opt --private --ignore "checkpoint-*" --ignore logs
+  seed-hf push out/stage3 user/seed-opt --private --ignore "checkpoint-*" logs
   seed-hf push out/stage3 user/seed-opt --create-pr --message "Trained for longer"
 The token is that of `hf auth login` or HF_TOKEN.
 """
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--private", action="store_true", default=None, help="if the repository is new")
     parser.add_argument("--gated", choices=("auto", "manual"), help="users have to ask for access")
     parser.add_argument("--message", default="Upload with seed_hf", help="of the commit")
-    parser.add_argument("--ignore", action="append", default=[], metavar="PATTERN", help="paths to leave out")
+    parser.add_argument("--ignore", nargs="*", default=[], metavar="PATTERN", help="paths to leave out")
     parser.add_argument("--dry-run", action="store_true", help="list what would be sent, with sizes, and send nothing")
 
 
