@@ -83,7 +83,7 @@ def test_example_of_pycocoevalcap():
 
 
 def test_without_java_it_is_said(monkeypatch):
-    monkeypatch.setattr(caption_metrics.shutil, "which", lambda name: None)
+    monkeypatch.setattr(caption_metrics, "has_java", lambda: False)
     scored = caption_scores(PREDICTIONS, REFERENCES)
     assert set(scored.not_measured) == {"METEOR", "SPICE"}
     assert all("Java" in reason for reason in scored.not_measured.values())
@@ -102,7 +102,7 @@ def test_rule_agrees_with_the_official_tokenizer():
 
 def test_spice_without_its_models_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr(caption_metrics, "_import", lambda module, name: str(tmp_path))
-    monkeypatch.setattr(caption_metrics.shutil, "which", lambda name: "java")
+    monkeypatch.setattr(caption_metrics, "has_java", lambda: True)
     with pytest.raises(caption_metrics.MissingScorerError, match="Stanford CoreNLP"):
         caption_metrics._spice({0: ["a"]}, {0: ["a"]})
 

@@ -44,7 +44,7 @@ def evaluate_captions(
         dataset (`str`): see [`~seed_hf.evaluation.load_captioned_rows`]. Of NoCaps the domains are scored apart too.
         split (`str`, defaults to `"test"`): of it.
         image_tokenizer (`str` or `os.PathLike`, *optional*): image tokenizer or pipeline, where the language model has
-            none inside.
+            none inside; by default what its tokenizer names.
         revision (`str`, *optional*): of the model on the Hub.
         prompt (`str`, *optional*): what the picture is followed by; `"model"` for the processor's own. Defaults to
             the paper's `"a photo of"`, for seed-mini to its own.

@@ -206,8 +206,8 @@ def _name_question_columns(rows: "Dataset", dataset: str) -> "Dataset":
     keys = [name for name in ("question_id", "id", "key") if name in rows.column_names][:1]
 
     def to_texts(value, *others):
-        # VQAv2's own form is a list of {"answer": ...}
-        values = [value] if isinstance(value, str) else value
+        # VQAv2's own form is a list of {"answer": ...}, which some data sets store as {"answer": [...]}
+        values = value["answer"] if isinstance(value, dict) else [value] if isinstance(value, str) else value
         texts = [entry["answer"] if isinstance(entry, dict) else entry for entry in values]
         named = dict(zip(["question_type"] * len(types) + ["key"] * len(keys), map(str, others), strict=True))
         return {"question_type": "", "key": "", **named, "answers": texts}

@@ -1,7 +1,9 @@
 """What captions and answers have in common: a language model writes a text for each row, and a report says how."""
 
+import json
 import os
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..processing_seed import SeedProcessor
@@ -38,7 +40,8 @@ def write_texts(
         rows (`datasets.Dataset`): with `image` or `codes`, and perhaps `question`.
         task (`str`): `"caption"` or `"vqa"`.
         model (`str` or `os.PathLike`): `"seed-mini"`, or folder or Hub id of a language model or LoRA adapter.
-        image_tokenizer (`str` or `os.PathLike`, *optional*): where the language model has none inside.
+        image_tokenizer (`str` or `os.PathLike`, *optional*): where the language model has none inside; by default what
+            its tokenizer names.
         revision (`str`, *optional*): of the model on the Hub.
         prompt (`str`, *optional*): see [`choose_prompt`].
         paper_prompt (`str`): its default.
@@ -58,9 +61,10 @@ def write_texts(
     """
     is_mini = str(model) == MINI
     folder = find_folder(mini_or(model, "language_model"), revision)
-    image_tokenizer = MINI if is_mini and image_tokenizer is None else image_tokenizer
-    pipeline_folder = None if image_tokenizer is None else find_folder(mini_or(image_tokenizer, "pipeline"))
     processor = SeedProcessor.from_pretrained(folder)
+    if image_tokenizer is None and "codes" not in rows.column_names:
+        image_tokenizer = MINI if is_mini else _named_image_tokenizer(folder, processor)
+    pipeline_folder = None if image_tokenizer is None else find_folder(mini_or(image_tokenizer, "pipeline"))
     own_prompt = processor.caption_prompt if task == "caption" else processor.question_prompt
     prompt = choose_prompt(prompt, own_prompt, paper_prompt, is_mini)
     defaults = mini_generation if is_mini else paper_generation
@@ -90,6 +94,14 @@ def write_texts(
         "data": data,
         "settings": {**settings, "batch_size": counts["batch_size"]},
     }
+
+
+def _named_image_tokenizer(folder: Path, processor: SeedProcessor) -> str | None:
+    """What a language model without an image tokenizer inside says that its codes come from."""
+    file = folder / "config.json"
+    if file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("image_tokenizer_config"):
+        return None
+    return processor.tokenizer.image_tokenizer_id
 
 
 __all__ = ["write_texts"]

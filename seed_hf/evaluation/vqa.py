@@ -42,7 +42,7 @@ def evaluate_vqa(
         dataset (`str`): see [`~seed_hf.evaluation.load_question_rows`].
         split (`str`, defaults to `"val"`): of it.
         image_tokenizer (`str` or `os.PathLike`, *optional*): image tokenizer or pipeline, where the language model has
-            none inside.
+            none inside; by default what its tokenizer names.
         revision (`str`, *optional*): of the model on the Hub.
         prompt (`str`, *optional*): with `{}` for the question; `"model"` for the processor's own. Defaults to the
             paper's `"Question: {} Short answer."`, for seed-mini to its own.

@@ -105,7 +105,8 @@ def _accuracy_of(prediction: str, answers: Sequence[str]) -> float:
     if len(set(answers)) > 1:
         prediction, answers = normalize_answer(prediction), [normalize_answer(answer) for answer in answers]
     same = [answer == prediction for answer in answers]
-    return sum(min(1.0, (sum(same) - is_same) / 3) for is_same in same) / len(same)
+    thirds = sum(min(3, sum(same) - is_same) for is_same in same)  # whole numbers, so that no rounding adds up
+    return thirds / (3 * len(same))
 
 
 def exact_match(predictions: Sequence[str], references: Sequence[str]) -> list[float]:

@@ -1,0 +1,265 @@
+"""The evaluations end to end on toy models: standard layouts, reports, resuming, processes, unreadable pictures."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from PIL import Image
+from tiny_demo import build_seed, save_pipeline
+from tiny_pictures import build_images
+from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from seed_hf.commands import main
+from seed_hf.evaluation import (
+    EvaluationReport,
+    caption_metrics,
+    evaluate_captions,
+    evaluate_reconstruction,
+    evaluate_retrieval,
+    evaluate_vqa,
+    load_captioned_rows,
+    load_question_rows,
+)
+from seed_hf.evaluation.retrieval import pair_texts
+
+
+@pytest.fixture(autouse=True)
+def no_java(monkeypatch):
+    """Scores are tested in test_caption_metrics.py; here starting Java would only take time."""
+    monkeypatch.setattr(caption_metrics, "has_java", lambda: False)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """`pipeline/` and `language_model/` with its image tokenizer inside."""
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    image_tokenizer = save_pipeline(folder / "pipeline")
+    model, processor = build_seed(image_tokenizer)
+    model.attach_image_tokenizer(image_tokenizer)
+    model.save_pretrained(folder / "language_model")
+    processor.save_pretrained(folder / "language_model")
+    return folder
+
+
+def save_numbered(folder, names):
+    folder.mkdir(parents=True)
+    for name, picture in zip(names, build_images(len(names)), strict=True):
+        picture.save(folder / name)
+
+
+@pytest.fixture(scope="module")
+def coco(tmp_path_factory):
+    """Six pictures in the layout of COCO's Karpathy split, with two captions each, the last unreadable."""
+    folder = tmp_path_factory.mktemp("coco")
+    names = [f"COCO_val2014_{number:012d}.jpg" for number in range(6)]
+    save_numbered(folder / "val2014", names)
+    (folder / "val2014" / names[5]).write_bytes(b"no picture")
+    sentences = [[{"raw": f"a cat {number}"}, {"raw": f"two dogs {number}"}] for number in range(6)]
+    images = [
+        {"filename": name, "filepath": "val2014", "split": "test", "sentences": texts}
+        for name, texts in zip(names, sentences, strict=True)
+    ]
+    images.append({"filename": "COCO_val2014_9.jpg", "split": "train", "sentences": [{"raw": "not of this split"}]})
+    (folder / "dataset_coco.json").write_text(json.dumps({"images": images}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def vqa(tmp_path_factory):
+    """Three questions about two pictures, as VQAv2 has them."""
+    folder = tmp_path_factory.mktemp("vqa")
+    save_numbered(folder / "val2014", [f"COCO_val2014_{number:012d}.jpg" for number in (7, 8)])
+    questions = [{"question_id": 10 + i, "image_id": 7 + i % 2, "question": f"what {i}?"} for i in range(3)]
+    answers = [{"answer": "cat", "answer_id": i} for i in range(9)] + [{"answer": "a dog", "answer_id": 9}]
+    annotations = [
+        {"question_id": 10 + i, "answer_type": "other" if i else "number", "answers": answers} for i in range(3)
+    ]
+    (folder / "v2_OpenEnded_mscoco_val2014_questions.json").write_text(
+        json.dumps({"questions": questions, "data_subtype": "val2014"})
+    )
+    (folder / "v2_mscoco_val2014_annotations.json").write_text(json.dumps({"annotations": annotations}))
+    return folder
+
+
+def same_but_time(report, other):
+    first, second = vars(report).copy(), vars(other).copy()
+    for values in (first, second):
+        del values["seconds"], values["started"]
+    return first == second
+
+
+def test_retrieval_of_a_karpathy_split(models, coco, tmp_path):
+    settings = {"work_dir": tmp_path / "work", "batch_size": 2}
+    report = evaluate_retrieval(models / "pipeline", str(coco), "test", **settings)
+    assert report.data["num_images"] == 5 and report.data["num_skipped"] == 1
+    assert report.data["num_texts"] == 10 and not report.settings["merge_equal_captions"]
+    assert {f"{source}_i2t_r10" for source in ("causal_embeddings", "codes")} <= set(report.scores)
+    assert report.scores["causal_embeddings_t2i_r5"] == 100  # there are five pictures
+    assert report.models["image_tokenizer"]["revision"] is None and len(report.data["sha256"]) == 64
+    report.save(tmp_path / "report.json")
+    assert vars(EvaluationReport.load(tmp_path / "report.json")) == vars(report)
+    # anew from nothing, and from what is kept: the same to the last digit
+    assert same_but_time(evaluate_retrieval(models / "pipeline", str(coco), "test", batch_size=2), report)
+    (part,) = (tmp_path / "work").glob("*.parquet")
+    written = part.stat().st_mtime_ns
+    assert same_but_time(evaluate_retrieval(models / "pipeline", str(coco), "test", **settings), report)
+    assert part.stat().st_mtime_ns == written
+    with pytest.raises(ValueError, match="was made with .*'references'"):
+        evaluate_retrieval(models / "pipeline", str(coco), "test", limit=3, **settings)
+
+
+def test_content_hash_follows_pictures_and_captions(models, coco, tmp_path):
+    def hash_of(change):
+        folder = tmp_path / change
+        save_numbered(folder / "val2014", [f"{number}.png" for number in range(2)])
+        if change == "picture":
+            Image.new("RGB", (9, 9), "red").save(folder / "val2014" / "0.png")
+        texts = ["a cat", "an owl" if change == "caption" else "a dog"]
+        images = [
+            {"filename": f"{i}.png", "split": "test", "sentences": [{"raw": text}]} for i, text in enumerate(texts)
+        ]
+        (folder / "dataset_coco.json").write_text(json.dumps({"images": images}))
+        return evaluate_retrieval(models / "pipeline", str(folder), "test").data["sha256"]
+
+    hashes = {change: hash_of(change) for change in ("nothing", "place", "picture", "caption")}
+    assert hashes["nothing"] == hashes["place"] and len(set(hashes.values())) == 3
+
+
+def test_equal_captions_are_one_text_where_asked():
+    references = [["a", "b"], ["b"]]
+    assert pair_texts(references, merge_equal=True) == (["a", "b"], [[0, 1], [1]])
+    assert pair_texts(references, merge_equal=False) == (["a", "b", "b"], [[0, 1], [2]])
+
+
+def test_processes_and_parts_give_the_same_captions(models, coco, tmp_path, monkeypatch):
+    """Two processes on parts of two pictures, against one process; then after losing a part."""
+    from seed_hf.evaluation import language, running
+
+    def in_parts(*args, **kwargs):
+        return running.run_predictor(*args, **kwargs, rows_per_part=2)
+
+    monkeypatch.setattr(language, "run_predictor", in_parts)
+    arguments = {"model": models / "language_model", "dataset": str(coco), "metrics": ["BLEU-4"], "num_beams": 2}
+    alone = evaluate_captions(**arguments, batch_size=2)
+    assert alone.settings["prompt"] == "<image>a photo of" and alone.data["num_skipped"] == 1
+    assert alone.settings["generation"]["num_beams"] == 2 and alone.settings["generation"]["min_new_tokens"] == 8
+    together = evaluate_captions(**arguments, batch_size=2, num_processes=2, work_dir=tmp_path)
+    assert same_but_time(together, alone)
+    lost = sorted(tmp_path.glob("part-*.parquet"))[1]
+    before = lost.read_bytes()
+    lost.unlink()
+    assert same_but_time(evaluate_captions(**arguments, batch_size=2, work_dir=tmp_path), alone)
+    assert lost.read_bytes() == before
+
+
+def test_domains_of_nocaps(models, tmp_path):
+    save_numbered(tmp_path / "images", ["a.jpg", "b.jpg"])
+    images = [{"id": 1, "file_name": "a.jpg", "domain": "in"}, {"id": 2, "file_name": "b.jpg", "domain": "out"}]
+    annotations = [{"image_id": 1 + i % 2, "caption": f"a cat {i}"} for i in range(4)]
+    (tmp_path / "nocaps_val_4500_captions.json").write_text(json.dumps({"images": images, "annotations": annotations}))
+    rows = load_captioned_rows(str(tmp_path), "val")
+    assert rows["captions"][:] == [["a cat 0", "a cat 2"], ["a cat 1", "a cat 3"]]
+    report = evaluate_captions(models / "language_model", str(tmp_path), "val", metrics=["ROUGE-L"], prompt="model")
+    assert set(report.scores) == {"ROUGE-L", "in domain ROUGE-L", "out domain ROUGE-L"}
+    assert report.settings["prompt"] == "<image>A photo of"
+
+
+def test_questions_of_vqav2(models, vqa):
+    rows = load_question_rows(str(vqa), "val")
+    assert rows["key"][:] == ["10", "11", "12"] and len(rows[0]["answers"]) == 10
+    report = evaluate_vqa(models / "language_model", str(vqa), "val", num_beams=1)
+    assert report.settings["prompt"] == "<image>Question: {question} Short answer."
+    assert {"vqa_accuracy", "vqa_accuracy, other", "vqa_accuracy, number"} == set(report.scores)
+
+
+def test_questions_of_gqa(tmp_path):
+    save_numbered(tmp_path / "images", ["n1.jpg"])
+    record = {"imageId": "n1", "question": "Is it red?", "answer": "yes", "types": {"structural": "verify"}}
+    (tmp_path / "testdev_balanced_questions.json").write_text(json.dumps({"201": record}))
+    (row,) = load_question_rows(str(tmp_path), "testdev")
+    assert (row["key"], row["answers"], row["question_type"]) == ("201", ["yes"], "verify")
+    assert Path(row["image"]["path"]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "expected"),
+    [
+        ("answers", [{"answer": "cat"}, {"answer": "dog"}], ["cat", "dog"]),
+        ("answers", {"answer": ["cat", "dog"]}, ["cat", "dog"]),
+        ("answer", "cat", ["cat"]),
+    ],
+)
+def test_questions_of_a_parquet_file(column, values, expected, tmp_path):
+    image = {"bytes": b"", "path": "1.png"}
+    row = {"image": image, "question": "what?", column: values, "question_id": 7, "answer_type": "other"}
+    Dataset.from_list([row, row]).to_parquet(tmp_path / "val.parquet")
+    first, _ = load_question_rows(str(tmp_path / "{split}.parquet"), "val")
+    assert (first["answers"], first["key"], first["question_type"]) == (expected, "7", "other")
+    Dataset.from_list([{"image": image, "question": "what?"}]).to_parquet(tmp_path / "bare.parquet")
+    with pytest.raises(ValueError, match="allowed: 'image', 'question' and 'answers' or 'answer'"):
+        load_question_rows(str(tmp_path / "bare.parquet"), "val")
+
+
+def test_questions_about_emoji():
+    rows = load_question_rows("emoji", "test_concepts", limit=20)
+    assert set(rows["question_type"]) <= {"What is this?", "What kind of thing is this?", "yes/no"}
+    assert rows["answers"][:] == load_question_rows("emoji", "test_concepts", limit=20)["answers"][:]
+
+
+def test_answers_are_scored_by_what_was_said(models, tmp_path, monkeypatch):
+    """The model's own words as the reference: everything is right."""
+    from seed_hf.evaluation import models as evaluated
+
+    save_numbered(tmp_path / "images", ["n1.jpg", "n2.jpg"])
+    records = {
+        name: {"imageId": name, "question": "What is it?", "answer": answer}
+        for name, answer in (("n1", "red apple"), ("n2", "owl"))
+    }
+    (tmp_path / "testdev_balanced_questions.json").write_text(json.dumps(records))
+    monkeypatch.setattr(
+        evaluated.SeedProcessor, "post_process_generation", lambda self, ids, **_: ["A red apple.", "cat\nowl"]
+    )
+    report = evaluate_vqa(models / "language_model", str(tmp_path), "testdev", num_beams=1)
+    assert report.scores["exact_match"] == 50
+
+
+def test_reconstruction(models, coco, tmp_path):
+    torch.manual_seed(0)
+    config = CLIPVisionConfig(
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=32,
+        projection_dim=8,
+    )
+    CLIPVisionModelWithProjection(config).save_pretrained(tmp_path / "clip")
+    size = {"height": 32, "width": 32}
+    CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=size).save_pretrained(tmp_path / "clip")
+    arguments = {"model": models / "pipeline", "dataset": str(coco), "limit": 3, "clip": tmp_path / "clip"}
+    report = evaluate_reconstruction(**arguments, text_encoder=models / "bert", num_inference_steps=1)
+    assert set(report.scores) == {"reconstruction", "caption_drawing", "reconstruction_to_caption_drawing"}
+    assert report.not_measured == {} and report.settings["drawing"]["num_inference_steps"] == 1
+    assert all(-100 <= value <= 100 for value in report.scores.values())
+    # noise belongs to the picture: other batches change rounding only
+    again = evaluate_reconstruction(**arguments, text_encoder=models / "bert", num_inference_steps=1, batch_size=1)
+    assert again.scores == pytest.approx(report.scores, abs=0.05)
+    own = evaluate_reconstruction(models / "pipeline", str(coco), clip="own", limit=2, num_inference_steps=1)
+    assert set(own.scores) == {"reconstruction"} and "can not be compared" in own.not_measured["CLIP similarity"]
+    assert "caption_drawing" in own.not_measured
+
+
+def test_command_line(models, coco, tmp_path, capsys):
+    output = tmp_path / "report.json"
+    command = ["eval", "retrieval", str(models / "pipeline"), "--dataset", str(coco), "--output", str(output)]
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert "codes_r_mean" in shown and "1 pictures could not be read" in shown
+    assert json.loads(output.read_text())["task"] == "retrieval"
+    assert main([*command, "--limit", "0"]) == 1
+    assert "`limit` is 0; allowed" in capsys.readouterr().err
+    assert main([*command[:3], "--dataset", str(tmp_path), "--output", str(output)]) == 1
+    assert "allowed: tar shards" in capsys.readouterr().err
