@@ -99,7 +99,7 @@ def choose_licence(
 
     Args:
         origins (`list[str]`): Of [`find_origins`].
-        licence (`str`, *optional*): Identifier of the Hub, for weights without a known origin.
+        licence (`str`, *optional*): Identifier of the Hub, for weights without a known origin; `"unknown"` is one.
         name (`str`, *optional*): With `"other"`.
         link (`str`, *optional*): With `"other"`.
 
@@ -116,6 +116,8 @@ def choose_licence(
             )
         if licence == "other" and not (name and link):
             raise ValueError("`licence` is 'other' without a name and a link; allowed: both with it.")
+        if licence == "unknown":
+            return Licence(licence, "The publisher names none: rights are those of what this was made from.")
         terms = f"[{name}]({link})" if licence == "other" else f"`{licence}`"
         return Licence(licence, f"Chosen by the publisher of these weights: {terms}.", name, link)
     strictest = LICENCES[origins[0]]

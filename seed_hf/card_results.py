@@ -2,15 +2,18 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_yaml
 
-from .evaluation.report import EvaluationReport, describe_model
 from .hub_files_seed import is_hub_id
 
+
+if TYPE_CHECKING:
+    from .evaluation.report import EvaluationReport
 
 # the Hub's names of tasks
 HUB_TASKS = {
@@ -25,7 +28,7 @@ HUB_TASKS = {
 class Run:
     """One evaluation of the weights of a card: the report, and where it lies in the repository."""
 
-    report: EvaluationReport
+    report: "EvaluationReport"
     file: str
 
     @property
@@ -49,12 +52,12 @@ class Run:
         return ", ".join([*words, report.started[:10], report.machine, *versions])
 
 
-def read_runs(paths: Iterable[str | os.PathLike], folder: Path) -> list[Run]:
+def read_runs(paths: Sequence[str | os.PathLike], folder: Path) -> list[Run]:
     r"""
     Reads evaluation reports, and makes sure that they are of the weights in a folder.
 
     Args:
-        paths (`Iterable[str | os.PathLike]`): What `seed-hf eval --output` wrote.
+        paths (`Sequence[str | os.PathLike]`): What `seed-hf eval --output` wrote.
         folder (`Path`): Of the model, as it was evaluated.
 
     Returns:
@@ -63,6 +66,11 @@ def read_runs(paths: Iterable[str | os.PathLike], folder: Path) -> list[Run]:
     Raises:
         ValueError: A file that is no report, a score that is no number, or a report of other weights.
     """
+    if not paths:
+        return []
+    # only now: a card without results needs nothing of the extra `eval`
+    from .evaluation.report import EvaluationReport
+
     own = _digests(folder)
     runs = []
     for path in map(Path, paths):
@@ -102,6 +110,8 @@ def _is_number(value) -> bool:
 
 def _digests(folder: Path) -> set[str]:
     """Hashes that the evaluations give to the weights in a folder, which differ by the parts that a task uses."""
+    from .evaluation.report import describe_model
+
     tokenizer = [folder / part for part in ("image_tokenizer", "image_processor")]
     parts = sorted(path for path in folder.iterdir() if path.is_dir() and path.name != "evaluation")
     used = [[folder], tokenizer, [folder, *tokenizer], [folder, *parts]]

@@ -1,6 +1,5 @@
 """A data set to codes: right, resumable, shared between processes, and on a Hub."""
 
-import base64
 import json
 import os
 import re
@@ -9,13 +8,11 @@ import subprocess
 import sys
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import torch
-from datasets import load_dataset
 from tiny_image_tokenizer import tiny_image_tokenizer
 from tiny_shards import sample, write_shard, write_shards
 
@@ -24,7 +21,6 @@ from seed_hf.commands import main
 from seed_hf.data_reading import TooManyUnreadableSamplesError, read_image
 from seed_hf.data_rows import load_rows
 from seed_hf.encoded_data import read_codes, weights_digest
-from seed_hf.encoding_hub import write_dataset_card
 from seed_hf.encoding_seed import encode_once, encode_rows
 
 
@@ -58,6 +54,7 @@ def test_codes_are_those_of_the_model_and_files_are_what_they_promise(tmp_path, 
     assert codes["key"][:] == [row["key"] for row in good]
     assert codes["caption"][:] == [row["caption"] for row in good]
     assert codes["codes"][:] == direct_codes(good)
+    assert load_dataset(str(tmp_path / "codes"), split="train")["codes"][:] == codes["codes"][:]
     files = sorted((tmp_path / "codes" / "data").iterdir())
     assert [path.name for path in files] == [f"train-{part:05d}-of-00004.parquet" for part in range(4)]
     table = pq.read_table(files[0])
@@ -156,70 +153,21 @@ def test_command_reports_errors(tmp_path, image_tokenizer, capsys):
     assert "`batch_size` is 0" in capsys.readouterr().err
 
 
-class SmallHub(BaseHTTPRequestHandler):
-    """The few requests of which an upload consists, as huggingface.co answers them."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):  # noqa: N802
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.requests.append(self.path)
-        if self.path == "/api/repos/create":
-            return self.answer({"url": f"{self.server.url}/datasets/{json.loads(body)['organization']}/codes"})
-        if self.path == "/api/validate-yaml":
-            return self.answer({"errors": [], "warnings": []})
-        if "/preupload/" in self.path:
-            files = [{**file, "uploadMode": "regular", "shouldIgnore": False} for file in json.loads(body)["files"]]
-            return self.answer({"files": files})
-        for line in map(json.loads, body.splitlines()):
-            if line["key"] == "file":
-                self.server.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-        self.answer(
-            {"success": True, "commitOid": "1" * 40, "commitUrl": f"{self.server.url}/datasets/user/codes/commit/1"}
-        )
-
-    def do_GET(self):  # noqa: N802
-        self.answer({"id": "user/codes", "sha": "0" * 40, "siblings": []})
-
-    def answer(self, content):
-        data = json.dumps(content).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *args):
-        pass
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    with ThreadingHTTPServer(("127.0.0.1", 0), SmallHub) as server:
-        server.url, server.files, server.requests = f"http://127.0.0.1:{server.server_port}", {}, []
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-        yield server
-        server.shutdown()
-
-
-def test_push(tmp_path, image_tokenizer, hub):
-    from seed_hf.encoding_hub import push_codes
-
-    rows = load_rows(write_shards(tmp_path / "shards", 1, 4))
-    for split in ("train", "validation"):
-        encode_rows(rows, image_tokenizer, tmp_path / "codes", split, source="shards")
+def test_push(tmp_path, image_tokenizer, hub, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_ENDPOINT", hub.url)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets")
+    dataset = write_shards(tmp_path / "shards", 1, 4)
+    rows = load_rows(dataset)
+    encode_rows(rows, image_tokenizer, tmp_path / "codes", "validation", source="shards")
     (tmp_path / "codes" / "data" / ".incomplete-train.parquet").write_text("half")
-    assert push_codes(tmp_path / "codes", "user/codes", endpoint=hub.url) == f"{hub.url}/datasets/user/codes/commit/1"
+    command = ["encode", str(image_tokenizer), dataset, str(tmp_path / "codes"), "--push-to-hub", "owner/codes"]
+    assert main([*command, "--licence", "mit"]) == 0
+    files = hub.files("owner/codes", repo_type="dataset")
     splits = [f"data/{split}-00000-of-00001.parquet" for split in ("train", "validation")]
-    assert sorted(hub.files) == ["README.md", *splits, "encoding-train.json", "encoding-validation.json"]
-    for name, content in hub.files.items():
-        path = tmp_path / "copy" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    copy = load_dataset(str(tmp_path / "copy"), split="validation")
-    assert copy["codes"][:] == direct_codes(rows) and copy["key"][:] == rows["key"][:]
-    card = hub.files["README.md"].decode()
-    assert "| train | 4 | 0 | shards |" in card and 'load_dataset("user/codes", split="train")' in card
-    with pytest.raises(ValueError, match="allowed: a folder with codes"):
-        write_dataset_card(tmp_path / "shards", "user/codes")
+    wanted = {".gitattributes", "README.md", *splits, "encoding-train.json", "encoding-validation.json"}
+    assert set(files) == wanted
+    codes = read_codes("owner/codes", "validation")
+    assert codes["codes"][:] == direct_codes(rows) and codes["key"][:] == rows["key"][:]
+    card = files["README.md"].decode()
+    assert "| validation | 4 | 0 | shards |" in card and 'load_dataset("owner/codes", split="train")' in card

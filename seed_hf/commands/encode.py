@@ -2,9 +2,10 @@
 
 import argparse
 
+from ..cards import write_card
 from ..data_rows import load_rows
-from ..encoding_hub import push_codes
 from ..encoding_seed import encode_rows
+from ..hub_seed import push_folder
 
 
 EXAMPLES = """examples:
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--max-unreadable-share", type=float, default=0.01, help="stop beyond it (default: 0.01)")
     parser.add_argument("--revision", help="of the image tokenizer's repository")
     parser.add_argument("--push-to-hub", metavar="USER/NAME", help="upload to this data set repository afterwards")
+    parser.add_argument("--licence", default="unknown", help="of captions and codes, for its card (default: unknown)")
     parser.add_argument("--private", action="store_true", help="if that repository is new")
 
 
@@ -47,7 +49,9 @@ def run(args: argparse.Namespace):
         f"{done['num_encoded']} of them now, {rate:.1f} images/s"
     )
     if args.push_to_hub:
-        print(push_codes(args.output, args.push_to_hub, private=args.private))
+        write_card(args.output, args.push_to_hub, licence=args.licence)
+        # hidden files are what a killed process left behind
+        print(push_folder(args.output, args.push_to_hub, private=args.private or None, ignore_patterns=[".*", "*/.*"]))
 
 
 __all__ = ["add_arguments", "run"]
