@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
+from datasets import load_dataset
 from tiny_image_tokenizer import tiny_image_tokenizer
 from tiny_shards import sample, write_shard, write_shards
 

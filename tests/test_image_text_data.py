@@ -5,9 +5,21 @@ import json
 
 import pytest
 import torch
-from test_training_scripts import TRAINING, assert_resumes, data, qformer_flags, scripts  # noqa: F401
+from test_training_scripts import (  # noqa: F401
+    TRAINING,
+    assert_resumes,
+    causal_lm_flags,
+    data,
+    losses,
+    qformer_flags,
+    run_script,
+    save_language_model,
+    scripts,
+    stage1,
+)
 from tiny_shards import sample, write_shard, write_shards
 
+from seed_hf.commands import main as seed_hf_command
 from seed_hf.data_reading import UnreadableSampleError
 
 
@@ -60,3 +72,18 @@ def test_stage_1_over_shards_with_a_broken_picture_resumes_exactly(tmp_path, dat
     logged = [json.loads(line) for line in (output / "unreadable.jsonl").read_text().splitlines()]
     assert {line["key"] for line in logged} == {"000030", "000031"}
     assert all(line["shard"].endswith("train-0003.tar") and "identify" in line["reason"] for line in logged)
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft asks by the old name
+def test_stage_3_reads_what_encode_wrote(tmp_path, data, stage1, caplog):  # noqa: F811
+    codes = tmp_path / "codes"
+    for split in ("train", "validation"):
+        shards = write_shards(tmp_path / "shards", 1, 8, split=split, txt="a dog\na brown dog")
+        assert seed_hf_command(["encode", str(stage1), shards, str(codes), "--split", split]) == 0
+    save_language_model(tmp_path / "lm")
+    flags = dict(zip(*[iter(causal_lm_flags(data, stage1, tmp_path / "lm"))] * 2, strict=True))
+    del flags["--dataset"]
+    flags |= {"--codes": codes, "--max_steps": 2}
+    run_script("train_causal_lm", tmp_path / "out", *(part for flag in flags.items() for part in flag))
+    assert [step for step, *_ in losses(tmp_path / "out")] == [1, 2]
+    assert "whose files differ" not in caplog.text
