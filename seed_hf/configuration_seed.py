@@ -7,6 +7,7 @@ from transformers import AutoConfig, OPTConfig, PreTrainedConfig
 from transformers.models.auto import modeling_auto
 
 from .configuration_seed_image_tokenizer import SeedImageTokenizerConfig
+from .hub_seed import HubUploadMixin
 from .image_tokens_seed import ImageTokenLayout
 
 
@@ -22,7 +23,7 @@ MODEL_AUTO_CLASSES = (
 
 
 @strict
-class SeedConfig(PreTrainedConfig):
+class SeedConfig(HubUploadMixin, PreTrainedConfig):
     r"""
     Configuration of [`SeedForCausalLM`]: any causal language model of transformers plus image tokens.
 

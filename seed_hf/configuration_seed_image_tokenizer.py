@@ -3,6 +3,8 @@
 from huggingface_hub.dataclasses import strict
 from transformers import Blip2QFormerConfig, Blip2VisionConfig, PreTrainedConfig
 
+from .hub_seed import HubUploadMixin
+
 
 GENERATION_HEADS = ("text", "mlp", "qformer")
 
@@ -20,7 +22,7 @@ class SeedReverseQFormerConfig(Blip2QFormerConfig):
 
 
 @strict
-class SeedImageTokenizerConfig(PreTrainedConfig):
+class SeedImageTokenizerConfig(HubUploadMixin, PreTrainedConfig):
     r"""
     Sizes and options of [`SeedImageTokenizer`]. The defaults are the published SEED-1 inference model.
 

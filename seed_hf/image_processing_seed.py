@@ -14,6 +14,8 @@ from PIL import Image, ImageOps
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, PILImageResampling
 
+from .hub_seed import HubUploadMixin
+
 
 ALLOWED = (
     "a PIL image, an array or tensor (height, width, channels) or (channels, height, width), a path, an http(s) URL, "
@@ -163,7 +165,7 @@ def _as_uint16(values: np.ndarray) -> np.ndarray:
     return values.astype(np.uint16)
 
 
-class SeedImageProcessor(PilBackend):
+class SeedImageProcessor(HubUploadMixin, PilBackend):
     """Pictures to the `pixel_values` of [`SeedImageTokenizer`]: squash to a square, no crop, CLIP mean and deviation.
 
     It takes PIL images, arrays, tensors, paths, URLs and bytes, alone, in lists, in nested lists (flattened) or as one

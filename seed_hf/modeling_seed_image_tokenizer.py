@@ -12,6 +12,7 @@ from transformers.models.blip_2.modeling_blip_2 import Blip2TextEmbeddings
 from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_seed_image_tokenizer import SeedImageTokenizerConfig
+from .hub_seed import HubUploadMixin
 from .losses_seed import contrastive_loss, reconstruction_loss
 from .modeling_seed_conv_stem import SeedConvStem
 from .modeling_seed_detokenizer import HEAD_CLASSES, SeedCodeDecoder
@@ -51,7 +52,7 @@ class SeedImageTokenizerOutput(ModelOutput):
     attentions: tuple[torch.FloatTensor, ...] | None = None
 
 
-class SeedImageTokenizer(StrictLoadingMixin, PreTrainedModel):
+class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
     r"""
     Frozen ViT, Causal Q-Former, codebook, decoder blocks and generation head, in one model.
 

@@ -15,6 +15,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from transformers import PreTrainedModel, ProcessorMixin
 from transformers.image_processing_utils import BaseImageProcessor
 
+from .hub_seed import HubUploadMixin
 from .pipeline_inputs_seed import PipelineInputsMixin, check_components, check_one_given, check_settings
 from .pipeline_saving_seed import PortablePipelineMixin
 from .pipeline_unclip_seed import check_unclip, noise_image_embeds
@@ -34,7 +35,7 @@ class SeedPipelineOutput(BaseOutput):
     codes: torch.LongTensor | None = None
 
 
-class SeedPipeline(PortablePipelineMixin, PipelineInputsMixin, DiffusionPipeline):
+class SeedPipeline(HubUploadMixin, PortablePipelineMixin, PipelineInputsMixin, DiffusionPipeline):
     r"""
     Decodes SEED's codes with a stock diffusion model of diffusers.
 

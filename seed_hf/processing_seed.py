@@ -7,6 +7,7 @@ from transformers.processing_utils import MultiModalData
 from transformers.tokenization_utils_base import TextInput
 from transformers.utils import logging
 
+from .hub_seed import HubUploadMixin
 from .image_tokens_seed import BOI_TOKEN, EOI_TOKEN, IMAGE_PLACEHOLDER_TOKEN, image_token
 
 
@@ -29,7 +30,7 @@ DEFAULT_CHAT_TEMPLATE = (
 )
 
 
-class SeedProcessor(ProcessorMixin):
+class SeedProcessor(HubUploadMixin, ProcessorMixin):
     r"""
     Puts text, images and codes together for [`SeedForCausalLM`], and takes its output apart.
 

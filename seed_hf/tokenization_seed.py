@@ -8,13 +8,14 @@ from tokenizers import AddedToken, Tokenizer
 from transformers import AutoImageProcessor, AutoModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
+from .hub_seed import HubUploadMixin
 from .image_tokens_seed import BOI_TOKEN, EOI_TOKEN, IMAGE_PLACEHOLDER_TOKEN, ImageTokenLayout, image_token
 
 
 logger = logging.get_logger(__name__)
 
 
-class SeedTokenizer(PreTrainedTokenizerFast):
+class SeedTokenizer(HubUploadMixin, PreTrainedTokenizerFast):
     r"""
     Any fast tokenizer of transformers plus `<img>`, `</img>`, `<image>` and one token per code.
 
