@@ -62,6 +62,7 @@ def load_rows(dataset: str, split: str = "train", *, max_unreadable_share: float
     >>> _ = (folder / "captions.csv").write_text("file_name,caption\n1.png,a red square\n")
     >>> load_rows(str(folder))["caption"][:]
     ['a red square']
+
     ```
     """
     match = _SLICE.fullmatch(split)
@@ -110,6 +111,7 @@ def expand_files(pattern: str) -> list[str]:
 
     >>> expand_files("https://host/cc3m-{08..10}.tar")
     ['https://host/cc3m-08.tar', 'https://host/cc3m-09.tar', 'https://host/cc3m-10.tar']
+
     ```
     """
     match = _BRACES.search(pattern)
