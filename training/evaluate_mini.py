@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import torch
-from image_text_data import load_rows
+from image_text_data import load_rows, open_image
 from language_data import word_f1
 from retrieval import retrieval_scores, text_features
 from tqdm.auto import tqdm
@@ -141,7 +141,7 @@ def evaluate_split(evaluation: Evaluation, split: str) -> dict[tuple[str, str], 
     rows = list(load_rows("emoji", split))[: args.limit or None]
     captions = [row["caption"] for row in rows]
     plain = torch.tensor([not row["is_flag"] for row in rows])
-    images = [row["image"].convert("RGB") for row in rows]
+    images = [open_image(row) for row in rows]
     with torch.no_grad():
         pixels = torch.cat([evaluation.pixels(part) for part in batches(images, 256, "read")])
         codes = torch.cat([model.encode(part) for part in pixels.split(256)])
