@@ -17,7 +17,7 @@ TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_
 
 export IMAGE PROMPT
 
-.PHONY: demo test test-slow lint quality style bench clean
+.PHONY: demo test test-slow lint quality style bench tables clean
 
 demo: $(VENV)/.installed-package
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m seed_hf.demo $(if $(IMAGE),--image "$$IMAGE") $(if $(PROMPT),--prompt "$$PROMPT")
@@ -38,6 +38,9 @@ style: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/run.py
+
+tables: $(VENV)/.installed-dev
+	@HF_HUB_OFFLINE=1 $(BIN)/python training/make_tables.py --output_dir runs/tables
 
 clean:
 	rm -rf build dist seed_hf.egg-info .pytest_cache .ruff_cache
