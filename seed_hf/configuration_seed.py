@@ -22,6 +22,14 @@ MODEL_AUTO_CLASSES = (
 )
 
 
+def _text_config_field(name: str) -> property:
+    """A field of `text_config`, readable and settable on the outermost configuration."""
+    return property(
+        lambda config: getattr(config.text_config, name, None),
+        lambda config, value: setattr(config.text_config, name, value),
+    )
+
+
 @strict
 class SeedConfig(HubUploadMixin, PreTrainedConfig):
     r"""
@@ -85,6 +93,11 @@ class SeedConfig(HubUploadMixin, PreTrainedConfig):
     image_tokenizer_id: str | None = None
     image_tokenizer_revision: str | None = None
     tie_word_embeddings: bool = False
+
+    # where trainers and PEFT look for them; they are the LM's
+    bos_token_id = _text_config_field("bos_token_id")
+    eos_token_id = _text_config_field("eos_token_id")
+    pad_token_id = _text_config_field("pad_token_id")
 
     def __post_init__(self, **kwargs):
         self._build_sub_configs()

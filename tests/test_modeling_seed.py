@@ -1,5 +1,6 @@
 """SeedForCausalLM around OPT, LLaMA, GPT-2 and Qwen2, with tied and untied heads and both kinds of image tokens."""
 
+import json
 import re
 
 import pytest
@@ -381,6 +382,17 @@ def test_configuration_round_trip(tmp_path):
     assert isinstance(loaded, SeedConfig) and comparable(loaded) == comparable(model.config)
     assert loaded.get_text_config().vocab_size == loaded.vocab_size != loaded.text_config.vocab_size
     assert loaded.image_token_layout == model.config.image_token_layout
+
+
+def test_special_tokens_are_those_of_the_language_model(tmp_path):
+    model, _ = build_seed_model()
+    model.config.pad_token_id = 7
+    assert model.config.text_config.pad_token_id == 7
+    model.config.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert "pad_token_id" not in saved and saved["text_config"]["pad_token_id"] == 7
+    loaded = SeedConfig.from_pretrained(tmp_path)
+    assert (loaded.bos_token_id, loaded.eos_token_id, loaded.pad_token_id) == (0, 0, 7)
 
 
 @pytest.mark.parametrize(
