@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline, ModelMixin, SchedulerMixin, UNet2DConditionModel
+from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin, UNet2DConditionModel
 from diffusers.image_processor import VaeImageProcessor
+from diffusers.pipelines.stable_diffusion import StableUnCLIPImageNormalizer
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from transformers import PreTrainedModel, ProcessorMixin
 from transformers.image_processing_utils import BaseImageProcessor
 
 from .hub_seed import HubUploadMixin
+from .modeling_seed_empty_prompt import SeedEmptyPrompt
 from .pipeline_inputs_seed import PipelineInputsMixin, check_components, check_one_given, check_settings
 from .pipeline_saving_seed import PortablePipelineMixin
 from .pipeline_unclip_seed import check_unclip, noise_image_embeds
@@ -102,8 +104,8 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, PipelineInputsMixin, D
         unet: UNet2DConditionModel,
         vae: AutoencoderKL,
         scheduler: SchedulerMixin,
-        empty_prompt: ModelMixin | None = None,
-        image_normalizer: ModelMixin | None = None,
+        empty_prompt: SeedEmptyPrompt | None = None,
+        image_normalizer: StableUnCLIPImageNormalizer | None = None,
         image_noising_scheduler: SchedulerMixin | None = None,
         language_model: PreTrainedModel | None = None,
         processor: ProcessorMixin | None = None,

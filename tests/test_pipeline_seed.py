@@ -1,18 +1,10 @@
-"""SeedPipeline: every input, every option, saving that loads anywhere. Real classes at toy size."""
-
-import inspect
-import json
-import os
-import subprocess
-import sys
-import textwrap
+"""SeedPipeline: every input and option of a call. Real classes at toy size. (Saving: test_pipeline_saving_seed.py)"""
 
 import numpy as np
 import pytest
 import torch
 from diffusers import (
     DDIMScheduler,
-    DiffusionPipeline,
     DPMSolverMultistepScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
@@ -20,26 +12,25 @@ from diffusers import (
     PNDMScheduler,
 )
 from PIL import Image
-from tiny_language import build_base_tokenizer, build_language_model
 from tiny_pictures import (
     CODEBOOK_SIZE,
     GENERATION_DIM,
-    IMAGE_SIZE,
     NUM_GENERATION_TOKENS,
     NUM_QUERY_TOKENS,
     PICTURE_SIZE,
     build_codes,
-    build_image_tokenizer,
     build_images,
     build_pipeline,
+    build_prompt_pipeline,
     build_unet,
     build_vae,
+    distance,
+    draw,
     generators,
 )
 
-from seed_hf import SeedForCausalLM, SeedImageProcessor, SeedPipeline, SeedTokenizer
+from seed_hf import SeedPipeline
 from seed_hf.modeling_seed_empty_prompt import SeedEmptyPrompt
-from seed_hf.processing_seed import SeedProcessor
 
 
 HEADS = ("text", "mlp", "qformer")
@@ -57,22 +48,7 @@ def pipeline():
 
 @pytest.fixture(scope="module")
 def prompt_pipeline():
-    image_tokenizer = build_image_tokenizer()
-    tokenizer = SeedTokenizer.from_base_tokenizer(
-        build_base_tokenizer(), codebook_size=CODEBOOK_SIZE, num_query_tokens=NUM_QUERY_TOKENS
-    )
-    language_model = SeedForCausalLM.from_language_model(build_language_model(), tokenizer, image_tokenizer)
-    processor = SeedProcessor(SeedImageProcessor(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE}), tokenizer)
-    return build_pipeline(image_tokenizer=image_tokenizer, language_model=language_model, processor=processor)
-
-
-def draw(pipeline, *seeds, **inputs):
-    """Pixels as a tensor, one generator for each seed."""
-    return pipeline(**inputs, generator=generators(*(seeds or (0,))), output_type="pt").images
-
-
-def distance(first, second):
-    return (first - second).abs().max().item()
+    return build_prompt_pipeline()
 
 
 def count_unet_calls(pipeline, **inputs):
@@ -300,6 +276,14 @@ class TestUnclip:
 
 
 class TestOutputs:
+    def test_progress_bar(self, pipeline, capfd):
+        pipeline.set_progress_bar_config(disable=False)
+        try:
+            draw(pipeline, codes=build_codes(), num_inference_steps=3)
+        finally:
+            pipeline.set_progress_bar_config(disable=True)
+        assert "3/3" in capfd.readouterr().err
+
     def test_types(self, pipeline):
         inputs = {"codes": build_codes(2)}
         tensor = draw(pipeline, 0, 1, **inputs)
@@ -376,14 +360,15 @@ class TestCallback:
         inputs = {"callback_on_step_end": keep_conditional_half, "callback_on_step_end_tensor_inputs": names}
         assert count_unet_calls(pipeline, codes=build_codes(), num_inference_steps=3, **inputs) == [2, 1, 1]
 
-    def test_unclip_labels(self):
+    def test_every_tensor_that_is_promised(self):
         seen = []
         build_pipeline("mlp")(
             codes=build_codes(),
-            callback_on_step_end=lambda pipeline, step, timestep, tensors: seen.append(tensors["class_labels"].shape),
-            callback_on_step_end_tensor_inputs=["class_labels"],
+            callback_on_step_end=lambda pipeline, step, timestep, tensors: seen.append(tensors),
+            callback_on_step_end_tensor_inputs=SeedPipeline._callback_tensor_inputs,
         )
-        assert seen == [(2, 2 * GENERATION_DIM)] * 2
+        assert [set(tensors) for tensors in seen] == [set(SeedPipeline._callback_tensor_inputs)] * 2
+        assert all(tensors["class_labels"].shape == (2, 2 * GENERATION_DIM) for tensors in seen)
 
 
 class TestSchedulers:
@@ -412,155 +397,3 @@ class TestSchedulers:
         assert distance(draw(pipeline, **inputs, eta=1.0), draw(pipeline, **inputs)) > 1e-4
         pipeline.scheduler = EulerDiscreteScheduler.from_config(pipeline.scheduler.config)
         assert torch.equal(draw(pipeline, **inputs, eta=1.0), draw(pipeline, **inputs))
-
-
-class TestPlacement:
-    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-    @pytest.mark.parametrize("head", ["text", "mlp"])
-    def test_half_precision(self, head, dtype):
-        pipeline = build_pipeline(head)
-        codes = build_codes()
-        reference = draw(pipeline, codes=codes)
-        pipeline.to(dtype)
-        pictures = draw(pipeline, codes=codes)
-        assert pictures.dtype == dtype
-        assert pictures.isfinite().all()
-        assert distance(pictures.float(), reference) < 0.2
-        assert pipeline(build_images()).images[0].size == (PICTURE_SIZE, PICTURE_SIZE)
-
-    def test_offload_order_is_the_order_of_use(self, prompt_pipeline):
-        order = []
-
-        def note(name):
-            return lambda *args: order.append(name) if not order or order[-1] != name else None
-
-        parts = {
-            "language_model": prompt_pipeline.language_model,
-            "image_tokenizer": prompt_pipeline.image_tokenizer.generation_decoder,
-            "unet": prompt_pipeline.unet,
-            "vae": prompt_pipeline.vae.decoder,
-        }
-        hooks = [part.register_forward_pre_hook(note(name)) for name, part in parts.items()]
-        prompt_pipeline(prompt="a cat")
-        for hook in hooks:
-            hook.remove()
-        assert "->".join(order) == SeedPipeline.model_cpu_offload_seq
-
-    def test_offload_hooks_fire_for_every_model(self, prompt_pipeline):
-        """On the CPU nothing moves, but accelerate's hooks are the real ones."""
-        wanted = draw(prompt_pipeline, prompt="a cat")
-        prompt_pipeline.enable_model_cpu_offload(device="cpu")
-        started = []
-        try:
-            for name in SeedPipeline.model_cpu_offload_seq.split("->"):
-                hook = getattr(prompt_pipeline, name)._hf_hook
-                original = hook.pre_forward
-                hook.pre_forward = lambda *args, name=name, original=original, **kwargs: (
-                    started.append(name),
-                    original(*args, **kwargs),
-                )[1]
-            assert torch.equal(draw(prompt_pipeline, prompt="a cat"), wanted)
-        finally:
-            prompt_pipeline.remove_all_hooks()
-        assert "->".join(dict.fromkeys(started)) == SeedPipeline.model_cpu_offload_seq
-
-
-class TestSaving:
-    @pytest.mark.parametrize("head", HEADS)
-    def test_reload_equal(self, head, tmp_path):
-        pipeline = build_pipeline(head, guidance_scale=4.0)
-        images = build_images(2)
-        wanted = pipeline(images, generator=generators(0, 1), output_type="pt")
-        pipeline.save_pretrained(tmp_path)
-        loaded = SeedPipeline.from_pretrained(tmp_path)
-        loaded.set_progress_bar_config(disable=True)
-        output = loaded(images, generator=generators(0, 1), output_type="pt")
-        assert torch.equal(output.codes, wanted.codes)
-        assert distance(output.images, wanted.images) < 1e-5
-        assert loaded.config.guidance_scale == 4.0
-        assert type(loaded.image_tokenizer) is type(pipeline.image_tokenizer)
-        assert type(loaded.image_processor) is SeedImageProcessor
-        assert not list(tmp_path.rglob("*.bin"))
-
-    def test_dtype(self, tmp_path):
-        build_pipeline().to(torch.float16).save_pretrained(tmp_path)
-        keyword = (
-            "dtype" if 'kwargs.pop("dtype"' in inspect.getsource(DiffusionPipeline.from_pretrained) else "torch_dtype"
-        )
-        for settings, wanted in (({}, torch.float32), ({keyword: torch.bfloat16}, torch.bfloat16)):
-            loaded = SeedPipeline.from_pretrained(tmp_path, **settings)
-            for name in ("image_tokenizer", "unet", "vae", "empty_prompt"):
-                assert {parameter.dtype for parameter in getattr(loaded, name).parameters()} == {wanted}
-
-    def test_components_can_be_passed(self, tmp_path, prompt_pipeline):
-        prompt_pipeline.save_pretrained(tmp_path)
-        assert prompt_pipeline.language_model is not None
-        assert prompt_pipeline.processor is not None
-        index = json.loads((tmp_path / "model_index.json").read_text())
-        assert index["language_model"] == [None, None]
-        assert not (tmp_path / "language_model").exists()
-        assert index["image_tokenizer"] == ["modeling_seed_image_tokenizer", "SeedImageTokenizer"]
-        assert str(tmp_path) not in json.dumps(index)
-        attached = {"language_model": prompt_pipeline.language_model, "processor": prompt_pipeline.processor}
-        scheduler = EulerDiscreteScheduler()
-        loaded = SeedPipeline.from_pretrained(tmp_path, **attached, scheduler=scheduler)
-        loaded.set_progress_bar_config(disable=True)
-        assert loaded.scheduler is scheduler
-        assert torch.equal(loaded.encode_prompt("a cat"), prompt_pipeline.encode_prompt("a cat"))
-
-    def test_repository_id_offline(self, tmp_path, pipeline):
-        """A cached repository; `SeedPipeline` neither needs nor runs the code in it."""
-        repository = tmp_path / "models--someone--toy"
-        snapshot = repository / "snapshots" / ("0" * 40)
-        (repository / "refs").mkdir(parents=True)
-        (repository / "refs" / "main").write_text("0" * 40)
-        pipeline.save_pretrained(snapshot)
-        for file in snapshot.rglob("*.py"):
-            file.write_text("raise RuntimeError('code of the repository was run')\n")
-        loaded = SeedPipeline.from_pretrained("someone/toy", cache_dir=tmp_path, local_files_only=True)
-        loaded.set_progress_bar_config(disable=True)
-        assert distance(draw(loaded, codes=build_codes()), draw(pipeline, codes=build_codes())) < 1e-5
-
-    def test_without_the_package(self, tmp_path, pipeline):
-        """Another process in which `seed_hf` can not be imported loads the folder, draws, saves; we load that."""
-        pipeline.save_pretrained(tmp_path / "saved")
-        script = f"""
-            import sys
-            sys.modules["seed_hf"] = None  # any import of it now fails
-            import numpy as np
-            import torch
-            from diffusers import DiffusionPipeline
-            torch.set_num_threads(1)
-            try:
-                DiffusionPipeline.from_pretrained({str(tmp_path / "saved")!r})
-            except ValueError as error:
-                assert "trust_remote_code" in str(error), error
-            else:
-                raise AssertionError("code ran without trust_remote_code")
-            pipeline = DiffusionPipeline.from_pretrained({str(tmp_path / "saved")!r}, trust_remote_code=True)
-            image = np.arange(28 * 28 * 3, dtype=np.uint8).reshape(28, 28, 3)
-            output = pipeline(image, generator=torch.Generator().manual_seed(0), output_type="pt")
-            torch.save((output.images, output.codes), {str(tmp_path / "output.pt")!r})
-            pipeline.save_pretrained({str(tmp_path / "again")!r})
-            again = DiffusionPipeline.from_pretrained({str(tmp_path / "again")!r}, trust_remote_code=True)
-            assert torch.equal(again(image, num_inference_steps=1).codes, output.codes)
-        """
-        environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_MODULES_CACHE": str(tmp_path / "modules")}
-        environment.pop("PYTHONPATH", None)
-        command = [sys.executable, "-c", textwrap.dedent(script)]
-        result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert result.returncode == 0, result.stderr
-        images, codes = torch.load(tmp_path / "output.pt")
-        image = np.arange(28 * 28 * 3, dtype=np.uint8).reshape(28, 28, 3)
-        wanted = pipeline(image, generator=torch.Generator().manual_seed(0), output_type="pt")
-        assert torch.equal(codes, wanted.codes)
-        assert distance(images, wanted.images) < 1e-5
-        loaded = SeedPipeline.from_pretrained(tmp_path / "again")
-        loaded.set_progress_bar_config(disable=True)
-        assert distance(draw(loaded, codes=codes), draw(pipeline, codes=codes)) < 1e-5
-        saved, again = (
-            sorted(p.relative_to(tmp_path / n) for p in (tmp_path / n).rglob("*.py")) for n in ("saved", "again")
-        )
-        assert saved == again
-        generic = DiffusionPipeline.from_pretrained(tmp_path / "again", trust_remote_code=True)
-        assert type(generic).__name__ == "SeedPipeline"

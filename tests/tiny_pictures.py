@@ -6,8 +6,16 @@ from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditi
 from diffusers.pipelines.stable_diffusion import StableUnCLIPImageNormalizer
 from PIL import Image
 from tiny_image_tokenizer import tiny_image_tokenizer
+from tiny_language import build_base_tokenizer, build_language_model
 
-from seed_hf import SeedImageProcessor, SeedImageTokenizer, SeedPipeline
+from seed_hf import (
+    SeedForCausalLM,
+    SeedImageProcessor,
+    SeedImageTokenizer,
+    SeedPipeline,
+    SeedProcessor,
+    SeedTokenizer,
+)
 from seed_hf.modeling_seed_empty_prompt import SeedEmptyPrompt
 
 
@@ -92,6 +100,17 @@ def build_pipeline(generation_head: str = "text", **components) -> SeedPipeline:
     return pipeline
 
 
+def build_prompt_pipeline() -> SeedPipeline:
+    """SEED-1 with a toy language model attached."""
+    image_tokenizer = build_image_tokenizer()
+    tokenizer = SeedTokenizer.from_base_tokenizer(
+        build_base_tokenizer(), codebook_size=CODEBOOK_SIZE, num_query_tokens=NUM_QUERY_TOKENS
+    )
+    language_model = SeedForCausalLM.from_language_model(build_language_model(), tokenizer, image_tokenizer)
+    processor = SeedProcessor(SeedImageProcessor(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE}), tokenizer)
+    return build_pipeline(image_tokenizer=image_tokenizer, language_model=language_model, processor=processor)
+
+
 def build_codes(num_images: int = 1, seed: int = 0) -> torch.Tensor:
     """Random codes of shape `(num_images, NUM_QUERY_TOKENS)`."""
     generator = torch.Generator().manual_seed(seed)
@@ -111,3 +130,13 @@ def build_images(num_images: int = 1, seed: int = 0) -> list[Image.Image]:
 def generators(*seeds: int) -> list[torch.Generator]:
     """One generator for each picture."""
     return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def draw(pipeline: SeedPipeline, *seeds: int, **inputs) -> torch.Tensor:
+    """Pixels, with one generator for each seed."""
+    return pipeline(**inputs, generator=generators(*(seeds or (0,))), output_type="pt").images
+
+
+def distance(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Largest difference."""
+    return (first - second).abs().max().item()
