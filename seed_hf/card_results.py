@@ -13,7 +13,7 @@ from .hub_files_seed import is_hub_id
 
 
 if TYPE_CHECKING:
-    from .evaluation.report import EvaluationReport
+    from .evaluation import EvaluationReport
 
 # the Hub's names of tasks
 HUB_TASKS = {
@@ -69,7 +69,7 @@ def read_runs(paths: Sequence[str | os.PathLike], folder: Path) -> list[Run]:
     if not paths:
         return []
     # only now: a card without results needs nothing of the extra `eval`
-    from .evaluation.report import EvaluationReport
+    from .evaluation import EvaluationReport
 
     own = _digests(folder)
     runs = []
@@ -110,12 +110,12 @@ def _is_number(value) -> bool:
 
 def _digests(folder: Path) -> set[str]:
     """Hashes that the evaluations give to the weights in a folder, which differ by the parts that a task uses."""
-    from .evaluation.report import describe_model
+    from .evaluation import report
 
     tokenizer = [folder / part for part in ("image_tokenizer", "image_processor")]
     parts = sorted(path for path in folder.iterdir() if path.is_dir() and path.name != "evaluation")
     used = [[folder], tokenizer, [folder, *tokenizer], [folder, *parts]]
-    return {str(describe_model("", *folders)["sha256"]) for folders in used if all(path.is_dir() for path in folders)}
+    return {str(report.describe_model("", *folders)["sha256"]) for folders in used if all(path.is_dir() for path in folders)}
 
 
 def model_index(runs: Iterable[Run]) -> list[EvalResult]:

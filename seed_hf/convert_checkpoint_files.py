@@ -254,7 +254,7 @@ def write_shards(folder: Path, shards: list[Shard], stem: str = "model", max_sha
         folder (`Path`): Where to; made if missing.
         shards (`list[Shard]`): What to write; larger ones are cut.
         stem (`str`, defaults to `"model"`): `"diffusion_pytorch_model"` for diffusers.
-        max_shard_bytes (`int`, defaults to 5 * 10**9): Largest file to write.
+        max_shard_bytes (`int`, defaults to `5 * 10 ** 9`): Largest file to write.
     """
     shards = cut_shards(shards, max_shard_bytes)
     folder.mkdir(parents=True, exist_ok=True)
