@@ -115,7 +115,11 @@ def _digests(folder: Path) -> set[str]:
     tokenizer = [folder / part for part in ("image_tokenizer", "image_processor")]
     parts = sorted(path for path in folder.iterdir() if path.is_dir() and path.name != "evaluation")
     used = [[folder], tokenizer, [folder, *tokenizer], [folder, *parts]]
-    return {str(report.describe_model("", *folders)["sha256"]) for folders in used if all(path.is_dir() for path in folders)}
+    return {
+        str(report.describe_model("", *folders)["sha256"])
+        for folders in used
+        if all(path.is_dir() for path in folders)
+    }
 
 
 def model_index(runs: Iterable[Run]) -> list[EvalResult]:
