@@ -110,7 +110,8 @@ def find_repository_files(
     code, missing = _code_files(root, {name: path for name, path in files.items() if name not in problems})
     stray = [name for name in files if name.endswith(".py") and name not in code and name not in problems]
     problems |= dict.fromkeys(stray, "code that no configuration here names")
-    missing -= problems.keys()
+    # a part alone, such as a configuration, names code that comes with the weights
+    missing = missing - problems.keys() if repository_kind(root) else set()
     problems |= dict.fromkeys(missing, "is named as code of a class, and missing; `save_pretrained` writes it")
     base = read_json(root / "adapter_config.json").get("base_model_name_or_path")
     if base is not None and not is_hub_id(base):
