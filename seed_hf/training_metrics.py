@@ -5,8 +5,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
+from PIL import Image
 
 from .training_checkpoint import describe_machine, package_versions
 
@@ -79,6 +81,8 @@ class MetricsLog:
         self.window = {}
         means["images_per_second"] = round(samples / max(seconds, 1e-9), 2)
         means["seconds"] = round(seconds, 3)
+        if "tokens" in means:
+            means["tokens_per_second"] = round(means["tokens"] * num_steps / max(seconds, 1e-9), 1)
         means["eta_seconds"] = round((max_steps - step) * seconds / num_steps, 1)
         if self.accelerator.device.type == "cuda":
             means["gpu_memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
@@ -93,6 +97,21 @@ class MetricsLog:
             results (`Mapping[str, float]`): numbers by name.
         """
         self._append(step, {f"eval_{name.removeprefix('eval_')}": float(value) for name, value in results.items()})
+
+    def write_picture(self, step: int, name: str, picture: Image.Image) -> None:
+        """Keeps a picture, such as a grid of samples, in the output folder and shows it to the tracker.
+
+        Args:
+            step (`int`): optimizer updates done.
+            name (`str`): what it shows; the file is `<name>-<step>.png`.
+            picture (`PIL.Image.Image`): RGB.
+        """
+        if self.accelerator.is_main_process:
+            picture.save(self.path.parent / f"{name}-{step}.png")
+        for tracker in self.accelerator.trackers:
+            settings = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+            if hasattr(tracker, "log_images"):
+                tracker.log_images({name: np.asarray(picture)[None]}, step=step, **settings)
 
     def _append(self, step: int, values: dict[str, float]) -> None:
         if self.accelerator.is_main_process:

@@ -131,7 +131,8 @@ def check_packing(model, samples: Sequence[dict], pad_token_id: int, attn_implem
     Raises:
         ValueError: if the neighbour's logits change, or if they are not those that it has alone.
     """
-    first, second = samples
+    # the longer one comes first in a row, and only later tokens look back
+    first, second = sorted(samples, key=lambda sample: -len(sample["input_ids"]))
     first = {**first, "labels": [-100] * len(first["input_ids"])}
     other = {**first, "input_ids": first["input_ids"][::-1]}
 

@@ -12,9 +12,11 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from PIL import Image
 from safetensors.torch import load_file
 from tiny_language import build_base_tokenizer, build_language_model
 from tiny_training_data import HIDDEN_SIZE, save_bert, write_emoji, write_image_tokenizer_config
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from seed_hf import SeedImageTokenizer
 from seed_hf.training_metrics import read_metrics
@@ -22,6 +24,7 @@ from seed_hf.training_metrics import read_metrics
 
 TESTS = Path(__file__).parent
 TRAINING = TESTS.parent / "training"
+STAGE_2_PARTS = {"quantizer", "reconstruction_decoder", "generation_decoder", "generation_head"}
 
 
 @pytest.fixture(autouse=True)
@@ -108,24 +111,18 @@ def trained_names(before, after):
     return {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
 
 
-@pytest.mark.parametrize("vision", ["frozen", "trained"])
-def test_train_qformer(tmp_path, data, vision):
-    flags = ("--train_vision", "--vision_lr_multiplier", 0.5) if vision == "trained" else ()
+def test_train_qformer_with_its_vision(tmp_path, data):
+    flags = ("--train_vision", "--vision_lr_multiplier", 0.5)
     output = assert_resumes("train_qformer", tmp_path, *qformer_flags(data), *flags)
     model = SeedImageTokenizer.from_pretrained(output)
     assert model.encode(torch.zeros(1, 3, 32, 32)).shape == (1, 4)
+    assert Image.open(output / "retrieval-4.png").width > 400
 
 
-@pytest.mark.parametrize("cache_views", [0, 2])
-def test_train_codebook(tmp_path, data, stage1, cache_views):
-    flags = ("--cache_views", cache_views, "--init_codebook_images", 8)
+def test_train_codebook_on_cached_views(tmp_path, data, stage1):
+    flags = ("--cache_views", 2, "--init_codebook_images", 8)
     output = assert_resumes("train_codebook", tmp_path, *codebook_flags(data, stage1), *flags)
-    assert trained_names(stage1, output) == {
-        "quantizer",
-        "reconstruction_decoder",
-        "generation_decoder",
-        "generation_head",
-    }
+    assert trained_names(stage1, output) == STAGE_2_PARTS
 
 
 def test_generation_learns_on_while_codes_stay(tmp_path, data, stage1):
@@ -138,10 +135,36 @@ def test_generation_learns_on_while_codes_stay(tmp_path, data, stage1):
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft asks by the old name
 def test_train_causal_lm(tmp_path, data, stage1):
     save_language_model(tmp_path / "lm")
-    output = assert_resumes("train_causal_lm", tmp_path, *causal_lm_flags(data, stage1, tmp_path / "lm"))
+    flags = ("--pack_length", 96, "--gradient_checkpointing", "--language_model_revision", "abc")
+    output = assert_resumes("train_causal_lm", tmp_path, *causal_lm_flags(data, stage1, tmp_path / "lm"), *flags)
     saved = load_file(output / "checkpoint-4" / "model.safetensors")
     assert any("lora_A" in name for name in saved) and not any("base_layer.weight" in name for name in saved)
-    assert (output / "adapter_model.safetensors").is_file()
+    adapter = json.loads((output / "adapter_config.json").read_text())
+    assert (adapter["base_model_name_or_path"], adapter["revision"]) == (str(tmp_path / "lm"), "abc")
+    assert [path.name for path in output.glob("*.safetensors")] == ["adapter_model.safetensors"]
+    assert all(line["tokens_per_second"] > 0 for line in read_metrics(output / "metrics.jsonl") if "loss" in line)
+
+
+def test_stage_2_towards_the_embedding_of_the_picture(tmp_path, data):
+    """SEED-2: the target is CLIP's, of the same pixels."""
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+    clip = CLIPVisionModelWithProjection(CLIPVisionConfig(**sizes, image_size=32, patch_size=8, projection_dim=24))
+    clip.save_pretrained(tmp_path / "clip")
+    changes = {"generation_head": "mlp", "generation_dim": 24, "codebook_ema_decay": 0.0, "dead_code_steps": 0}
+    data = {**data, "config": write_image_tokenizer_config(tmp_path / "config.json", **changes)}
+    first, second = tmp_path / "first", tmp_path / "second"
+    run_script("train_qformer", first, *qformer_flags(data), "--max_steps", 1)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    flags = ("--dataset", data["dataset"], "--init_model", first, "--target_model", tmp_path / "clip")
+    run_script("train_codebook", second, *flags, "--max_steps", 40)
+    lines = [line["generation_loss"] for line in read_metrics(second / "metrics.jsonl") if "generation_loss" in line]
+    assert sum(lines[-5:]) < 0.9 * sum(lines[:5])
+    assert trained_names(first, second) == STAGE_2_PARTS
+    clip.config.projection_dim = 32
+    CLIPVisionModelWithProjection(clip.config).save_pretrained(tmp_path / "clip")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with pytest.raises(ValueError, match="gives width 32; allowed: 24"):
+        run_script("train_codebook", tmp_path / "refused", *flags)
 
 
 def test_train_vae_and_decoder(tmp_path, data, stage1):

@@ -52,7 +52,7 @@ def save_bert(folder):
     return str(folder)
 
 
-def write_image_tokenizer_config(path):
+def write_image_tokenizer_config(path, **changes):
     """Writes the configuration of a toy SEED-1 with dropout and a moving codebook; returns the path."""
     attention = {"hidden_size": HIDDEN_SIZE, "intermediate_size": 64, "num_attention_heads": 4}
     config = {
@@ -74,5 +74,5 @@ def write_image_tokenizer_config(path):
         "codebook_ema_decay": 0.9,
         "dead_code_steps": 2,
     }
-    Path(path).write_text(json.dumps(config))
+    Path(path).write_text(json.dumps(config | changes))
     return str(path)

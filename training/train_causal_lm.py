@@ -28,11 +28,19 @@ from emoji_data import make_questions
 from image_text_data import add_data_arguments, load_rows
 from language_data import PairMaker, describe_captions, list_texts, word_f1
 from peft import LoraConfig, PeftModel, get_peft_model, load_peft_weights, set_peft_model_state_dict
+from picture_grids import picture_grid, spread
 from small_language_model import build_small_language_model, train_tokenizer
 from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
-from seed_hf import SeedForCausalLM, SeedImageProcessor, SeedImageTokenizer, SeedProcessor, SeedTokenizer
+from seed_hf import (
+    SeedForCausalLM,
+    SeedImageProcessor,
+    SeedImageTokenizer,
+    SeedPipeline,
+    SeedProcessor,
+    SeedTokenizer,
+)
 from seed_hf.encoded_data import read_codes
 from seed_hf.encoding_seed import encode_once
 from seed_hf.mini_base_model import base_model_folder, load_base_tokenizer
@@ -57,6 +65,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     model.add_argument("--lora_rank", type=int, default=16, help="0 trains every weight instead")
     model.add_argument("--lora_alpha", type=float, default=32)
     model.add_argument("--lora_dropout", type=float, default=0.05)
+    model.add_argument("--picture_decoder", help="SeedPipeline folder: draw written codes at each evaluation")
     model.add_argument("--attn_implementation", default="sdpa", help="'eager' is faster for bf16 training on a CPU")
     model.add_argument("--base_dtype", default="auto", help="dtype of the frozen weights, such as 'bfloat16'")
     model.add_argument("--gradient_checkpointing", action="store_true", help="4/3 the time, a tenth of the memory")
@@ -116,7 +125,9 @@ def build_model(args: argparse.Namespace, rows: Sequence[dict]):
     if args.lora_rank:
         model = add_lora(model, args, folder)
     if args.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        # transformers has given it a new name
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
     return processor, model
 
 
@@ -181,7 +192,23 @@ def evaluate_captions(run: TrainingRun, processor: SeedProcessor, maker: PairMak
             inputs = model_inputs({name: value.to(run.device) for name, value in batch.items()})
             losses.append(model(**inputs, target_logits_only=True, use_cache=False).loss.item())
         results[f"{kind}_loss"] = sum(losses) / len(losses)
+    if maker.args.picture_decoder and maker.args.task == "both":
+        draw_pictures(run, processor, rows, maker.args.picture_decoder)
     return results
+
+
+def draw_pictures(run: TrainingRun, processor: SeedProcessor, rows: list[dict], picture_decoder: str) -> None:
+    """What a diffusion model makes of pictures' own codes, and of those that the language model writes instead."""
+    rows = [rows[number] for number in spread(rows, 8)]
+    captions = [row["caption"] for row in rows]
+    pipeline = SeedPipeline.from_pretrained(
+        picture_decoder, language_model=run.unwrapped_model, processor=processor
+    ).to(run.device)
+    settings = {"generator": torch.Generator().manual_seed(0)}
+    own = pipeline(codes=torch.tensor([row["codes"] for row in rows]), **settings).images
+    written = pipeline(prompt=captions, generation_kwargs={"do_sample": False}, **settings).images
+    grid = picture_grid([list(pair) for pair in zip(own, written, strict=True)], captions, ["own codes", "written"])
+    run.metrics.write_picture(run.step, "pictures", grid)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -189,8 +216,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     if args.image_tokenizer is None:
         raise ValueError("`image_tokenizer` is None; allowed: a folder with a trained SeedImageTokenizer.")
-    set_seed(args.seed)
     train_rows = load_pairs(args, args.train_split, args.augmented_views)
+    set_seed(args.seed)  # here: whether the codes had to be computed first must not change the new weights
     processor, model = build_model(args, train_rows)
     eval_rows = [row for row in load_pairs(args, args.eval_split, 0) if not row.get("is_flag")]
     eval_rows = eval_rows[:: max(1, len(eval_rows) // max(1, args.num_eval_images))][: args.num_eval_images]

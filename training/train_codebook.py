@@ -30,12 +30,13 @@ from image_text_data import (
     load_rows,
     open_image,
 )
+from picture_grids import picture_grid, retrieval_grid, spread
 from retrieval import retrieval_scores, tokenize
 from torch.nn import functional as F
 from transformers import AutoTokenizer, set_seed
 from view_cache import CachedViews
 
-from seed_hf import SeedImageProcessor, SeedImageTokenizer
+from seed_hf import SeedImageProcessor, SeedImageTokenizer, SeedPipeline
 from seed_hf.data_augmentation import add_augmentation_arguments, augment
 from seed_hf.metrics_seed import codebook_use
 from seed_hf.training_utils import TrainingRun, add_training_arguments, parse_training_arguments
@@ -56,6 +57,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     model.add_argument("--attn_implementation", default="sdpa", help="'eager' is faster for bf16 training on a CPU")
     model.add_argument("--trained_parts", nargs="+", choices=TRAINED, default=list(TRAINED), help="the rest is frozen")
     model.add_argument("--init_codebook_images", type=int, default=0, help="k-means start on so many images; 0 = none")
+    model.add_argument("--picture_decoder", help="SeedPipeline folder: draw pictures from codes at each evaluation")
     data = parser.add_argument_group("data")
     add_data_arguments(data)
     data.add_argument("--max_text_tokens", type=int, default=32, help="captions are cut to it on the retrieval side")
@@ -92,9 +94,9 @@ def causal_embeds_of(model: SeedImageTokenizer, batch: dict) -> torch.Tensor:
     return model.get_causal_embeds(batch["pixel_values"].to(model.device))
 
 
-def evaluate_codes(model, processor, tokenizer, rows, targets, args) -> dict[str, float]:
+def evaluate_codes(run: TrainingRun, processor, tokenizer, rows, targets, args) -> dict[str, float]:
     """Retrieval from codes, codebook use, and how near the generation embeddings come, on unseen pictures."""
-    codes, captions, wanted = [], [], []
+    model, codes, captions, wanted = run.unwrapped_model, [], [], []
     for start in range(0, len(rows), 256):
         part = rows[start : start + 256]
         images = [open_image(row) for row in part]
@@ -106,6 +108,11 @@ def evaluate_codes(model, processor, tokenizer, rows, targets, args) -> dict[str
     scores = codebook_use(codes, model.config.codebook_size)
     image_features = torch.cat([model.get_image_features(codes=part).pooler_output for part in codes.split(256)])
     scores |= retrieval_scores(model, tokenizer, image_features, captions, args.max_text_tokens)
+    run.metrics.write_picture(
+        run.step, "retrieval", retrieval_grid(model, tokenizer, image_features, rows, args.max_text_tokens)
+    )
+    if args.picture_decoder:
+        draw_reconstructions(run, codes, rows, args.picture_decoder)
     generated = torch.cat([model.decode(part).float() for part in codes.split(256)])
     wanted = torch.cat(wanted).to(generated)
     scores["generation_mse"] = F.mse_loss(generated, wanted).item()
@@ -115,6 +122,16 @@ def evaluate_codes(model, processor, tokenizer, rows, targets, args) -> dict[str
     names = list(rows_by_name)
     scores["generation_r1"] = 100 * sum(names[i] == c for i, c in zip(found, captions, strict=True)) / len(captions)
     return scores
+
+
+def draw_reconstructions(run: TrainingRun, codes: torch.Tensor, rows: list[dict], picture_decoder: str) -> None:
+    """Pictures beside what a diffusion model makes of their codes."""
+    numbers = spread(rows, 8)
+    pipeline = SeedPipeline.from_pretrained(picture_decoder, image_tokenizer=run.unwrapped_model).to(run.device)
+    drawn = pipeline(codes=codes[numbers], generator=torch.Generator().manual_seed(0)).images
+    pictures = [[open_image(rows[number]), image] for number, image in zip(numbers, drawn, strict=True)]
+    grid = picture_grid(pictures, [rows[number]["caption"] for number in numbers], ["picture", "from its codes"])
+    run.metrics.write_picture(run.step, "reconstructions", grid)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -190,7 +207,7 @@ def main(argv: list[str] | None = None) -> None:
     run.fit(
         batches(),
         compute_loss,
-        evaluate=lambda: evaluate_codes(run.unwrapped_model, processor, tokenizer, held_out, targets, args),
+        evaluate=lambda: evaluate_codes(run, processor, tokenizer, held_out, targets, args),
         save_final=save_final,
     )
 

@@ -156,11 +156,11 @@ def draw(unet, vae, scheduler, condition, unconditional, num_steps=20, guidance_
     return vae.decode(latents / vae.config.scaling_factor).sample.float().div(2).add(0.5).clamp(0, 1).cpu()
 
 
-def save_grid(rows: list[torch.Tensor], path: Path) -> None:
-    """Writes rows of pictures as one PNG, twice enlarged."""
+def make_grid(rows: list[torch.Tensor]) -> Image.Image:
+    """Rows of pictures as one, twice enlarged."""
     grid = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)
     picture = Image.fromarray((grid.permute(1, 2, 0).numpy() * 255).round().astype("uint8"))
-    picture.resize((picture.width * 2, picture.height * 2), Image.Resampling.NEAREST).save(path)
+    return picture.resize((picture.width * 2, picture.height * 2), Image.Resampling.NEAREST)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -228,8 +228,7 @@ def main(argv: list[str] | None = None) -> None:
         originals = [train.pixels[chosen] / 255, held_out.pixels[:12] / 255]
         free = torch.cat([free, torch.ones_like(seen[: len(seen) - len(free)])])
         rows = [originals[0], seen, originals[1], unseen, free]
-        if run.accelerator.is_main_process:
-            save_grid(rows, Path(args.output_dir) / f"samples-{run.step}.png")
+        run.metrics.write_picture(run.step, "samples", make_grid(rows))
         return {"denoising_loss": loss.item()}
 
     def save_final():

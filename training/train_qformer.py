@@ -26,6 +26,7 @@ from image_text_data import (
     open_image,
     with_tags,
 )
+from picture_grids import retrieval_grid
 from retrieval import retrieval_scores, tokenize
 from text_targets import default_text_encoder_folder
 from text_tower import init_from_bert, load_text_tower, prune_vocabulary
@@ -113,15 +114,18 @@ def build_processor(model: SeedImageTokenizer) -> SeedImageProcessor:
     return SeedImageProcessor(size={"height": size, "width": size}, **colours)
 
 
-def evaluate_retrieval(model, processor, tokenizer, rows: list[dict], args) -> dict[str, float]:
+def evaluate_retrieval(run: TrainingRun, processor, tokenizer, rows: list[dict], args) -> dict[str, float]:
     """Retrieval from causal embeddings, on unseen pictures."""
-    features = []
+    model, features = run.unwrapped_model, []
     for start in range(0, len(rows), 256):
         images = [open_image(row) for row in rows[start : start + 256]]
         pixel_values = processor(images, return_tensors="pt")["pixel_values"].to(model.device)
         features.append(model.get_image_features(pixel_values).pooler_output)
-    captions = [row["caption"] for row in rows]
-    return retrieval_scores(model, tokenizer, torch.cat(features), captions, args.max_text_tokens)
+    features, captions = torch.cat(features), [row["caption"] for row in rows]
+    run.metrics.write_picture(
+        run.step, "retrieval", retrieval_grid(model, tokenizer, features, rows, args.max_text_tokens)
+    )
+    return retrieval_scores(model, tokenizer, features, captions, args.max_text_tokens)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -186,7 +190,7 @@ def main(argv: list[str] | None = None) -> None:
     run.fit(
         run.make_batches(train, transform=transform, collate_fn=collate),
         compute_loss,
-        evaluate=lambda: evaluate_retrieval(run.unwrapped_model, processor, tokenizer, held_out, args),
+        evaluate=lambda: evaluate_retrieval(run, processor, tokenizer, held_out, args),
         save_final=save_final,
         look_ahead=cache.look_ahead,
     )

@@ -1,0 +1,120 @@
+"""Every stage in one and in two real processes, killed at a random step: it ends as if nothing had happened."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_language import build_base_tokenizer, build_language_model
+from tiny_shards import sample, write_shard, write_shards
+from tiny_training_data import save_bert, write_emoji, write_image_tokenizer_config
+
+from seed_hf.training_metrics import read_metrics
+
+
+TESTS = Path(__file__).parent
+STAGES = {"stage1": "train_qformer", "stage2": "train_codebook", "stage3": "train_causal_lm"}
+NUM_STEPS = 4
+
+
+def stage_flags(root):
+    """Four samples a micro-batch, eight a step: two processes, or two micro-batches in one."""
+    build_base_tokenizer().save_pretrained(root / "lm")
+    build_language_model().save_pretrained(root / "lm")
+    # a codebook that is trained by gradient, as in the original: a moving average moves by micro-batch
+    config = write_image_tokenizer_config(root / "config.json", codebook_ema_decay=0.0, dead_code_steps=0)
+    # pictures stream from tar shards, one of them broken; captions and codes come from memory-mapped rows
+    shards = write_shards(root, num_shards=3, samples_per_shard=8)
+    write_shard(root / "train-0003.tar", [sample(24, jpg=b"broken"), sample(25)])
+    write_shards(root, num_shards=1, samples_per_shard=4, split="validation")
+    shared = ["--batch_size", 4, "--global_batch_size", 8, "--max_steps", NUM_STEPS]
+    shared += ["--log_every", 1, "--checkpoint_every", 2, "--learning_rate", 1e-3, "--warmup_steps", 2]
+    shared += ["--report_to", "none"]
+    bert, first, second = save_bert(root / "bert"), root / "stage1-one", root / "stage2-one"
+    own = {
+        "stage1": ["--dataset", shards, "--config", config, "--text_model", bert],
+        "stage2": ["--dataset", shards, "--init_model", first, "--target_model", bert],
+        "stage3": ["--dataset", write_emoji(root), "--image_tokenizer", second, "--language_model", root / "lm"],
+    }
+    own["stage3"] += ["--lora_dropout", 0.1, "--pack_length", 64, "--num_eval_images", 4]
+    return {stage: [*shared, *flags] for stage, flags in own.items()}
+
+
+def make_plan(root):
+    """For each stage: straight runs, killed and resumed ones, one that goes on with another number of processes."""
+    jobs = []
+    for stage, flags in stage_flags(root).items():
+
+        def add(name, num_processes, kill_at=None, stage=stage, flags=flags):
+            job = {"script": STAGES[stage], "num_processes": num_processes, "kill_at": kill_at}
+            folder = root / f"{stage}-{name}"
+            job["flags"] = [str(flag) for flag in (*flags, "--output_dir", folder)]
+            jobs.append({**job, "folder": str(folder), "log": f"{folder}-log{len(jobs)}"})
+
+        for name, num_processes in (("one", 1), ("two", 2)):
+            add(name, num_processes)
+            add(f"{name}-killed", num_processes, kill_at=random.randrange(NUM_STEPS))
+            add(f"{name}-killed", num_processes)
+        add("changed", 2, kill_at=random.choice([2, 3]))
+        add("changed", 1)
+    return jobs
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Runs everything; gives the folder and where the processes were killed."""
+    root = tmp_path_factory.mktemp("runs")
+    jobs = make_plan(root)
+    plan = root / "plan.json"
+    plan.write_text(json.dumps(jobs))
+    path = os.pathsep.join(str(part) for part in (TESTS.parent, TESTS.parent / "training", TESTS))
+    command = [sys.executable, str(TESTS / "distributed_nursery.py"), str(plan)]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=3000
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    for job, codes in zip(jobs, json.loads((root / "ended.json").read_text()), strict=True):
+        expected = [0] * job["num_processes"] if job["kill_at"] is None else [-signal.SIGKILL] * job["num_processes"]
+        ended_as_planned = codes[-1] == expected[-1] and (job["kill_at"] is not None or codes == expected)
+        assert ended_as_planned, (job, codes, Path(f"{job['log']}-0").read_text()[-3000:])
+    killed = {Path(job["folder"]).name: job["kill_at"] for job in jobs if job["kill_at"] is not None}
+    return root, killed
+
+
+def losses(folder):
+    return [(line["step"], line["loss"], line["grad_norm"]) for line in read_metrics(folder / "metrics.jsonl")[:-1]]
+
+
+def weights(folder):
+    return load_file(folder / f"checkpoint-{NUM_STEPS}" / "model.safetensors")
+
+
+@pytest.mark.parametrize("processes", ["one", "two"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_killed_run_ends_bit_for_bit_like_an_undisturbed_one(runs, stage, processes):
+    root, killed = runs
+    name = f"{stage}-{processes}-killed"
+    straight, resumed = root / f"{stage}-{processes}", root / name
+    assert [step for step, *_ in losses(straight)] == list(range(1, NUM_STEPS + 1))
+    assert losses(resumed) == losses(straight), f"killed at step {killed[name]}"
+    expected, got = weights(straight), weights(resumed)
+    different = [key for key in expected if not torch.equal(expected[key], got[key])]
+    assert not different and expected.keys() == got.keys(), (f"killed at step {killed[name]}", different)
+
+
+@pytest.mark.parametrize("other", ["two", "changed"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_number_of_processes_makes_no_difference(runs, stage, other):
+    """Two processes give what one gives with accumulation, dropout included; also when it changes on the way."""
+    root, _ = runs
+    expected, got = weights(root / f"{stage}-one"), weights(root / f"{stage}-{other}")
+    for key, value in expected.items():
+        torch.testing.assert_close(got[key], value, rtol=1e-3, atol=2e-5, msg=lambda text, key=key: f"{key}: {text}")
+    for got_line, line in zip(losses(root / f"{stage}-{other}"), losses(root / f"{stage}-one"), strict=True):
+        assert got_line == pytest.approx(line, rel=1e-3)

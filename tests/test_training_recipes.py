@@ -1,0 +1,144 @@
+"""Recipes: each value is a flag of its script, differs from the default and names its source. Launch settings."""
+
+import argparse
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+from accelerate.commands.config.config_args import load_config_from_file
+
+from seed_hf.training_arguments import (
+    accumulation_steps,
+    add_training_arguments,
+    check_training_arguments,
+    parse_training_arguments,
+    read_recipe,
+)
+from seed_hf.training_preflight import find_hardware_problems
+
+
+TRAINING = Path(__file__).parent.parent / "training"
+RECIPES = sorted(TRAINING.glob("recipes/*/*.yaml"))
+SCRIPTS = {"stage1": "train_qformer", "stage2": "train_codebook", "stage3": "train_causal_lm"}
+SCRIPTS |= {"vae": "train_vae", "decoder": "train_decoder"}
+REQUIRED = {"train_decoder": ["--vae", "vae"], "train_codebook": ["--init_model", "x"]}
+
+
+def script_of(recipe):
+    name = next(script for prefix, script in SCRIPTS.items() if recipe.stem.startswith(prefix))
+    return importlib.import_module(name), ["--output_dir", "out", "--dataset", "data", *REQUIRED.get(name, [])]
+
+
+def test_there_is_a_recipe_for_each_stage_and_size():
+    found = {f"{path.parent.name}/{path.stem}" for path in RECIPES}
+    assert {f"{size}/stage{number}" for size in ("mini", "seed-1", "seed-2") for number in (1, 2)} < found
+    assert {"mini/stage3", "seed-1/stage3a", "seed-1/stage3b", "seed-2/stage3"} < found
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_recipe_holds_what_differs_each_with_its_source(path, monkeypatch):
+    monkeypatch.syspath_prepend(str(TRAINING))
+    script, needed = script_of(path)
+    args = script.parse_args([*needed, "--recipe", str(path)])
+    check_training_arguments(args)
+    own = [line for line in path.read_text().splitlines() if re.match(r"\w", line)]
+    base = next((line.split(":")[1].strip() for line in own if line.startswith("based_on:")), None)
+    before = script.parse_args([*needed, *(["--recipe", str(path.parent / base)] if base else [])])
+    for line in own:
+        name = line.split(":")[0]
+        if name == "based_on":
+            continue
+        always_named = ("dataset", "learning_rate")
+        assert name in always_named or getattr(args, name) != getattr(before, name), f"{line}: that is the default"
+        assert re.search(r"# \S", line), f"{line}: no source"
+
+
+def parser():
+    result = argparse.ArgumentParser()
+    add_training_arguments(result)
+    result.add_argument("--widths", type=int, nargs="+", default=[1])
+    result.add_argument("--flip", action="store_true")
+    return result
+
+
+def test_recipe_values_are_parsed_as_flags_and_the_command_line_wins(tmp_path):
+    (tmp_path / "base.yaml").write_text("max_steps: 5\nlearning_rate: 1e-3\nwidths: [4, 8]\nseed: 1")
+    (tmp_path / "own.yaml").write_text("based_on: base.yaml\nseed: 2\nflip: true")
+    argv = ["--output_dir", "x", "--recipe", str(tmp_path / "own.yaml"), "--max_steps", "7"]
+    args = parse_training_arguments(parser(), argv)
+    assert (args.max_steps, args.learning_rate, args.widths, args.seed, args.flip) == (7, 1e-3, [4, 8], 2, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [("sped: 1", "'sped', which is no flag"), ("- 1", "no mapping"), ("a: [", "as YAML"), ("recipe: x", "'recipe'")],
+)
+def test_bad_recipes_are_refused(tmp_path, text, named):
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(ValueError, match=named):
+        parse_training_arguments(parser(), ["--output_dir", "x", "--recipe", str(tmp_path / "bad.yaml")])
+    with pytest.raises(ValueError, match="absent.yaml"):
+        read_recipe(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize(("processes", "expected"), [(64, 1), (8, 8), (1, 64), (2, 32)])
+def test_accumulation_makes_up_for_processes(processes, expected):
+    args = parser().parse_args("--output_dir x --batch_size 64 --global_batch_size 4096".split())
+    assert accumulation_steps(args, processes) == expected
+
+
+def test_a_global_batch_that_can_not_be_cut_is_refused():
+    args = parser().parse_args("--output_dir x --batch_size 48 --global_batch_size 4096".split())
+    with pytest.raises(ValueError, match="next smaller batch_size that fits is 32"):
+        accumulation_steps(args, 8)
+    with pytest.raises(ValueError, match="no batch_size fits"):
+        accumulation_steps(args, 3)
+    args.gradient_accumulation_steps = 2
+    with pytest.raises(ValueError, match="one of them"):
+        accumulation_steps(args, 8)
+
+
+V100, A100 = (7, 0), (8, 0)
+CU126, CU130 = ["sm_70", "sm_80", "sm_90"], ["sm_75", "sm_80", "sm_90", "sm_100"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [
+        ((V100, CU126, "bf16", "sdpa", False), "--mixed_precision fp16"),
+        ((V100, CU126, "fp16", "flash_attention_2", False), "--attn_implementation sdpa"),
+        ((V100, CU126, "fp16", "sdpa", True), "dynamo_backend: 'NO'"),
+        ((V100, CU130, "fp16", "sdpa", False), "cu126"),
+        (((10, 3), ["sm_90"], "bf16", "sdpa", False), "no kernels for compute capability 10.3"),
+        ((None, [], "fp16", "sdpa", False), "Allowed: 'no', 'bf16'"),
+        ((None, [], "no", "flash_attention_2", False), "'sdpa', 'eager'"),
+    ],
+)
+def test_preflight_says_what_to_set(settings, advice):
+    (problem,) = find_hardware_problems(*settings)
+    assert advice in problem
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        (V100, CU126, "fp16", "sdpa", False),
+        (A100, CU130, "bf16", "flash_attention_2", True),
+        ((8, 6), ["sm_80"], "bf16", None, True),
+        ((12, 0), ["compute_90"], "bf16", None, False),
+        (None, [], "bf16", "eager", True),
+    ],
+)
+def test_preflight_lets_through_what_works(settings):
+    assert find_hardware_problems(*settings) == []
+
+
+@pytest.mark.parametrize("path", sorted(TRAINING.glob("accelerate/*.yaml")), ids=lambda path: path.stem)
+def test_launch_settings_are_what_accelerate_reads(path):
+    settings = load_config_from_file(str(path))
+    assert settings.num_processes == {"eight_nodes": 64, "eight": 8, "cpu_2proc": 2}.get(
+        re.match("eight_nodes|eight|cpu_2proc|", path.stem)[0], 8 if path.stem in ("fsdp2", "deepspeed_zero2") else 1
+    )
+    if "v100" in path.stem:
+        assert settings.mixed_precision == "fp16" and settings.dynamo_config in (None, {})
