@@ -9,7 +9,8 @@ from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
-from transformers.utils import logging
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, logging
 
 from .adapter_loading_seed import AdapterLoadingMixin
 from .configuration_seed import SeedConfig
@@ -71,7 +72,7 @@ class SeedForCausalLM(
     _supports_attention_backend = True
     _can_compile_fullgraph = True
     _skip_keys_device_placement = ["past_key_values"]
-    # quantizers leave these alone: codes are worth nothing but from the weights that the language model learned them of
+    # quantizers leave these alone: codes are those that the language model learned only from the weights that gave them
     _keep_in_fp32_modules = ["image_tokenizer"]
     # a dict, not None: PEFT looks for tied weights in sub-modules only where the outermost model declares some form
     _tied_weights_keys = {}
@@ -291,7 +292,7 @@ class SeedForCausalLM(
         shift_labels: torch.LongTensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         return_dict: bool | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> CausalLMOutputWithPast:
         """
         One pass of the language model.

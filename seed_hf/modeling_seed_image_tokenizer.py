@@ -9,7 +9,8 @@ from transformers import Blip2VisionModel, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.blip_2.modeling_blip_2 import Blip2TextEmbeddings
-from transformers.utils import ModelOutput, can_return_tuple
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 
 from .configuration_seed_image_tokenizer import SeedImageTokenizerConfig
 from .hub_seed import HubUploadMixin
@@ -339,7 +340,7 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
         generation_targets: torch.FloatTensor | None = None,
         causal_embeds: torch.FloatTensor | None = None,
         vision_features: torch.FloatTensor | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> SeedImageTokenizerOutput | tuple:
         r"""
         Encode and decode; with captions or targets, compute a training objective.
