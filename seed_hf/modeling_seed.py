@@ -72,7 +72,7 @@ class SeedForCausalLM(
     _supports_attention_backend = True
     _can_compile_fullgraph = True
     _skip_keys_device_placement = ["past_key_values"]
-    # quantizers leave these alone: codes mean nothing but from the weights that the language model learned them of
+    # quantizers leave it alone: only its own weights give the codes that the language model has learned
     _keep_in_fp32_modules = ["image_tokenizer"]
     # a dict, not None: PEFT looks for tied weights in sub-modules only where the outermost model declares some form
     _tied_weights_keys = {}
