@@ -16,6 +16,8 @@ from diffusers.utils.torch_utils import randn_tensor
 from transformers import PreTrainedModel, ProcessorMixin
 from transformers.image_processing_utils import BaseImageProcessor
 
+# diffusers copies the code that this file imports, and not what that imports in turn
+from .hub_files_seed import find_repository_files  # noqa: F401
 from .hub_seed import HubUploadMixin
 from .modeling_seed_empty_prompt import SeedEmptyPrompt
 from .pipeline_inputs_seed import PipelineInputsMixin, check_components, check_one_given, check_settings
