@@ -1,14 +1,24 @@
 """Run by test_training_utils.py in two real processes; writes what they computed as JSON."""
 
+import errno
 import json
+import math
+import os
+import shutil
 import sys
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType
 from tiny_training import main, make_dataset, parse_args, start_run
 from torch import nn
+from torch.distributed.tensor import DTensor
 
+from seed_hf import training_checkpoint
 from seed_hf.losses_seed import contrastive_loss
+from seed_hf.training_sharding import gather_shards
 
 
 def contrastive_gradient(gather, rank, world_size, batch_size=3):
@@ -26,9 +36,11 @@ def contrastive_gradient(gather, rank, world_size, batch_size=3):
 
 
 def run_checks(folder):
+    """Everything, in one launch: starting real processes takes most of the time."""
     seen = []
     run = main(["--output_dir", f"{folder}/two", "--plain"], on_batch=lambda run, b: seen.append(b["index"]))
     accelerator = run.accelerator
+    assert accelerator.num_processes == 2, "several ways of launching two processes give one"
     results = {"num_processes": accelerator.num_processes}
     results["indices"] = [accelerator.gather(indices).tolist() for indices in seen]
     results["weights"] = {name: value.tolist() for name, value in run.unwrapped_model.state_dict().items()}
@@ -46,8 +58,80 @@ def run_checks(folder):
     run = start_run(parse_args(["--output_dir", f"{folder}/weighted", "--plain", "--max_steps", "3"]))
     run.fit(run.make_batches(make_dataset()), lambda b: (masked_loss(run.model, b), {}), count_targets=count_targets)
     results["weighted"] = {name: value.tolist() for name, value in run.unwrapped_model.state_dict().items()}
+    results["failures"] = fail_in_one_process(folder, accelerator.process_index)
+    results["sharded"] = run_sharded(folder)
     if accelerator.is_main_process:
         Path(folder, "results.json").write_text(json.dumps(results))
+
+
+def fail_in_one_process(folder, rank):
+    """What both processes say when something goes wrong in one of them, by kind of failure."""
+
+    def poison(run, batch):
+        if run.step == 3 and rank == 1:
+            batch["target"][0] = math.nan
+
+    def vanishing(batches):
+        for number, batch in enumerate(batches):
+            if number == 3 and rank == 1:
+                raise FileNotFoundError("The shard train-0007.tar has vanished.")
+            yield batch
+
+    def train_on_vanishing_data():
+        run = start_run(parse_args(["--output_dir", f"{folder}/read", "--plain"]))
+        run.fit(vanishing(run.make_batches(make_dataset())), lambda batch: (masked_loss(run.model, batch), {}))
+
+    def train_on_a_full_disk():
+        save, calls = torch.save, []
+
+        def save_once(state, path):
+            calls.append(path)
+            if len(calls) == 2:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            save(state, path)
+
+        training_checkpoint.torch.save = save_once
+        try:
+            main(["--output_dir", f"{folder}/disk", "--checkpoint_every", "4"])
+        finally:
+            training_checkpoint.torch.save = save
+
+    kinds = {
+        "nan": lambda: main(["--output_dir", f"{folder}/nan", "--checkpoint_every", "2"], on_batch=poison),
+        "read": train_on_vanishing_data,
+        "disk": train_on_a_full_disk,
+    }
+    said = {}
+    for kind, train in kinds.items():
+        try:
+            train()
+        except (FloatingPointError, RuntimeError, OSError) as error:
+            said[kind] = f"{type(error).__name__}: {error}"
+    both = [None, None]
+    torch.distributed.all_gather_object(both, said)
+    return both
+
+
+def run_sharded(folder):
+    """The toy with its weights spread over the processes (FSDP2): once straight, once from its own checkpoint."""
+    flags = ["--output_dir", f"{folder}/sharded", "--plain", "--checkpoint_every", "6", "--keep_checkpoints", "0"]
+    fsdp = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP"}
+    os.environ.update({**fsdp, "FSDP_TRANSFORMER_CLS_TO_WRAP": "Sequential", "FSDP_RESHARD_AFTER_FORWARD": "true"})
+    weights = []
+    for _ in range(2):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        PartialState(cpu=True)
+        # Accelerate ignores FSDP on CPUs, although torch can do it
+        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+        run = main(flags)
+        assert run.accelerator.is_fsdp2 and isinstance(run.parameters[0], DTensor)
+        whole = gather_shards(run.unwrapped_model.state_dict())
+        weights.append({name: value.tolist() for name, value in whole.items()})
+        run.accelerator.wait_for_everyone()
+        if run.accelerator.is_main_process:
+            shutil.rmtree(f"{folder}/sharded/checkpoint-12")
+        run.accelerator.wait_for_everyone()
+    return weights
 
 
 def count_targets(batch):

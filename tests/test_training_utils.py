@@ -5,6 +5,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -540,6 +541,27 @@ def test_two_processes_learn_what_one_learns_from_the_whole_batch(tmp_path):
     assert detached.norm() < 0.7 * whole.norm()
 
     assert "must call run.model" in two["apart"]
+    check_failures(two["failures"], tmp_path)
+
+    # Weights spread over processes learn the same, and their checkpoints are whole.
+    straight, resumed = two["sharded"]
+    assert_close(straight, as_lists(one.unwrapped_model.state_dict()))
+    assert resumed == straight
+    (tmp_path / "gathered").mkdir()
+    shutil.copytree(tmp_path / "sharded" / "checkpoint-6", tmp_path / "gathered" / "checkpoint-6")
+    assert_close(run_toy(tmp_path / "gathered", *flags).unwrapped_model.state_dict(), straight)
+
+
+def check_failures(failures, folder):
+    """Both processes stopped, one of them names the cause, and the last good checkpoint is there."""
+    for said in failures:
+        assert said["nan"].startswith("FloatingPointError: loss is nan at step 4")
+        assert "data of step 4 failed" in said["read"] and "checkpoint of step 3" in said["read"]
+        assert said["disk"].startswith("OSError") and "step 8" in said["disk"]
+    assert "No space left" in failures[0]["disk"] and "checkpoint-4" in failures[0]["disk"]
+    assert "train-0007.tar has vanished" in failures[1]["read"]
+    last = {kind: find_checkpoint(folder / kind, "auto").name for kind in ("nan", "read", "disk")}
+    assert last == {"nan": "checkpoint-2", "read": "checkpoint-3", "disk": "checkpoint-4"}
 
 
 def test_processes_that_do_not_know_of_each_other_are_noticed(tmp_path, monkeypatch):
