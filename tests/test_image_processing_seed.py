@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -342,9 +341,3 @@ def test_long_values_are_shortened_in_messages():
     with pytest.raises(ValueError) as error:
         SeedImageProcessor()("data:image/png;base64," + "A" * 100_000)
     assert len(str(error.value)) < 1000
-
-
-def test_is_one_file():
-    """The file is copied to the Hub alone, so it must not need a sibling."""
-    source = Path(sys.modules[SeedImageProcessor.__module__].__file__).read_text(encoding="utf-8")
-    assert "from ." not in source

@@ -19,7 +19,9 @@ NO_SPICE_MODELS = (
     '`python -c "from pycocoevalcap.spice.get_stanford_models import get_stanford_models; get_stanford_models()"` once'
 )
 # What the official tokenizer drops (`PUNCTUATIONS` of its wrapper), and roughly how it splits.
-_PIECES = re.compile(r"\w+(?=n't\b)|n't\b|'\w+|\w+(?:[-.,/]\w+)*")
+_PIECES = re.compile(r"-[lr]rb-|\w+(?=n't\b)|n't\b|(?<=\w)'\w+|\w+(?:[-.,/]\w+)*")
+# It writes brackets as words, in lower case, and so fails to drop them.
+_BRACKETS = str.maketrans({"(": " -lrb- ", ")": " -rrb- "})
 
 Texts = dict[int, list[str]]
 
@@ -143,7 +145,7 @@ def split_words(caption: str) -> str:
 
     ```
     """
-    return " ".join(_PIECES.findall(caption.lower()))
+    return " ".join(_PIECES.findall(caption.lower().translate(_BRACKETS)))
 
 
 def _import(module: str, name: str):
