@@ -57,6 +57,7 @@ EXTRAS_REQUIRE = {
         "bitsandbytes>=0.50",
         *SERVE,
         "gguf>=0.10",
+        "parameterized>=0.9",
         "pytest>=8.0",
         "pytest-xdist>=3.6",
         "resvg-py>=0.2",
