@@ -1,5 +1,9 @@
 """Packed rows give the loss and gradient of the padded batch on every language model; samples stay apart."""
 
+import importlib
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from tiny_language import ARCHITECTURES, build_seed_model
@@ -105,3 +109,12 @@ def test_a_model_that_looks_over_the_border_is_refused(monkeypatch):
 def test_attention_without_masks_is_refused():
     with pytest.raises(ValueError, match="'flash_attention_2' can not be packed"):
         model_inputs(collate_samples(make_samples(), 0, 24), "flash_attention_2")
+
+
+def test_the_benchmark_compares_equal_losses(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    common, packing = (importlib.import_module(name) for name in ("common", "packing"))
+    common.run("packing", "Packing", packing.measure, ["--quick", "--output_dir", str(tmp_path)])
+    rows = json.loads((tmp_path / "packing.json").read_text())["rows"]
+    assert len(rows) == 3 and all(row["losses"][0] == pytest.approx(row["losses"][1], rel=1e-4) for row in rows)
+    assert rows[0]["useful_share"]["packed"] > 2 * rows[0]["useful_share"]["baseline"]

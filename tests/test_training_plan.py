@@ -24,10 +24,10 @@ def costs(monkeypatch):
     cost = importlib.import_module("plan_costs").Cost
     mib = 2**20
     return {
-        "stage1": cost(575.4e9, 18.2e9, 186_081_025, 4110 * mib, 48.5 * mib),
-        "stage2": cost(573.0e9, 0.0, 91_386_432, 4940 * mib, 21.7 * mib),
+        "stage1": cost(575.4e9, 18.2e9, 257 * 1408 * 4, 186_081_025, 4110 * mib, 48.5 * mib),
+        "stage2": cost(573.0e9, 0.0, 0, 91_386_432, 4940 * mib, 21.7 * mib),
         "encode": cost(533.5e9),
-        "stage3": cost(557.7e9, 0.0, 23_685_120, 5303 * mib, 319 * mib),
+        "stage3": cost(557.7e9, 0.0, 0, 23_685_120, 5303 * mib, 319 * mib),
     }
 
 

@@ -109,7 +109,8 @@ def fit_batch(cost, machine: Machine, recipe: dict) -> tuple[int, int, float]:
     fixed = cost.frozen_bytes + (16 + 2) * cost.trained + OVERHEAD_BYTES
     share = recipe["global_batch_size"] // machine.count
     for batch_size in sorted((size for size in range(1, share + 1) if share % size == 0), reverse=True):
-        memory = (fixed + batch_size * cost.activation_bytes) / GIB
+        look_ahead_bytes = share * cost.look_ahead_bytes if batch_size < share else 0
+        memory = (fixed + batch_size * cost.activation_bytes + look_ahead_bytes) / GIB
         if memory <= 0.95 * machine.memory:
             return batch_size, share // batch_size, memory
     raise ValueError(f"machine={machine}: not even one sample fits ({fixed / GIB:.1f} GiB before the first).")

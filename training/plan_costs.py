@@ -38,6 +38,7 @@ class Cost:
     Attributes:
         operations (`float`): floating-point operations, forward and backward; a multiply-add counts two.
         look_ahead (`float`): of the second forward pass where accumulation enlarges the set of negatives.
+        look_ahead_bytes (`int`): kept meanwhile: what the frozen ViT gives.
         trained (`int`): parameters with a gradient.
         frozen_bytes (`int`): weights without.
         activation_bytes (`float`): kept for the backward pass.
@@ -45,6 +46,7 @@ class Cost:
 
     operations: float
     look_ahead: float = 0.0
+    look_ahead_bytes: int = 0
     trained: int = 0
     frozen_bytes: int = 0
     activation_bytes: float = 0.0
@@ -110,6 +112,8 @@ def cost_of_stage_1() -> Cost:
 
     cost = measure(model, compute_loss)
     cost.look_ahead = (cost.operations - frozen_forward) / 3
+    vision = model.config.vision_config
+    cost.look_ahead_bytes = 4 * vision.hidden_size * (1 + (vision.image_size // vision.patch_size) ** 2)
     return cost
 
 
