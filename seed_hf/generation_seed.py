@@ -50,10 +50,13 @@ class SeedGenerationMixin:
 
         Raises:
             ValueError: An unknown mode, images that do not fit the placeholders, a prompt with a malformed span, a
-                limit too short for an image, or guidance with beams.
+                limit too short for an image, or guidance with beams or assisted decoding.
         """
         if generation_mode not in GENERATION_MODES:
             raise ValueError(f"`generation_mode` is {generation_mode!r}; allowed: {GENERATION_MODES}.")
+        if any(isinstance(processor, SeedImageSpanLogitsProcessor) for processor in logits_processor or []):
+            # this model assists another one, whose grammar says what may follow
+            return super().generate(inputs, generation_config, logits_processor=logits_processor, **kwargs)
         settings = generation_config or self.generation_config
         input_ids = kwargs.pop("input_ids", None) if inputs is None else inputs
         if input_ids is not None:
@@ -132,6 +135,10 @@ class SeedGenerationMixin:
         num_beams = kwargs.get("num_beams", settings.num_beams)
         if num_beams is not None and num_beams > 1:
             raise ValueError(f"`num_beams` is {num_beams}; allowed with `guidance_scale`: 1.")
+        # guidance keeps a cache of its own, which does not follow candidates that are taken back
+        for name in ("assistant_model", "prompt_lookup_num_tokens"):
+            if kwargs.get(name, getattr(settings, name, None)) is not None:
+                raise ValueError(f"`{name}` is given; allowed with `guidance_scale`: None.")
         mask = negative["negative_prompt_attention_mask"]
         if negative_prompt_ids is not None:
             batch_size = 1 if input_ids is None else input_ids.shape[0]

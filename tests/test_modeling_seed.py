@@ -146,23 +146,6 @@ def test_logits_to_keep(embedding):
     assert isinstance(model(ids, return_dict=False), tuple)
 
 
-@every_variant
-def test_cache_and_left_padding_do_not_change_what_is_generated(architecture, embedding, tied):
-    model, tokenizer = build_seed_model(architecture, embedding, tied)
-    rows = [[5, 6, 7], [8, *tokenizer.image_token_layout.span(build_codes()), 9, 10]]
-    length = max(map(len, rows))
-    ids = torch.tensor([[0] * (length - len(row)) + row for row in rows])
-    mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows])
-    for mode in ("text", "image"):
-        settings = {"do_sample": False, "generation_mode": mode}
-        settings |= {"max_new_tokens": 6, "min_new_tokens": 6} if mode == "text" else {}
-        together = model.generate(ids, attention_mask=mask, **settings)
-        assert torch.equal(together, model.generate(ids, attention_mask=mask, use_cache=False, **settings))
-        for index, row in enumerate(rows):
-            alone = model.generate(torch.tensor([row]), **settings)[0]
-            assert together[index, length - len(row) :].tolist() == alone.tolist()
-
-
 def test_loss_is_computed_in_float32():
     model, tokenizer = build_seed_model("llama")
     model = model.to(torch.bfloat16)

@@ -104,6 +104,21 @@ def build_seed_model(architecture: str = "llama", embedding: str = "projected_co
     return model, tokenizer
 
 
+def check_grammar(ids: list[int], layout):
+    """Every `<img>` is followed by exactly `num_query_tokens` image tokens and `</img>`; none stand elsewhere."""
+    position = 0
+    while position < len(ids):
+        if ids[position] == layout.boi_token_id:
+            codes = ids[position + 1 : position + 1 + layout.num_query_tokens]
+            end = position + 1 + layout.num_query_tokens
+            assert all(layout.first_image_token_id <= i < layout.end_image_token_id for i in codes), ids
+            assert len(codes) == layout.num_query_tokens and ids[end : end + 1] == [layout.eoi_token_id], ids
+            position = end + 1
+        else:
+            assert ids[position] < layout.first_image_token_id, ids
+            position += 1
+
+
 def build_image_tokenizer(seed: int = 0):
     """A SeedImageTokenizer with the sizes of this file, 28 px images, in eval mode."""
     torch.manual_seed(seed)
