@@ -111,6 +111,7 @@ def test_attention_without_masks_is_refused():
         model_inputs(collate_samples(make_samples(), 0, 24), "flash_attention_2")
 
 
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft asks by the old name
 def test_the_benchmark_compares_equal_losses(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
     common, packing = (importlib.import_module(name) for name in ("common", "packing"))
