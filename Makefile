@@ -17,7 +17,7 @@ TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_
 
 export IMAGE PROMPT
 
-.PHONY: demo test test-slow test-upstream lint quality style bench tables clean
+.PHONY: demo test test-slow test-upstream lint quality style bench tables train-mini clean
 
 demo: $(VENV)/.installed-package
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m seed_hf.demo $(if $(IMAGE),--image "$$IMAGE") $(if $(PROMPT),--prompt "$$PROMPT")
@@ -44,6 +44,9 @@ style: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/run.py
+
+train-mini: $(VENV)/.installed-dev
+	@HF_HUB_OFFLINE=1 $(BIN)/python training/train_mini.py --output_dir runs/mini
 
 tables: $(VENV)/.installed-dev
 	@HF_HUB_OFFLINE=1 $(BIN)/python training/make_tables.py --output_dir runs/tables

@@ -45,6 +45,10 @@ def make_accelerator(args: argparse.Namespace) -> Accelerator:
             "training/README.md for launches that work; for CPUs, ACCELERATE_USE_CPU=true may be missing."
         )
     check_hardware(accelerator, args)
+    if plugin := accelerator.state.deepspeed_plugin:
+        # DeepSpeed wants to know before it sees any data, and clips by itself
+        plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = args.batch_size
+        plugin.deepspeed_config["gradient_clipping"] = args.max_grad_norm
     return accelerator
 
 

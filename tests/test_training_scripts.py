@@ -119,6 +119,13 @@ def test_train_qformer_with_its_vision(tmp_path, data):
     assert Image.open(output / "retrieval-4.png").width > 400
 
 
+def test_train_qformer_from_a_folder_without_a_text_tokenizer(tmp_path, data, stage1):
+    shutil.copytree(stage1, tmp_path / "start", ignore=shutil.ignore_patterns("tokenizer*", "checkpoint-*"))
+    flags = ("--dataset", data["dataset"], "--init_model", tmp_path / "start", "--text_model", data["bert"])
+    run_script("train_qformer", tmp_path / "out", *flags, "--max_steps", 1)
+    assert (tmp_path / "out" / "tokenizer.json").is_file()
+
+
 def test_train_codebook_on_cached_views(tmp_path, data, stage1):
     flags = ("--cache_views", 2, "--init_codebook_images", 8)
     output = assert_resumes("train_codebook", tmp_path, *codebook_flags(data, stage1), *flags)

@@ -4,10 +4,10 @@ Trained: query tokens, Causal Q-Former with its text side, `ln_vision`, projecti
 unless `--train_vision` (for small data where no pretrained ViT fits). Negatives are those of the whole global batch,
 also where accumulation stands in for processes.
 
-Full size, from BLIP-2 weights in this package's layout:
+Full size, from BLIP-2's weights (`seed-hf convert blip-2 blip2-itm-vit-g --output stage-1-start`):
 
     accelerate launch --config_file training/accelerate/eight_nodes_v100.yaml training/train_qformer.py \
-        --recipe training/recipes/seed-1/stage1.yaml --init_model blip2-stage1 --dataset DATA --output_dir out/stage1
+        --recipe training/recipes/seed-1/stage1.yaml --init_model stage-1-start --dataset DATA --output_dir out/stage1
 
 seed-mini:
 
@@ -15,6 +15,7 @@ seed-mini:
 """
 
 import argparse
+from pathlib import Path
 
 import torch
 from image_text_data import (
@@ -70,10 +71,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def build_model(args: argparse.Namespace, train: CaptionedImages):
     """Model and text tokenizer: from a folder, or new weights on top of a pretrained BERT."""
     if args.init_model:
-        tokenizer = AutoTokenizer.from_pretrained(args.init_model)
-        return SeedImageTokenizer.from_pretrained(
-            args.init_model, attn_implementation=args.attn_implementation
-        ), tokenizer
+        model = SeedImageTokenizer.from_pretrained(args.init_model, attn_implementation=args.attn_implementation)
+        return model, load_text_tokenizer(args, model)
     if not args.config:
         raise ValueError("`config` is None; allowed: a configuration file, unless `init_model` names a folder.")
     folder = default_text_encoder_folder() if args.text_model == "minilm" else args.text_model
@@ -90,6 +89,19 @@ def build_model(args: argparse.Namespace, train: CaptionedImages):
     if config.use_conv_stem:
         load_stem(model.vision_model.embeddings.patch_embedding)
     return model, tokenizer
+
+
+def load_text_tokenizer(args: argparse.Namespace, model: SeedImageTokenizer):
+    """That of the folder to start from; one converted from BLIP-2 has none and goes with BERT's."""
+    folder = Path(args.init_model)
+    has_own = not folder.is_dir() or any(folder.glob("tokenizer*.json"))
+    tokenizer = AutoTokenizer.from_pretrained(folder if has_own else args.text_model)
+    vocab_size = model.config.qformer_config.vocab_size
+    if len(tokenizer) > vocab_size:
+        raise ValueError(
+            f"`text_model` {args.text_model!r} has {len(tokenizer)} words; allowed: {vocab_size} at most."
+        )
+    return tokenizer
 
 
 def freeze_for_stage_1(model: SeedImageTokenizer, train_vision: bool = False, cached: bool = False) -> None:

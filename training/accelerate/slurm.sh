@@ -2,7 +2,7 @@
 # A training script on several nodes with SLURM: sbatch training/accelerate/slurm.sh SCRIPT FLAGS...
 #
 #   sbatch training/accelerate/slurm.sh training/train_qformer.py --recipe training/recipes/seed-1/stage1.yaml \
-#       --init_model blip2-stage1 --dataset DATA --output_dir out/stage1
+#       --init_model stage-1-start --dataset DATA --output_dir out/stage1
 #
 # CONFIG chooses the launch settings. The script stops with a checkpoint ten minutes before the time limit, and the next
 # job of the array, which runs alone (%1), goes on from there; jobs that are left over find nothing to do.

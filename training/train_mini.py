@@ -1,0 +1,166 @@
+"""All stages of seed-mini in order, ending in a model that loads and a report with curves and pictures.
+
+    python training/train_mini.py --output_dir out/mini               # `make train-mini`: a taste, on two CPU cores
+    python training/train_mini.py --output_dir out/mini --share 1     # in full, which takes hours
+
+Each stage is the script that a user would start, in a process of its own, with its recipe of recipes/mini; commands
+are shown as they are started. Started again, it goes on where it stopped.
+"""
+
+import argparse
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from seed_hf.training_arguments import read_recipe
+from seed_hf.training_metrics import plot_metrics, read_metrics
+
+
+ROOT = Path(__file__).parents[1]
+RECIPES = ROOT / "training" / "recipes" / "mini"
+
+
+@dataclass
+class Stage:
+    """One part of the training.
+
+    Attributes:
+        recipe (`str`): its recipe, and its name in the report.
+        script (`str`): the script that trains it.
+        folder (`str`): where its output goes, within the output folder.
+        flags (`str`): paths of what it needs, with `{out}` for the output folder.
+        minutes (`float`): the longest that its steps may take when only a share of them is wanted.
+        taste (`str`): flags that spare it the slow preparations then.
+    """
+
+    recipe: str
+    script: str
+    folder: str
+    flags: str = ""
+    minutes: float = 1.0
+    taste: str = ""
+
+
+STAGES = (
+    Stage("stage1", "train_qformer", "stage1", minutes=2, taste="--cache_views 1"),
+    Stage("stage2", "train_codebook", "stage2a", "--init_model {out}/stage1", minutes=2, taste="--cache_views 1"),
+    Stage("stage2b", "train_codebook", "stage2", "--init_model {out}/stage2a", minutes=0.7, taste="--cache_views 1"),
+    Stage("vae", "train_vae", "vae", minutes=1.2),
+    Stage("decoder", "train_decoder", "decoder-text", "--vae {out}/vae", minutes=2.3),
+    Stage(
+        "decoder_codes",
+        "train_decoder",
+        "decoder",
+        "--vae {out}/vae --init_unet {out}/decoder-text/unet --image_tokenizer {out}/stage2",
+        taste="--augmented_views 0",
+    ),
+    Stage(
+        "stage3",
+        "train_causal_lm",
+        "stage3",
+        "--image_tokenizer {out}/stage2 --image_tokenizer_id {out}/pipeline",
+        taste="--augmented_views 0",
+    ),
+    # the same run goes on, now in both directions
+    Stage(
+        "stage3b",
+        "train_causal_lm",
+        "stage3",
+        "--image_tokenizer {out}/stage2 --image_tokenizer_id {out}/pipeline",
+        minutes=1.5,
+        taste="--augmented_views 0",
+    ),
+)
+
+
+def command_of(stage: Stage, args: argparse.Namespace) -> list[str]:
+    """What to type to train a stage."""
+    out = shlex.quote(str(args.output_dir))
+    recipe = RECIPES / f"{stage.recipe}.yaml"
+    flags = f"--recipe {shlex.quote(str(recipe))} --output_dir {out}/{stage.folder} {stage.flags.format(out=out)}"
+    if args.share < 1:
+        steps = max(args.min_steps, round(args.share * read_recipe(recipe)["max_steps"]))
+        flags += f" --max_steps {steps} --warmup_steps {steps // 10} --log_every {max(1, steps // 20)} --eval_every 0"
+        flags += f" --checkpoint_every 0 --max_minutes {stage.minutes} {stage.taste}"
+    return [sys.executable, str(ROOT / "training" / f"{stage.script}.py"), *shlex.split(flags)]
+
+
+def final_commands(output_dir: Path) -> list[list[str]]:
+    """Puts the folders together that ship with the package, and shows them with the demo."""
+    out = shlex.quote(str(output_dir))
+    assemble = f"--image_tokenizer {out}/stage2 --decoder {out}/decoder --vae {out}/vae --output {out}/pipeline"
+    assemble += f" --language_model {out}/stage3 --language_output {out}/language_model"
+    demo = f"-m seed_hf.demo --pipeline {out}/pipeline --language_model {out}/language_model --output_dir {out}/demo"
+    return [
+        [sys.executable, str(ROOT / "training" / "assemble_mini.py"), *shlex.split(assemble)],
+        [sys.executable, *shlex.split(demo)],
+    ]
+
+
+def run(command: list[str]) -> float:
+    """Runs a command from the repository's root, and returns the seconds that it took."""
+    print("$", shlex.join(command).replace(f"{ROOT}/", ""), flush=True)
+    started = time.monotonic()
+    subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    return time.monotonic() - started
+
+
+def write_report(out: Path, seconds: dict[str, float]) -> Path:
+    """Curves, last numbers and newest pictures of every stage, as one page of markdown; returns its path."""
+    lines = [f"# seed-mini, trained in {sum(seconds.values()) / 60:.1f} minutes", ""]
+    lines += [f"- {name}: {value / 60:.1f} minutes" for name, value in seconds.items()]
+    for folder in dict.fromkeys(stage.folder for stage in STAGES):
+        lines += describe_stage(out / folder)
+    sheets = sorted((out / "demo").glob("*.png"))
+    lines += ["", "## The assembled model", "", *(f"![{path.stem}](demo/{path.name})" for path in sheets), ""]
+    report = out / "report.md"
+    report.write_text("\n".join(lines))
+    return report
+
+
+def describe_stage(folder: Path) -> list[str]:
+    """The part of the report about one stage; draws its curves."""
+    metrics = read_metrics(folder / "metrics.jsonl")
+    last = {name: value for line in metrics for name, value in line.items()}
+    lines = ["", f"## {folder.name}: {last['step']} steps", "", "| | last |", "| --- | ---: |"]
+    lines += [f"| {name} | {value:.4g} |" for name, value in last.items() if re.match("loss|eval_", name)]
+    plot_metrics(folder / "metrics.jsonl", folder / "curves.png")
+    steps = {path: int(match[1]) for path in folder.glob("*.png") if (match := re.search(r"-(\d+)$", path.stem))}
+    newest = {path.stem.rsplit("-", 1)[0]: path.name for path in sorted(steps, key=steps.get)}
+    pictures = {"curves": "curves.png", **newest}
+    return [*lines, "", *(f"![{name}]({folder.name}/{file})" for name, file in pictures.items())]
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Flags of this script."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output_dir", type=Path, default=Path("out/mini"))
+    parser.add_argument("--share", type=float, default=0.06, help="of each recipe's steps; 1 = all of them")
+    parser.add_argument("--min_steps", type=int, default=10, help="of a stage, whatever its share")
+    args = parser.parse_args(argv)
+    if not 0 < args.share <= 1:
+        raise ValueError(f"share={args.share}; allowed: above 0, at most 1.")
+    args.output_dir = args.output_dir.resolve()
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train, assemble, show, report."""
+    args = parse_args(argv)
+    out = args.output_dir
+    out.mkdir(parents=True, exist_ok=True)
+    seconds = {stage.recipe: run(command_of(stage, args)) for stage in STAGES}
+    for name, command in zip(("assemble", "demo"), final_commands(out), strict=True):
+        seconds[name] = run(command)
+    (out / "seconds.json").write_text(json.dumps(seconds, indent=2))
+    print(f"wrote {write_report(out, seconds)}")
+
+
+if __name__ == "__main__":
+    main()
