@@ -46,7 +46,7 @@ bench: $(VENV)/.installed-dev
 	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/run.py
 
 train-mini: $(VENV)/.installed-dev
-	@HF_HUB_OFFLINE=1 $(BIN)/python training/train_mini.py --output_dir runs/mini
+	@HF_HUB_OFFLINE=1 $(BIN)/python training/train_mini.py --output_dir out/mini
 
 tables: $(VENV)/.installed-dev
 	@HF_HUB_OFFLINE=1 $(BIN)/python training/make_tables.py --output_dir runs/tables

@@ -21,7 +21,7 @@ def read_version() -> str:
 # Lower bounds only: an exact pin here would lock users out of other releases. constraints.txt holds what was tested.
 INSTALL_REQUIRES = [
     "torch>=2.6",
-    "transformers>=5.0",
+    "transformers>=5.10.4",
     "safetensors>=0.5",
     "huggingface_hub>=1.0",
     "pillow>=10.1",
