@@ -28,7 +28,7 @@ from .training_data import make_batches
 from .training_launch import call_on_signals, make_accelerator
 from .training_metrics import MetricsLog
 from .training_optimizer import make_parameter_groups
-from .training_sharding import gather_shards, shard_optimizer_state
+from .training_sharding import gather_optimizer_state, gather_shards, load_optimizer_state
 from .training_update import OptimizerUpdate
 
 
@@ -308,7 +308,7 @@ class TrainingRun:
         }
         # shards are gathered by all processes together
         model_state = gather_shards(trainable_state(self.unwrapped_model, self.frozen, self.also_save))
-        training_state = gather_shards(self._training_state())
+        training_state = self._training_state()
         error = None
         if self.accelerator.is_main_process:
             try:
@@ -329,7 +329,7 @@ class TrainingRun:
     def _training_state(self) -> dict:
         scaler = self.accelerator.scaler
         return {
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": gather_optimizer_state(self.optimizer, self.accelerator),
             "scaler": scaler.state_dict() if scaler else None,
             "ema": self.ema.state_dict() if self.ema else None,
         }
@@ -344,7 +344,7 @@ class TrainingRun:
         load_model_state(trainable_state(self.unwrapped_model, self.frozen, self.also_save), checkpoint)
         # The learning rate is set each step and the other settings of a group come from the arguments of this run.
         settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(shard_optimizer_state(state["optimizer"], self.optimizer))
+        load_optimizer_state(self.optimizer, state["optimizer"])
         for group, own in zip(self.optimizer.param_groups, settings, strict=True):
             group.update(own)
         if state["scaler"] and self.accelerator.scaler:

@@ -1,11 +1,15 @@
-"""Checkpoints of models whose weights are spread over processes (FSDP2): whole in the file, shards in memory.
+"""Checkpoints of runs whose states are spread over processes.
 
-So a checkpoint does not depend on the number of processes, nor on whether the run was sharded at all.
+With FSDP2 they are whole in the file and shards in memory, so that a checkpoint depends neither on the number of
+processes nor on whether the run was sharded at all. DeepSpeed's optimizer states are kept as it cuts them.
 """
 
+import io
 from typing import Any
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 
@@ -43,16 +47,38 @@ def shard_like(tensor: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     return distribute_tensor(tensor.to(mesh.device_type), mesh, reference.placements)
 
 
-def shard_optimizer_state(state: dict, optimizer: torch.optim.Optimizer) -> dict:
-    """Spreads the moments of a whole optimizer state like the parameters that they belong to.
+def gather_optimizer_state(optimizer: torch.optim.Optimizer, accelerator: Accelerator) -> dict:
+    """State of an optimizer that may be spread over processes; every process has to call it.
 
     Args:
-        state (`dict`): what `optimizer.state_dict()` gave, after [`gather_shards`].
-        optimizer (`torch.optim.Optimizer`): the one to load it into.
+        optimizer (`torch.optim.Optimizer`): the prepared one.
+        accelerator (`Accelerator`): says how it is spread.
 
     Returns:
-        `dict`: for `optimizer.load_state_dict`.
+        `dict`: complete on the main process.
     """
+    if accelerator.distributed_type != DistributedType.DEEPSPEED:
+        return gather_shards(optimizer.state_dict())
+    # bytes, since DeepSpeed's states hold objects of its own, which a checkpoint may not
+    buffer = io.BytesIO()
+    torch.save(optimizer.state_dict(), buffer)
+    parts = [None] * accelerator.num_processes if accelerator.is_main_process else None
+    torch.distributed.gather_object(buffer.getvalue(), parts)
+    return {"deepspeed": [torch.frombuffer(bytearray(part), dtype=torch.uint8) for part in parts or ()]}
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict) -> None:
+    """Loads what [`gather_optimizer_state`] gave, spread as this optimizer is.
+
+    Args:
+        optimizer (`torch.optim.Optimizer`): the prepared one.
+        state (`dict`): from a checkpoint of this package.
+    """
+    if "deepspeed" in state:
+        parts = [io.BytesIO(part.numpy().tobytes()) for part in state["deepspeed"]]
+        parts = [torch.load(part, map_location="cpu", weights_only=False) for part in parts]
+        optimizer.optimizer.load_state_dict(parts, load_from_fp32_weights=True)
+        return
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     moments = {}
     for index, values in state["state"].items():
@@ -61,4 +87,4 @@ def shard_optimizer_state(state: dict, optimizer: torch.optim.Optimizer) -> dict
             name: shard_like(value, parameter) if torch.is_tensor(value) and value.shape == parameter.shape else value
             for name, value in values.items()
         }
-    return {**state, "state": moments}
+    optimizer.load_state_dict({**state, "state": moments})

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from accelerate.utils import send_to_device
+from accelerate.utils import DistributedType, send_to_device
 from torch.distributed.tensor import DTensor
 from transformers.utils import logging
 
@@ -132,7 +132,9 @@ class OptimizerUpdate:
     def _check_gradients(self, norm: torch.Tensor) -> None:
         """Once a run, catches two silent mistakes: weights that do not learn, processes that learn apart."""
         named = self.run.unwrapped_model.named_parameters()
-        if idle := [name for name, parameter in named if parameter.requires_grad and parameter.grad is None]:
+        idle = [name for name, parameter in named if parameter.requires_grad and parameter.grad is None]
+        # DeepSpeed keeps gradients elsewhere
+        if idle and self.accelerator.distributed_type != DistributedType.DEEPSPEED:
             logger.warning(f"{len(idle)} trainable parameters got no gradient in the first update: {idle[:8]} ...")
         norms = self.accelerator.gather(norm.reshape(1).to(self.accelerator.device))
         if not torch.allclose(norms, norms[:1], equal_nan=True):
