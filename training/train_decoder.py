@@ -60,6 +60,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--init_unet", help="UNet folder to go on from")
     group.add_argument("--image_tokenizer", help="stage-2 folder: also learn from what its codes decode to")
     group.add_argument("--code_dataset", default="emoji", help="pictures whose codes these are")
+    group.add_argument("--code_split", default="train", help="split of it, also with a slice, as 'train[:1000]'")
     group.add_argument("--augmented_views", type=int, default=0, help="further codes per picture")
     group.add_argument("--code_ratio", type=float, default=0.5, help="share of conditions decoded from codes, with it")
     group.add_argument("--ema_decay", type=float, default=0.999, help="of the averaged weights")
@@ -132,8 +133,8 @@ def decode_codes_by_caption(args: argparse.Namespace) -> dict[str, torch.Tensor]
     """What the codes of training pictures, in all styles, decode to: caption -> `(n, num_tokens, dim)` in float16."""
     model = SeedImageTokenizer.from_pretrained(args.image_tokenizer).eval()
     cache = Path(args.output_dir).parent / "codes"
-    rows = load_rows(args.code_dataset, "train")
-    rows = encode_once(rows, args.image_tokenizer, cache, "train", augmented_views=args.augmented_views)
+    rows = load_rows(args.code_dataset, args.code_split)
+    rows = encode_once(rows, args.image_tokenizer, cache, args.code_split, augmented_views=args.augmented_views)
     embeds = defaultdict(list)
     for row in rows:
         views = [row["codes"], *(row.get("augmented_codes") or [])]

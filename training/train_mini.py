@@ -47,10 +47,13 @@ class Stage:
     taste: str = ""
 
 
+# a third of the pictures, each seen by the frozen parts in one view
+FEW_VIEWS = "--train_split train[:3000] --cache_views 1"
+FEW_CODES = "--train_split train[:3000] --augmented_views 0"
 STAGES = (
-    Stage("stage1", "train_qformer", "stage1", minutes=2, taste="--cache_views 1"),
-    Stage("stage2", "train_codebook", "stage2a", "--init_model {out}/stage1", minutes=2, taste="--cache_views 1"),
-    Stage("stage2b", "train_codebook", "stage2", "--init_model {out}/stage2a", minutes=0.7, taste="--cache_views 1"),
+    Stage("stage1", "train_qformer", "stage1", minutes=2, taste=FEW_VIEWS),
+    Stage("stage2", "train_codebook", "stage2a", "--init_model {out}/stage1", minutes=2, taste=FEW_VIEWS),
+    Stage("stage2b", "train_codebook", "stage2", "--init_model {out}/stage2a", minutes=0.7, taste=FEW_VIEWS),
     Stage("vae", "train_vae", "vae", minutes=1.2),
     Stage("decoder", "train_decoder", "decoder-text", "--vae {out}/vae", minutes=2.3),
     Stage(
@@ -58,14 +61,14 @@ STAGES = (
         "train_decoder",
         "decoder",
         "--vae {out}/vae --init_unet {out}/decoder-text/unet --image_tokenizer {out}/stage2",
-        taste="--augmented_views 0",
+        taste=FEW_CODES.replace("train_split", "code_split"),
     ),
     Stage(
         "stage3",
         "train_causal_lm",
         "stage3",
         "--image_tokenizer {out}/stage2 --image_tokenizer_id {out}/pipeline",
-        taste="--augmented_views 0",
+        taste=FEW_CODES,
     ),
     # the same run goes on, now in both directions
     Stage(
@@ -74,7 +77,7 @@ STAGES = (
         "stage3",
         "--image_tokenizer {out}/stage2 --image_tokenizer_id {out}/pipeline",
         minutes=1.5,
-        taste="--augmented_views 0",
+        taste=FEW_CODES,
     ),
 )
 
