@@ -1,7 +1,8 @@
 """The training loop that every script under `training/` shares: arguments, schedule, optimizer, steps, resume, logs.
 
 A step is one optimizer update, everywhere. Whatever is random at a step (data order, augmentation, dropout) is derived
-from (seed, step, process), so a checkpoint needs no random states and a resumed run repeats the run it came from.
+from seed, step and place in the global batch, so a checkpoint needs no random states and a resumed run repeats the run
+it came from, also on another number of processes.
 
 Example of a whole script:
     ```python

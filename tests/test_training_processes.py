@@ -76,7 +76,7 @@ def runs(tmp_path_factory):
     path = os.pathsep.join(str(part) for part in (TESTS.parent, TESTS.parent / "training", TESTS))
     command = [sys.executable, str(TESTS / "distributed_nursery.py"), str(plan)]
     done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=3000
+        command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=1800
     )
     assert done.returncode == 0, done.stderr[-3000:]
     for job, codes in zip(jobs, json.loads((root / "ended.json").read_text()), strict=True):

@@ -1,26 +1,32 @@
-"""The training engine: what a step reads, how it learns, and that stopping it anywhere changes nothing."""
+"""The training engine: what a step reads, how it learns, what it logs, in one process and in two."""
 
 import doctest
-import errno
 import json
 import math
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState
 from distributed_checks import contrastive_gradient, count_targets, masked_loss
-from tiny_training import NUM_SAMPLES, ToyModel, add_noise, main, make_dataset, parse_args, start_run
+from PIL import Image
+from tiny_training import (
+    ToyModel,
+    add_noise,
+    losses,
+    make_dataset,
+    parse_args,
+    run_toy,
+    start_run,
+)
 
 from seed_hf import training_arguments, training_checkpoint, training_data, training_preflight, training_utils
-from seed_hf.training_checkpoint import find_checkpoint, list_checkpoints
+from seed_hf.training_checkpoint import find_checkpoint
 from seed_hf.training_data import make_batches, sample_positions
 from seed_hf.training_metrics import plot_metrics, read_metrics
 from seed_hf.training_optimizer import learning_rate_at, make_parameter_groups
@@ -34,36 +40,6 @@ def fresh_accelerator():
     """Accelerate keeps the precision of the first run of a process for all later ones."""
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
-
-
-def run_toy(folder, *flags, on_batch=None):
-    return main(["--output_dir", str(folder), *map(str, flags)], on_batch=on_batch)
-
-
-def losses(folder):
-    return [(line["step"], line["loss"], line["grad_norm"]) for line in read_metrics(folder / "metrics.jsonl")]
-
-
-def assert_same_run(run, other):
-    """Weights, optimizer and log of two finished runs are equal to the last bit."""
-    folder, other_folder = Path(run.args.output_dir), Path(other.args.output_dir)
-    assert losses(folder) == losses(other_folder)
-    state, other_state = run.unwrapped_model.state_dict(), other.unwrapped_model.state_dict()
-    assert all(torch.equal(state[name], other_state[name]) for name in state)
-    moments, other_moments = run.optimizer.state_dict()["state"], other.optimizer.state_dict()["state"]
-    assert all(torch.equal(moments[i][k], other_moments[i][k]) for i in moments for k in moments[i])
-
-
-class KilledError(Exception):
-    """Stands for the process going away in the middle of a step."""
-
-
-def kill_at(step):
-    def on_batch(run, batch):
-        if run.step == step:
-            raise KilledError
-
-    return on_batch
 
 
 # Arguments, schedule, optimizer
@@ -83,6 +59,12 @@ def kill_at(step):
 def test_bad_arguments_are_named(tmp_path, flags, named):
     with pytest.raises(ValueError, match=named):
         run_toy(tmp_path, *flags)
+
+
+def test_a_tracker_that_is_not_installed_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(training_arguments.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="report_to='wandb' is not installed"):
+        run_toy(tmp_path, "--report_to", "wandb")
 
 
 def test_learning_rate_warms_up_and_follows_a_cosine(tmp_path):
@@ -285,167 +267,6 @@ def test_docstring_examples_run():
         assert results.failed == 0 and results.attempted >= 3
 
 
-# Stopping and going on
-
-
-@pytest.mark.parametrize("flags", [["--ema"], ["--gradient_accumulation_steps", 2, "--log_every", 3]])
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, flags):
-    straight = run_toy(tmp_path / "straight", *flags)
-    for step in (5, 9):
-        with pytest.raises(KilledError):
-            run_toy(tmp_path / "killed", *flags, "--checkpoint_every", 4, on_batch=kill_at(step))
-    resumed = run_toy(tmp_path / "killed", *flags)
-    assert_same_run(resumed, straight)
-    if straight.ema:
-        averages = zip(resumed.ema.shadow_params, straight.ema.shadow_params, strict=True)
-        assert all(torch.equal(average, expected) for average, expected in averages)
-
-
-def test_a_process_killed_by_the_system_goes_on(tmp_path):
-    command = [sys.executable, "tiny_training.py", "--output_dir", str(tmp_path / "killed"), "--checkpoint_every", "3"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
-    process = subprocess.Popen(
-        [*command, "--seconds_per_step", "0.2"], cwd=TESTS, env=environment, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 300
-    while not list_checkpoints(tmp_path / "killed"):
-        assert process.poll() is None and time.monotonic() < deadline, process.stderr.read()
-        time.sleep(0.02)
-    time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    assert len(losses(tmp_path / "killed")) < 12
-    assert_same_run(run_toy(tmp_path / "killed"), run_toy(tmp_path / "straight"))
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_signals_stop_after_the_step_with_a_checkpoint(tmp_path, number):
-    def send(run, batch):
-        if run.step == 5:
-            os.kill(os.getpid(), number)
-
-    run = run_toy(tmp_path / "stopped", on_batch=send)
-    assert run.step == 6 and [path.name for path in list_checkpoints(tmp_path / "stopped")] == ["checkpoint-6"]
-    assert_same_run(run_toy(tmp_path / "stopped"), run_toy(tmp_path / "straight"))
-
-
-def test_time_limit_stops_with_a_checkpoint_and_a_usable_model(tmp_path):
-    run = start_run(parse_args(["--output_dir", str(tmp_path), "--max_minutes", "1e-9"]))
-    saved = []
-    finished = run.fit(
-        run.make_batches(make_dataset()),
-        lambda batch: (run.model(batch["inputs"]).pow(2).mean(), {}),
-        save_final=lambda: saved.append(run.step),
-    )
-    assert not finished and saved == [1] and find_checkpoint(tmp_path, "auto").name == "checkpoint-1"
-
-
-def test_a_loss_that_is_not_a_number_stops_and_keeps_the_weights(tmp_path):
-    before = {}
-
-    def poison(run, batch):
-        if run.step == 7:
-            before.update({name: value.clone() for name, value in run.unwrapped_model.named_parameters()}, run=run)
-            batch["target"][0] = math.nan
-
-    with pytest.raises(FloatingPointError, match=r"loss is nan at step 8"):
-        run_toy(tmp_path, "--checkpoint_every", 5, on_batch=poison)
-    weights = dict(before.pop("run").unwrapped_model.named_parameters())
-    assert all(torch.equal(weights[name], value) for name, value in before.items())
-    assert find_checkpoint(tmp_path, "auto").name == "checkpoint-5"
-
-
-# Checkpoints
-
-
-def test_checkpoints_are_rotated_and_describe_the_run(tmp_path):
-    run_toy(tmp_path, "--checkpoint_every", 2, "--keep_checkpoints", 3)
-    assert [path.name for path in list_checkpoints(tmp_path)] == [f"checkpoint-{step}" for step in (8, 10, 12)]
-    description = json.loads((tmp_path / "checkpoint-12" / "training_state.json").read_text())
-    assert description["step"] == 12 and description["arguments"]["batch_size"] == 4
-    assert description["versions"]["torch"].startswith(torch.__version__.split("+")[0])
-    assert json.loads((tmp_path / "training_arguments.json").read_text())["seed"] == 42
-
-
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("short write")])
-def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, monkeypatch, error):
-    save = torch.save
-    calls = []
-
-    def fail_second(state, path):
-        calls.append(path)
-        if len(calls) == 2:
-            path.write_bytes(b"half a file")
-            raise error
-        save(state, path)
-
-    monkeypatch.setattr(training_checkpoint.torch, "save", fail_second)
-    with pytest.raises(OSError, match=r"step 8.*last good one is .*checkpoint-4"):
-        run_toy(tmp_path / "full", "--checkpoint_every", 4)
-    assert [path.name for path in (tmp_path / "full").glob("*checkpoint*")] == ["checkpoint-4"]
-    monkeypatch.undo()
-    assert_same_run(run_toy(tmp_path / "full"), run_toy(tmp_path / "straight"))
-
-
-def test_a_half_written_checkpoint_is_not_resumed_from(tmp_path, monkeypatch):
-    def die(source, target):
-        raise KeyboardInterrupt  # like a kill, it passes every `except Exception`
-
-    with pytest.raises(KilledError):
-        run_toy(tmp_path / "killed", "--checkpoint_every", 4, on_batch=kill_at(7))
-    monkeypatch.setattr(training_checkpoint.os, "rename", die)
-    with pytest.raises(KeyboardInterrupt):
-        run_toy(tmp_path / "killed", "--checkpoint_every", 4)
-    monkeypatch.undo()
-    assert (tmp_path / "killed" / ".incomplete-checkpoint-8").is_dir()
-    assert find_checkpoint(tmp_path / "killed", "auto").name == "checkpoint-4"
-    assert_same_run(run_toy(tmp_path / "killed"), run_toy(tmp_path / "straight"))
-
-
-def test_resume_refuses_what_would_not_go_on(tmp_path):
-    run_toy(tmp_path, "--max_steps", 2)
-    with pytest.raises(ValueError, match=r"global_batch_size': 4.*global_batch_size': 8"):
-        run_toy(tmp_path, "--batch_size", 8)
-    with pytest.raises(ValueError, match="seed"):
-        run_toy(tmp_path, "--seed", 1)
-    with pytest.raises(ValueError, match=r"already holds checkpoint-2"):
-        run_toy(tmp_path, "--resume", "no")
-    with pytest.raises(ValueError, match="no checkpoint folder"):
-        run_toy(tmp_path, "--resume", tmp_path / "elsewhere")
-    run = start_run(parse_args(["--output_dir", str(tmp_path)]))
-    with pytest.raises(ValueError, match="41 samples"):
-        run.make_batches(make_dataset(NUM_SAMPLES + 1))
-
-
-def test_another_model_is_refused(tmp_path):
-    run_toy(tmp_path, "--max_steps", 2)
-    weights = tmp_path / "checkpoint-2" / "model.safetensors"
-    state = training_checkpoint.load_file(weights)
-    state["extra"] = state.pop("head.0.weight")
-    state["head.0.bias"] = torch.zeros(3)
-    training_checkpoint.save_file(state, weights)
-    with pytest.raises(ValueError, match=r"missing \['head.0.weight'\], unexpected \['extra'\].*\['head.0.bias'\]"):
-        run_toy(tmp_path)
-
-
-def test_settings_of_the_resumed_run_count(tmp_path):
-    run_toy(tmp_path, "--max_steps", 2)
-    run = run_toy(tmp_path, "--max_steps", 4, "--weight_decay", 0.5)
-    assert {group["weight_decay"] for group in run.optimizer.param_groups} == {0.0, 0.5}
-    assert [step for step, *_ in losses(tmp_path)] == [1, 2, 3, 4]
-
-
-def test_averaged_weights_are_put_back(tmp_path):
-    run = run_toy(tmp_path, "--ema")
-    weights = [parameter.clone() for parameter in run.parameters]
-    with run.averaged_weights():
-        averages = [parameter.clone() for parameter in run.parameters]
-    assert all(torch.equal(average, shadow) for average, shadow in zip(averages, run.ema.shadow_params, strict=True))
-    assert not torch.equal(averages[0], weights[0])
-    assert all(torch.equal(weight, parameter) for weight, parameter in zip(weights, run.parameters, strict=True))
-
-
 # Logs
 
 
@@ -462,6 +283,22 @@ def test_metrics_are_means_over_the_steps_between_lines(tmp_path):
     assert line["seconds"] == pytest.approx(3 * 4 / line["images_per_second"], rel=0.05, abs=0.01)
     machine = json.loads((third / "training_machine.json").read_text())
     assert machine["num_processes"] == 1 and machine["machine"] and "torch" in machine["versions"]
+
+
+def test_pictures_are_kept_and_shown(tmp_path):
+    run = start_run(parse_args(["--output_dir", str(tmp_path), "--max_steps", "2", "--report_to", "tensorboard"]))
+
+    def evaluate():
+        run.metrics.write_picture(run.step, "grid", Image.new("RGB", (8, 4), "red"))
+        return {}
+
+    loss = lambda batch: (run.model(batch["inputs"]).pow(2).mean(), {"tokens": 5.0})  # noqa: E731
+    run.fit(run.make_batches(make_dataset()), loss, evaluate=evaluate)
+    assert Image.open(tmp_path / "grid-2.png").size == (8, 4)
+    events = b"".join(path.read_bytes() for path in (tmp_path / "logs").rglob("events*"))
+    assert b"grid" in events and b"PNG" in events
+    line = read_metrics(tmp_path / "metrics.jsonl")[0]
+    assert line["tokens"] == 5 and line["tokens_per_second"] == pytest.approx(5 / line["seconds"], rel=0.2)
 
 
 def test_evaluation_does_not_disturb_training(tmp_path):

@@ -2,10 +2,12 @@
 
 import argparse
 import time
+from pathlib import Path
 
 import torch
 from torch import nn
 
+from seed_hf.training_metrics import read_metrics
 from seed_hf.training_utils import TrainingRun, add_training_arguments
 
 
@@ -72,6 +74,36 @@ def main(argv=None, on_batch=None):
 
     run.fit(run.make_batches(make_dataset(), transform=add_noise), compute_loss)
     return run
+
+
+def run_toy(folder, *flags, on_batch=None):
+    return main(["--output_dir", str(folder), *map(str, flags)], on_batch=on_batch)
+
+
+def losses(folder):
+    return [(line["step"], line["loss"], line["grad_norm"]) for line in read_metrics(folder / "metrics.jsonl")]
+
+
+def assert_same_run(run, other):
+    """Weights, optimizer and log of two finished runs are equal to the last bit."""
+    folder, other_folder = Path(run.args.output_dir), Path(other.args.output_dir)
+    assert losses(folder) == losses(other_folder)
+    state, other_state = run.unwrapped_model.state_dict(), other.unwrapped_model.state_dict()
+    assert all(torch.equal(state[name], other_state[name]) for name in state)
+    moments, other_moments = run.optimizer.state_dict()["state"], other.optimizer.state_dict()["state"]
+    assert all(torch.equal(moments[i][k], other_moments[i][k]) for i in moments for k in moments[i])
+
+
+class KilledError(Exception):
+    """Stands for the process going away in the middle of a step."""
+
+
+def kill_at(step):
+    def on_batch(run, batch):
+        if run.step == step:
+            raise KilledError
+
+    return on_batch
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ seed-mini:
 """
 
 import argparse
+import logging
 
 import torch
 from accelerate.utils import broadcast
@@ -41,6 +42,8 @@ from seed_hf.data_augmentation import add_augmentation_arguments, augment
 from seed_hf.metrics_seed import codebook_use
 from seed_hf.training_utils import TrainingRun, add_training_arguments, parse_training_arguments
 
+
+logger = logging.getLogger(__name__)
 
 TRAINED = ("quantizer", "reconstruction_decoder", "generation_decoder", "generation_head")
 
@@ -149,6 +152,9 @@ def main(argv: list[str] | None = None) -> None:
     captions = all_captions(train.rows) + [row["caption"] for row in held_out]
     targets = load_targets(args.target_model, model.config, captions)
     run = TrainingRun(args, model, frozen=[targets.module], also_save=("quantizer.embedding",))
+
+    if model.config.codebook_ema_decay and run.accumulation_steps > 1:
+        logger.warning("codebook_ema_decay: the moving average moves with each of the accumulated micro-batches.")
 
     def augmented(image, generator):
         return augment(image, size, generator, args)
