@@ -22,7 +22,7 @@ def read_version() -> str:
 INSTALL_REQUIRES = [
     "torch>=2.6",
     "transformers>=5.10.4",
-    "safetensors>=0.5",
+    "safetensors>=0.8",
     "huggingface_hub>=1.0",
     "pillow>=10.1",
     "numpy>=1.26",

@@ -50,7 +50,7 @@ def convert_image_tokenizer(
     Turns released weights into a folder that `SeedImageTokenizer.from_pretrained` loads.
 
     Nothing is written unless every key is accounted for. Weights go from file to file, mapped and not copied: memory
-    stays below 1.2 times the largest input file (with safetensors 0.8 or newer). They keep their dtype; the folder
+    stays below 1.2 times the largest input file. They keep their dtype; the folder
     says float32, so that half-precision parts are widened when it is loaded.
 
     Args:
