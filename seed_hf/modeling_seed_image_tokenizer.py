@@ -211,7 +211,7 @@ class SeedImageTokenizer(RetrievalMixin, HubUploadMixin, StrictLoadingMixin, Pre
         Raises:
             ValueError: `pixel_values` of another shape.
         """
-        return self.quantizer.nearest(self.quantizer.project(self.get_causal_embeds(pixel_values)))
+        return self.quantizer(self.get_causal_embeds(pixel_values), codes_only=True).codes
 
     def get_code_vectors(self, codes: torch.LongTensor) -> torch.FloatTensor:
         r"""

@@ -117,10 +117,17 @@ class SeedQuantizer(nn.Module):
         """Code vectors `(..., code_dim)` -> `(..., hidden_size)`."""
         return self.decode_layers(code_vectors)
 
-    def forward(self, causal_embeds: torch.Tensor) -> SeedQuantizerOutput:
-        """Quantize `(batch_size, num_query_tokens, hidden_size)` causal embeddings; see [`SeedQuantizerOutput`]."""
+    def forward(self, causal_embeds: torch.Tensor, codes_only: bool = False) -> SeedQuantizerOutput:
+        """
+        Quantize `(batch_size, num_query_tokens, hidden_size)` causal embeddings; see [`SeedQuantizerOutput`].
+
+        With `codes_only` the output has nothing but `codes`, and no codebook moves. Offloaded parameters of this
+        module are there in a forward pass only, so even that goes through here.
+        """
         projected = self.project(causal_embeds)
         codes = self.nearest(projected)
+        if codes_only:
+            return SeedQuantizerOutput(codes=codes)
         with torch.autocast(projected.device.type, enabled=False):
             compared = projected.float()
             if self.training and self.ema_decay > 0:

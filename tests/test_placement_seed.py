@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from accelerate import cpu_offload
 from tiny_image_tokenizer import tiny_image_tokenizer, tiny_pixels
 from tiny_language import build_codes, build_image_tokenizer, build_language_model, build_seed_model, build_tokenizer
 from transformers import StaticCache
 
-from seed_hf import SeedForCausalLM
+from seed_hf import SeedForCausalLM, SeedImageTokenizer
 
 
 # accelerate's hooks are the same for a disk as for a second device, which a test cannot have here
@@ -54,6 +55,28 @@ def test_device_map(device_map, saved, tmp_path):
     assert not isinstance(device_map, dict) or "disk" in model.hf_device_map.values()
     torch.testing.assert_close(model(**inputs).logits, logits)
     assert torch.equal(model.generate(**inputs, max_new_tokens=4, do_sample=False), generated)
+
+
+@pytest.mark.parametrize("place", ("disk", "cpu"))
+def test_image_tokenizer_with_every_option_offloaded(place, tmp_path):
+    """What belongs to the quantizer itself, and not to a layer in it, moves too."""
+    options = {"center_causal_embeds": True, "normalize_codes": True, "separate_queries": True}
+    model, pixels = tiny_image_tokenizer(**options, codebook_ema_decay=0.9), tiny_pixels(3)
+    torch.nn.init.normal_(model.quantizer.causal_mean)
+    model.save_pretrained(tmp_path / "model")
+    placed = SeedImageTokenizer.from_pretrained(
+        tmp_path / "model", device_map={"": place}, offload_folder=tmp_path / "offload"
+    )
+    if place == "cpu":
+        cpu_offload(placed, "cpu")
+    assert placed.quantizer.query_scale.is_meta
+    codes = model.encode(pixels)
+    assert torch.equal(placed.encode(pixels), codes)
+    assert torch.equal(placed.decode(codes), model.decode(codes))
+    assert torch.equal(placed.reconstruct(codes), model.reconstruct(codes))
+    for images in ({"pixel_values": pixels}, {"codes": codes}):
+        features = placed.get_image_features(**images).pooler_output
+        torch.testing.assert_close(features, model.get_image_features(**images).pooler_output)
 
 
 # ---------------------------------------------------------------------------------------------- recomputing
