@@ -53,7 +53,7 @@ def contrastive_loss(
             of one process with the whole batch (do not multiply by the number of processes).
 
     Returns:
-        `torch.FloatTensor` of shape `()`: this process' rows against all columns.
+        `torch.FloatTensor` of shape `()`: this process' rows against all columns; float32, under autocast too.
 
     Source: `blip2_qformer_casual.py` of the original; paper section 3.1.
 
@@ -69,8 +69,9 @@ def contrastive_loss(
     ```
     """
     image_features, text_features = image_features.float(), text_features.float()
-    similarity_i2t = image_features @ gather_features(text_features, gather).t() / temperature
-    similarity_t2i = text_features @ gather_features(image_features, gather).t() / temperature
+    with torch.autocast(image_features.device.type, enabled=False):  # it would round the similarities to 16 bits
+        similarity_i2t = image_features @ gather_features(text_features, gather).t() / temperature
+        similarity_t2i = text_features @ gather_features(image_features, gather).t() / temperature
     rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
     batch_size = image_features.shape[0]
     targets = torch.arange(batch_size, device=image_features.device) + rank * batch_size

@@ -63,6 +63,13 @@ def test_detached_gather_departs_from_the_full_gradient():
     assert torch.nn.functional.cosine_similarity(full.flatten(), detached.flatten(), dim=0) < 0.999
 
 
+def test_autocast_rounds_no_similarities():
+    features = torch.nn.functional.normalize(torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(0)), dim=-1)
+    expected = contrastive_loss(*features, torch.tensor(0.07))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(contrastive_loss(*features, torch.tensor(0.07)), expected)
+
+
 def test_gather_in_one_process():
     features = torch.randn(3, 4, requires_grad=True)
     assert gather_features(features).requires_grad
