@@ -166,17 +166,23 @@ def save_checkpoint(
         for path in (*temporary.iterdir(), temporary):
             _flush_to_disk(path)
         if folder.exists():
-            shutil.rmtree(folder)
+            _remove(folder)
         os.rename(temporary, folder)
         _flush_to_disk(folder.parent)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
         shutil.rmtree(temporary, ignore_errors=True)
-        kept = list_checkpoints(output_dir)
-        last = f"the last good one is {kept[-1]}" if kept else "there is no earlier one"
-        raise OSError(f"Could not write the checkpoint of step {step} to {output_dir} ({error}); {last}.") from error
+        raise OSError(f"{folder} could not be written: {error}") from error
     for old in list_checkpoints(output_dir)[:-keep] if keep else ():
-        shutil.rmtree(old)
+        _remove(old)
     return folder
+
+
+def _remove(folder: Path) -> None:
+    """Under another name first, so that a kill leaves no half of it that looks whole."""
+    hidden = folder.with_name(f".incomplete-old-{folder.name}")
+    shutil.rmtree(hidden, ignore_errors=True)
+    os.rename(folder, hidden)
+    shutil.rmtree(hidden)
 
 
 def _flush_to_disk(path: Path) -> None:
@@ -237,9 +243,9 @@ def check_same_run(checkpoint: str | os.PathLike, description: dict, identity: d
     """
     if description["identity"] != identity:
         raise ValueError(
-            f"{checkpoint} was saved with {description['identity']}, this run has {identity}: it would not go on with "
-            "the same samples. Keep the seed and batch_size x gradient_accumulation_steps x processes, or start in "
-            "another output_dir."
+            f"{checkpoint} was saved with {description['identity']}, this run has {identity}: it would not go on as "
+            "before. Keep the seed and batch_size x gradient_accumulation_steps x processes (where micro_batches are "
+            "named, also the second of them), or start in another output_dir."
         )
     before = {name: value for name, value in description["arguments"].items() if name not in _MAY_DIFFER}
     changed = {name: (value, arguments.get(name)) for name, value in before.items() if value != arguments.get(name)}

@@ -48,6 +48,7 @@ def make_accelerator(args: argparse.Namespace) -> Accelerator:
     if plugin := accelerator.state.deepspeed_plugin:
         # DeepSpeed wants to know before it sees any data, and clips by itself
         plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = args.batch_size
+        plugin.deepspeed_config["gradient_accumulation_steps"] = accelerator.gradient_accumulation_steps
         plugin.deepspeed_config["gradient_clipping"] = args.max_grad_norm
     return accelerator
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.fsdp import register_fsdp_forward_method
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
@@ -18,6 +19,7 @@ from .training_arguments import check_training_arguments
 from .training_checkpoint import (
     check_same_run,
     find_checkpoint,
+    list_checkpoints,
     load_model_state,
     load_training_state,
     package_versions,
@@ -28,7 +30,7 @@ from .training_data import make_batches
 from .training_launch import call_on_signals, make_accelerator
 from .training_metrics import MetricsLog
 from .training_optimizer import make_parameter_groups
-from .training_sharding import gather_optimizer_state, gather_shards, load_optimizer_state
+from .training_sharding import gather_optimizer_state, gather_shards, load_optimizer_state, whole_weights
 from .training_update import OptimizerUpdate
 
 
@@ -52,6 +54,9 @@ class TrainingRun:
             [`~seed_hf.training_checkpoint.trainable_state`].
         ema_decay (`float`, *optional*): keep a moving average of the trainable parameters with this decay; use it
             with [`TrainingRun.averaged_weights`].
+        by_micro_batch (`bool`, defaults to `False`): whether the update depends on how the global batch is cut into
+            micro-batches (a codebook that is their moving average, say). Then a resume that cuts it otherwise, as
+            another number of processes would, is refused.
 
     Attributes:
         model (`nn.Module`): the prepared model; `unwrapped_model` is the original.
@@ -69,6 +74,7 @@ class TrainingRun:
         learning_rate_multipliers: Mapping[str, float] | None = None,
         also_save: Sequence[str] = (),
         ema_decay: float | None = None,
+        by_micro_batch: bool = False,
     ):
         check_training_arguments(args)
         self.args = args
@@ -77,6 +83,7 @@ class TrainingRun:
         self._num_samples: int | None = None
         self.frozen = list(frozen)
         self.also_save = tuple(also_save)
+        self.by_micro_batch = by_micro_batch
         for module in self.frozen:
             module.requires_grad_(False).eval().to(self.accelerator.device)
         optimizer = torch.optim.AdamW(
@@ -87,6 +94,8 @@ class TrainingRun:
         )
         self.unwrapped_model = model
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        if hasattr(model, "generate"):  # evaluations call it; without FSDP2 this does nothing
+            register_fsdp_forward_method(model, "generate")
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.ema = self._make_ema(ema_decay) if ema_decay else None
         self.metrics = MetricsLog(args.output_dir, self.accelerator)
@@ -185,7 +194,7 @@ class TrainingRun:
 
         Raises:
             FloatingPointError: if loss or gradient become NaN or infinite; the weights of the last good step are kept.
-            OSError: if a checkpoint could not be written; earlier ones are untouched.
+            OSError: if a file could not be written (a full disk, say); earlier checkpoints are untouched.
             RuntimeError: if data could not be read, after a checkpoint; the cause is chained.
         """
         args = self.args
@@ -204,7 +213,8 @@ class TrainingRun:
                 progress.update()
                 self.metrics.add(means, self.global_batch_size, time.perf_counter() - step_started)
                 if self.step % args.log_every == 0 or self.step == args.max_steps:
-                    progress.set_postfix(self.metrics.write(self.step, args.max_steps), refresh=False)
+                    with self._together("Writing the metrics"):
+                        progress.set_postfix(self.metrics.write(self.step, args.max_steps), refresh=False)
                 if evaluate and (_is_due(self.step, args.eval_every) or self.step == args.max_steps):
                     self._evaluate(evaluate)
                 if _is_due(self.step, args.checkpoint_every):
@@ -221,7 +231,8 @@ class TrainingRun:
         except Exception as failure:  # whatever it is, the other processes must not wait for this one
             error = failure
         if self._any_process(error is not None):
-            self.save()
+            if self._checkpointed_step != self.step:
+                self.save()
             raise RuntimeError(
                 f"Reading the data of step {self.step + 1} failed "
                 f"{f'with {error!r}' if error else 'in another process'}; the checkpoint of step {self.step} in "
@@ -234,11 +245,29 @@ class TrainingRun:
             return flag
         return bool(self.accelerator.reduce(torch.tensor(float(flag), device=self.device)).item())
 
+    @contextmanager
+    def _together(self, what: str) -> Iterator[None]:
+        """If one process can not read or write a file in the block (a full disk, say), all of them stop."""
+        error = None
+        try:
+            yield
+        except OSError as failure:
+            error = failure
+        if self._any_process(error is not None):
+            newest = [path.name for path in list_checkpoints(self.args.output_dir)[-1:]]
+            raise OSError(
+                f"{what} failed at step {self.step} ({error or 'in another process'}); the newest checkpoint in "
+                f"{self.args.output_dir} is {newest[0] if newest else 'none'}."
+            ) from error
+
     def _finish(self, save_final: Callable[[], None] | None) -> bool:
         if self._checkpointed_step != self.step:
             self.save()
-        if save_final and self.accelerator.is_main_process:
-            save_final()
+        if save_final:
+            is_main = self.accelerator.is_main_process
+            with self._together("Saving the model"), whole_weights(self.unwrapped_model, keep=is_main):
+                if is_main:
+                    save_final()
         self.accelerator.wait_for_everyone()
         self.metrics.close()
         finished = self.step >= self.args.max_steps
@@ -250,9 +279,10 @@ class TrainingRun:
 
     def _evaluate(self, evaluate: Callable[[], Mapping[str, float]]) -> None:
         self.model.eval()
-        with torch.no_grad(), self.accelerator.autocast():
-            results = evaluate()
-        self.metrics.write_evaluation(self.step, results)
+        with self._together("The evaluation"):
+            with torch.no_grad(), self.accelerator.autocast():
+                results = evaluate()
+            self.metrics.write_evaluation(self.step, results)
 
     def _progress_bar(self) -> tqdm:
         if self.accelerator.is_main_process:
@@ -309,21 +339,10 @@ class TrainingRun:
         # shards are gathered by all processes together
         model_state = gather_shards(trainable_state(self.unwrapped_model, self.frozen, self.also_save))
         training_state = self._training_state()
-        error = None
-        if self.accelerator.is_main_process:
-            try:
-                save_checkpoint(
-                    self.args.output_dir,
-                    self.step,
-                    model_state,
-                    training_state,
-                    description,
-                    self.args.keep_checkpoints,
-                )
-            except OSError as failure:
-                error = failure
-        if self._any_process(error is not None):
-            raise error or OSError(f"The main process could not write the checkpoint of step {self.step}.")
+        output_dir, keep = self.args.output_dir, self.args.keep_checkpoints
+        with self._together("Writing the checkpoint"):
+            if self.accelerator.is_main_process:
+                save_checkpoint(output_dir, self.step, model_state, training_state, description, keep)
         self._checkpointed_step = self.step
 
     def _training_state(self) -> dict:
@@ -336,7 +355,8 @@ class TrainingRun:
 
     def _identity(self) -> dict[str, int]:
         """What has to stay the same for the data order, and so the run, to go on exactly."""
-        return {"seed": self.args.seed, "global_batch_size": self.global_batch_size}
+        identity = {"seed": self.args.seed, "global_batch_size": self.global_batch_size}
+        return {**identity, **({"micro_batches": self.accumulation_steps} if self.by_micro_batch else {})}
 
     def _load(self, checkpoint: Path) -> None:
         state, description = load_training_state(checkpoint)

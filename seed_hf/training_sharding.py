@@ -1,15 +1,19 @@
-"""Checkpoints of runs whose states are spread over processes.
+"""Checkpoints and saved models of runs whose states are spread over processes.
 
 With FSDP2 they are whole in the file and shards in memory, so that a checkpoint depends neither on the number of
 processes nor on whether the run was sharded at all. DeepSpeed's optimizer states are kept as it cuts them.
 """
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
+from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 
@@ -45,6 +49,36 @@ def shard_like(tensor: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         return tensor
     mesh = reference.device_mesh
     return distribute_tensor(tensor.to(mesh.device_type), mesh, reference.placements)
+
+
+@contextmanager
+def whole_weights(model: nn.Module, keep: bool) -> Iterator[None]:
+    """Puts whole weights, on the CPU, in place of sharded ones while the block runs; every process has to call it.
+
+    Args:
+        model (`nn.Module`): sharded or not.
+        keep (`bool`): whether this process is to have them; the others only take part.
+    """
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()  # an evaluation leaves some of them whole, and saving would put their shards back
+    sharded = [
+        (module, name, parameter)
+        for module in model.modules()
+        for name, parameter in module._parameters.items()
+        if isinstance(parameter, DTensor)
+    ]
+    whole: dict[int, nn.Parameter] = {}
+    try:
+        for module, name, parameter in sharded:
+            if id(parameter) not in whole:  # tied weights stay tied
+                tensor = gather_shards(parameter.detach())
+                whole[id(parameter)] = nn.Parameter(tensor, parameter.requires_grad) if keep else parameter
+            module._parameters[name] = whole[id(parameter)]
+        yield
+    finally:
+        for module, name, parameter in sharded:
+            module._parameters[name] = parameter
 
 
 def gather_optimizer_state(optimizer: torch.optim.Optimizer, accelerator: Accelerator) -> dict:

@@ -1,24 +1,27 @@
-"""Run by test_training_utils.py in two real processes; writes what they computed as JSON."""
+"""Run by test_training_distributed.py in two real processes; writes what they computed as JSON."""
 
 import errno
 import json
 import math
-import os
 import shutil
 import sys
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType
-from tiny_training import main, make_dataset, parse_args, start_run
+from distributed_nursery import spread_weights
+from one_update import update_stage_1
+from tiny_training import main, make_dataset, masked_loss, parse_args, start_run, train_masked
 from torch import nn
 from torch.distributed.tensor import DTensor
 
 from seed_hf import training_checkpoint
 from seed_hf.losses_seed import contrastive_loss
 from seed_hf.training_sharding import gather_shards
+
+
+def as_lists(state):
+    return {name: value.tolist() for name, value in state.items()}
 
 
 def contrastive_gradient(gather, rank, world_size, batch_size=3):
@@ -43,7 +46,7 @@ def run_checks(folder):
     assert accelerator.num_processes == 2, "several ways of launching two processes give one"
     results = {"num_processes": accelerator.num_processes}
     results["indices"] = [accelerator.gather(indices).tolist() for indices in seen]
-    results["weights"] = {name: value.tolist() for name, value in run.unwrapped_model.state_dict().items()}
+    results["weights"] = as_lists(run.unwrapped_model.state_dict())
     for gather in ("full", "detached"):
         results[gather] = contrastive_gradient(gather, accelerator.process_index, accelerator.num_processes)
 
@@ -55,9 +58,9 @@ def run_checks(folder):
         results["apart"] = str(error)
 
     # With unequal numbers of targets the update must still be that of one big batch.
-    run = start_run(parse_args(["--output_dir", f"{folder}/weighted", "--plain", "--max_steps", "3"]))
-    run.fit(run.make_batches(make_dataset()), lambda b: (masked_loss(run.model, b), {}), count_targets=count_targets)
-    results["weighted"] = {name: value.tolist() for name, value in run.unwrapped_model.state_dict().items()}
+    results["weighted"] = as_lists(train_masked(f"{folder}/weighted"))
+    # Features of two micro-batches in each of two processes
+    results["cached"] = as_lists(update_stage_1(f"{folder}/cached", "full", False, batch_size=2)[0])
     results["failures"] = fail_in_one_process(folder, accelerator.process_index)
     results["sharded"] = run_sharded(folder)
     if accelerator.is_main_process:
@@ -115,33 +118,18 @@ def fail_in_one_process(folder, rank):
 def run_sharded(folder):
     """The toy with its weights spread over the processes (FSDP2): once straight, once from its own checkpoint."""
     flags = ["--output_dir", f"{folder}/sharded", "--plain", "--checkpoint_every", "6", "--keep_checkpoints", "0"]
-    fsdp = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP"}
-    os.environ.update({**fsdp, "FSDP_TRANSFORMER_CLS_TO_WRAP": "Sequential", "FSDP_RESHARD_AFTER_FORWARD": "true"})
     weights = []
     for _ in range(2):
         AcceleratorState._reset_state(reset_partial_state=True)
-        PartialState(cpu=True)
-        # Accelerate ignores FSDP on CPUs, although torch can do it
-        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+        spread_weights("Sequential")
         run = main(flags)
         assert run.accelerator.is_fsdp2 and isinstance(run.parameters[0], DTensor)
-        whole = gather_shards(run.unwrapped_model.state_dict())
-        weights.append({name: value.tolist() for name, value in whole.items()})
+        weights.append(as_lists(gather_shards(run.unwrapped_model.state_dict())))
         run.accelerator.wait_for_everyone()
         if run.accelerator.is_main_process:
             shutil.rmtree(f"{folder}/sharded/checkpoint-12")
         run.accelerator.wait_for_everyone()
     return weights
-
-
-def count_targets(batch):
-    return (batch["index"] % 3 == 0).sum()
-
-
-def masked_loss(model, batch):
-    squares = (model(batch["inputs"]) - batch["target"]).pow(2)[:, 0]
-    mask = batch["index"] % 3 == 0
-    return (squares * mask).sum() / mask.sum().clamp(min=1)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,10 @@ import sys
 import traceback
 from pathlib import Path
 
-from accelerate import Accelerator  # noqa: F401 - imported once for all
+from accelerate import PartialState
+from accelerate.utils import DistributedType
 
+from seed_hf import training_checkpoint
 from seed_hf.training_run import TrainingRun
 from seed_hf.training_update import OptimizerUpdate
 
@@ -51,6 +53,29 @@ def kill_at(step):
     OptimizerUpdate.__call__ = deadly_update
 
 
+def kill_in(call):
+    """This process vanishes in the middle of writing its second checkpoint, where that calls `call`."""
+    module, name = call.split(".")
+    holder, calls = getattr(training_checkpoint, module), []
+    really = getattr(holder, name)
+
+    def deadly(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return really(*args)
+
+    setattr(holder, name, deadly)
+
+
+def spread_weights(layer_class):
+    """What launching with accelerate/fsdp2.yaml does on GPUs; on CPUs Accelerate ignores it, although torch can."""
+    fsdp = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP"}
+    os.environ.update({**fsdp, "FSDP_TRANSFORMER_CLS_TO_WRAP": layer_class, "FSDP_RESHARD_AFTER_FORWARD": "true"})
+    PartialState(cpu=True)
+    PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+
+
 def run_process(job, rank, port):
     """What a launcher sets up, then the script."""
     count = job["num_processes"]
@@ -61,8 +86,12 @@ def run_process(job, rank, port):
     log = os.open(f"{job['log']}-{rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1), os.dup2(log, 2)
     check_world(count)
+    if job.get("layer_class"):
+        spread_weights(job["layer_class"])
     if rank == count - 1 and job.get("kill_at") is not None:
         kill_at(job["kill_at"])
+    if job.get("kill_in"):
+        kill_in(job["kill_in"])
     importlib.import_module(job["script"]).main(job["flags"])
 
 

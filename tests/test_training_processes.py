@@ -21,6 +21,8 @@ from seed_hf.training_metrics import read_metrics
 TESTS = Path(__file__).parent
 STAGES = {"stage1": "train_qformer", "stage2": "train_codebook", "stage3": "train_causal_lm"}
 NUM_STEPS = 4
+# where a toy is killed in the middle of saving: half of it written; all written, but not yet under its name
+SAVING = {"toy": None, "toy-half": "torch.save", "toy-whole": "os.rename"}
 
 
 def stage_flags(root):
@@ -47,12 +49,18 @@ def stage_flags(root):
 
 
 def make_plan(root):
-    """For each stage: straight runs, killed and resumed ones, one that goes on with another number of processes."""
+    """For each stage: straight runs, killed and resumed ones, one that goes on with another number of processes; a toy
+    that is killed while it saves."""
     jobs = []
+    for name, call in SAVING.items():
+        toy = {"script": "tiny_training", "num_processes": 1, "kill_at": None, "folder": str(root / name)}
+        toy |= {"flags": ["--checkpoint_every", "4", "--output_dir", toy["folder"]], "log": str(root / f"{name}-log")}
+        jobs += [{**toy, "kill_in": call}, toy] if call else [toy]
     for stage, flags in stage_flags(root).items():
 
-        def add(name, num_processes, kill_at=None, stage=stage, flags=flags):
+        def add(name, num_processes, kill_at=None, layer_class=None, stage=stage, flags=flags):
             job = {"script": STAGES[stage], "num_processes": num_processes, "kill_at": kill_at}
+            job["layer_class"] = layer_class
             folder = root / f"{stage}-{name}"
             job["flags"] = [str(flag) for flag in (*flags, "--output_dir", folder)]
             jobs.append({**job, "folder": str(folder), "log": f"{folder}-log{len(jobs)}"})
@@ -63,6 +71,7 @@ def make_plan(root):
             add(f"{name}-killed", num_processes)
         add("changed", 2, kill_at=random.choice([2, 3]))
         add("changed", 1)
+    add("sharded", 2, layer_class="LlamaDecoderLayer")
     return jobs
 
 
@@ -80,8 +89,8 @@ def runs(tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     for job, codes in zip(jobs, json.loads((root / "ended.json").read_text()), strict=True):
-        expected = [0] * job["num_processes"] if job["kill_at"] is None else [-signal.SIGKILL] * job["num_processes"]
-        ended_as_planned = codes[-1] == expected[-1] and (job["kill_at"] is not None or codes == expected)
+        is_killed = job["kill_at"] is not None or "kill_in" in job
+        ended_as_planned = codes[-1] == -signal.SIGKILL if is_killed else codes == [0] * job["num_processes"]
         assert ended_as_planned, (job, codes, Path(f"{job['log']}-0").read_text()[-3000:])
     killed = {Path(job["folder"]).name: job["kill_at"] for job in jobs if job["kill_at"] is not None}
     return root, killed
@@ -91,8 +100,17 @@ def losses(folder):
     return [(line["step"], line["loss"], line["grad_norm"]) for line in read_metrics(folder / "metrics.jsonl")[:-1]]
 
 
-def weights(folder):
-    return load_file(folder / f"checkpoint-{NUM_STEPS}" / "model.safetensors")
+def weights(folder, step=NUM_STEPS):
+    return load_file(folder / f"checkpoint-{step}" / "model.safetensors")
+
+
+@pytest.mark.parametrize("name", ["toy-half", "toy-whole"])
+def test_a_kill_while_saving_leaves_the_checkpoint_before(runs, name):
+    root, _ = runs
+    assert "Steps 4 to 12" in (root / f"{name}-log-0").read_text()
+    assert losses(root / name) == losses(root / "toy")
+    expected, got = weights(root / "toy", 12), weights(root / name, 12)
+    assert all(torch.equal(got[key], expected[key]) for key in expected)
 
 
 @pytest.mark.parametrize("processes", ["one", "two"])
@@ -118,3 +136,16 @@ def test_the_number_of_processes_makes_no_difference(runs, stage, other):
         torch.testing.assert_close(got[key], value, rtol=1e-3, atol=2e-5, msg=lambda text, key=key: f"{key}: {text}")
     for got_line, line in zip(losses(root / f"{stage}-{other}"), losses(root / f"{stage}-one"), strict=True):
         assert got_line == pytest.approx(line, rel=1e-3)
+
+
+def test_weights_spread_over_processes_learn_the_same_and_are_saved_whole(runs):
+    """FSDP2 in stage 3: generation in the evaluation, checkpoint, adapter."""
+    root, _ = runs
+    for name in ("adapter_model.safetensors", f"checkpoint-{NUM_STEPS}/model.safetensors"):
+        expected, got = (load_file(root / f"stage3-{run}" / name) for run in ("two", "sharded"))
+        assert expected.keys() == got.keys()
+        for key, value in expected.items():
+            torch.testing.assert_close(
+                got[key], value, rtol=1e-3, atol=2e-5, msg=lambda text, key=key: f"{key}: {text}"
+            )
+    assert losses(root / "stage3-sharded")[-1] == pytest.approx(losses(root / "stage3-two")[-1], rel=1e-3)

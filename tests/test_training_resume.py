@@ -1,18 +1,22 @@
 """Stopping the training engine anywhere changes nothing; checkpoints are whole, and refused where they do not fit."""
 
-import errno
+import io
 import json
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack, contextmanager, redirect_stderr
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from tiny_shards import write_shards
 from tiny_training import (
     NUM_SAMPLES,
     KilledError,
@@ -26,6 +30,8 @@ from tiny_training import (
 )
 
 from seed_hf import training_checkpoint
+from seed_hf.data_reading import read_image
+from seed_hf.data_rows import load_rows
 from seed_hf.training_checkpoint import find_checkpoint, list_checkpoints
 
 
@@ -122,39 +128,73 @@ def test_checkpoints_are_rotated_and_describe_the_run(tmp_path):
     assert json.loads((tmp_path / "training_arguments.json").read_text())["seed"] == 42
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("short write")])
-def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, monkeypatch, error):
-    save = torch.save
-    calls = []
+@contextmanager
+def no_file_larger_than(size):
+    """As on a disk with so little left: the system refuses to write more into any file."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
-    def fail_second(state, path):
-        calls.append(path)
-        if len(calls) == 2:
-            path.write_bytes(b"half a file")
-            raise error
-        save(state, path)
 
-    monkeypatch.setattr(training_checkpoint.torch, "save", fail_second)
-    with pytest.raises(OSError, match=r"step 8.*last good one is .*checkpoint-4"):
-        run_toy(tmp_path / "full", "--checkpoint_every", 4)
+@pytest.mark.parametrize("file", ["model.safetensors", "training_state.pt"])
+def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, file):
+    with pytest.raises(KilledError):
+        run_toy(tmp_path / "full", "--checkpoint_every", 4, on_batch=kill_at(7))
+    size = (tmp_path / "full" / "checkpoint-4" / file).stat().st_size
+    with redirect_stderr(io.StringIO()), ExitStack() as stack:  # what is shown can go to a file too
+
+        def fill(run, batch):
+            if run.step == 7:
+                stack.enter_context(no_file_larger_than(size - 1))
+
+        with pytest.raises(OSError, match=r"checkpoint failed at step 8 .*is checkpoint-4"):
+            run_toy(tmp_path / "full", "--checkpoint_every", 4, "--log_every", 100, on_batch=fill)
     assert [path.name for path in (tmp_path / "full").glob("*checkpoint*")] == ["checkpoint-4"]
-    monkeypatch.undo()
     assert_same_run(run_toy(tmp_path / "full"), run_toy(tmp_path / "straight"))
 
 
-def test_a_half_written_checkpoint_is_not_resumed_from(tmp_path, monkeypatch):
-    def die(source, target):
-        raise KeyboardInterrupt  # like a kill, it passes every `except Exception`
+def test_a_disk_too_full_for_metrics(tmp_path):
+    def fill(run, batch):
+        if run.step == 6:
+            run.metrics.path = Path("/dev/full")
 
-    with pytest.raises(KilledError):
-        run_toy(tmp_path / "killed", "--checkpoint_every", 4, on_batch=kill_at(7))
-    monkeypatch.setattr(training_checkpoint.os, "rename", die)
-    with pytest.raises(KeyboardInterrupt):
-        run_toy(tmp_path / "killed", "--checkpoint_every", 4)
-    monkeypatch.undo()
-    assert (tmp_path / "killed" / ".incomplete-checkpoint-8").is_dir()
-    assert find_checkpoint(tmp_path / "killed", "auto").name == "checkpoint-4"
-    assert_same_run(run_toy(tmp_path / "killed"), run_toy(tmp_path / "straight"))
+    with pytest.raises(OSError, match=r"metrics failed at step 7 .*No space left.* is checkpoint-4"):
+        run_toy(tmp_path / "full", "--checkpoint_every", 4, on_batch=fill)
+    assert_same_run(run_toy(tmp_path / "full"), run_toy(tmp_path / "straight"))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_shard_that_vanishes_stops_the_run_until_it_is_back(tmp_path, num_workers):
+    """Pictures stream from shards, of which one goes away on the way."""
+    rows = load_rows(write_shards(tmp_path / "shards", num_shards=3, samples_per_shard=8))
+    flags = ["--batch_size", "4", "--num_workers", str(num_workers), "--max_steps", "10"]
+    shard, elsewhere = tmp_path / "shards" / "train-0001.tar", tmp_path / "elsewhere.tar"
+
+    def train(folder, vanish_at=None):
+        run = start_run(parse_args(["--output_dir", str(folder), *flags]))
+
+        def compute_loss(batch):
+            if run.step == vanish_at:
+                shard.rename(elsewhere)
+            return run.model(batch).pow(2).mean(), {}
+
+        run.fit(run.make_batches(rows, transform=mean_colour), compute_loss)
+        return run
+
+    straight = train(tmp_path / "straight")
+    with pytest.raises(RuntimeError, match=r"train-0001\.tar has vanished.*checkpoint of step \d+ in"):
+        train(tmp_path / "stopped", vanish_at=1)
+    elsewhere.rename(shard)
+    assert 2 <= int(find_checkpoint(tmp_path / "stopped", "auto").name.partition("-")[2]) < 10
+    assert_same_run(train(tmp_path / "stopped"), straight)
+
+
+def mean_colour(row, generator):
+    pixels = torch.as_tensor(np.asarray(read_image(row).resize((2, 2)), np.float32))
+    return pixels.mean((0, 2)).repeat(2) / 255 + torch.rand(4, generator=generator) / 10
 
 
 def test_resume_refuses_what_would_not_go_on(tmp_path):
@@ -170,6 +210,19 @@ def test_resume_refuses_what_would_not_go_on(tmp_path):
     run = start_run(parse_args(["--output_dir", str(tmp_path)]))
     with pytest.raises(ValueError, match="41 samples"):
         run.make_batches(make_dataset(NUM_SAMPLES + 1))
+
+
+def test_resume_refuses_other_micro_batches_where_they_matter(tmp_path):
+    for folder, matters in ((tmp_path / "no", False), (tmp_path / "yes", True)):
+        args = parse_args(["--output_dir", str(folder), "--max_steps", "1"])
+        run = start_run(args, by_micro_batch=matters)
+        run.fit(iter([{"inputs": torch.ones(4, 4)}]), lambda batch, run=run: (run.model(batch["inputs"]).mean(), {}))
+        args.batch_size, args.gradient_accumulation_steps = 2, 2  # as half of the processes would
+        if matters:
+            with pytest.raises(ValueError, match=r"'micro_batches': 1.*'micro_batches': 2"):
+                start_run(args, by_micro_batch=True)
+        else:
+            assert start_run(args).step == 1
 
 
 def test_another_model_is_refused(tmp_path):

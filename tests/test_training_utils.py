@@ -1,38 +1,30 @@
-"""The training engine: what a step reads, how it learns, what it logs, in one process and in two."""
+"""The training engine: what a step reads, how it learns, what it logs."""
 
 import doctest
 import json
 import math
-import os
-import shutil
-import subprocess
-import sys
 import textwrap
-from pathlib import Path
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from distributed_checks import contrastive_gradient, count_targets, masked_loss
 from PIL import Image
 from tiny_training import (
     ToyModel,
     add_noise,
+    assert_close,
     losses,
     make_dataset,
     parse_args,
     run_toy,
     start_run,
+    train_masked,
 )
 
 from seed_hf import training_arguments, training_checkpoint, training_data, training_preflight, training_utils
-from seed_hf.training_checkpoint import find_checkpoint
 from seed_hf.training_data import make_batches, sample_positions
 from seed_hf.training_metrics import plot_metrics, read_metrics
 from seed_hf.training_optimizer import learning_rate_at, make_parameter_groups
-
-
-TESTS = Path(__file__).parent
 
 
 @pytest.fixture(autouse=True)
@@ -163,16 +155,6 @@ def test_too_few_samples_are_refused():
 # One step
 
 
-def as_lists(state):
-    return {name: value.tolist() for name, value in state.items()}
-
-
-def assert_close(weights, expected):
-    """Weights (tensors or lists, by name) agree up to the order of float32 sums."""
-    for name, value in expected.items():
-        torch.testing.assert_close(torch.as_tensor(weights[name]), torch.as_tensor(value), rtol=1e-4, atol=1e-6)
-
-
 def test_accumulation_equals_one_big_batch(tmp_path):
     big = run_toy(tmp_path / "big", "--plain", "--batch_size", 8, "--max_grad_norm", 0.1)
     small = run_toy(
@@ -194,13 +176,6 @@ def test_gradients_are_clipped_by_their_norm(tmp_path, max_grad_norm):
     change = torch.cat([(p.detach() - old).flatten() for p, old in zip(run.parameters, before, strict=True)])
     ((_, _, norm),) = losses(tmp_path)
     assert norm > 0.2 and change.norm() == pytest.approx(max_grad_norm or norm, rel=1e-3)
-
-
-def train_masked(folder, *flags):
-    run = start_run(parse_args(["--output_dir", str(folder), "--plain", "--max_steps", "3", *flags]))
-    batches = run.make_batches(make_dataset())
-    run.fit(batches, lambda batch: (masked_loss(run.model, batch), {}), count_targets=count_targets)
-    return run.unwrapped_model.state_dict()
 
 
 def test_micro_batches_with_unequal_numbers_of_targets_are_weighted(tmp_path):
@@ -337,72 +312,3 @@ def test_metrics_can_be_plotted(tmp_path):
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(ValueError, match="no metrics"):
         plot_metrics(tmp_path / "empty.jsonl", tmp_path / "none.png")
-
-
-# Two real processes
-
-
-def run_two_processes(folder):
-    config = TESTS.parent / "training" / "accelerate" / "cpu_2proc.yaml"
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
-    command = [*launch, "--main_process_port", "0", "distributed_checks.py", str(folder)]
-    done = subprocess.run(command, cwd=TESTS, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[done.stderr.find("Traceback") :][:3000]
-    return json.loads((folder / "results.json").read_text())
-
-
-def test_two_processes_learn_what_one_learns_from_the_whole_batch(tmp_path):
-    # One test, because starting real processes takes most of its time.
-    two = run_two_processes(tmp_path)
-    assert two["num_processes"] == 2
-
-    indices = []
-    flags = ["--plain", "--batch_size", 8]
-    one = run_toy(tmp_path / "one", *flags, on_batch=lambda run, batch: indices.append(batch["index"].tolist()))
-    assert two["indices"] == indices
-    assert_close(two["weights"], as_lists(one.unwrapped_model.state_dict()))
-    lines, expected = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("two", "one"))
-    assert [line["learning_rate"] for line in lines] == [line["learning_rate"] for line in expected]
-    assert [line["loss"] for line in lines] == pytest.approx([line["loss"] for line in expected], rel=1e-4)
-    assert {line["processes"] for line in lines} == {2} and len(lines) == 12
-
-    # Also with another number of targets in each process.
-    assert_close(two["weighted"], train_masked(tmp_path / "masked", "--batch_size", "8"))
-
-    whole = torch.tensor(contrastive_gradient("full", 0, 1, batch_size=6))
-    torch.testing.assert_close(torch.tensor(two["full"]), whole, rtol=1e-5, atol=1e-6)
-    # The published way equals one process with constant keys, which is another gradient.
-    detached = torch.tensor(contrastive_gradient("detached", 0, 1, batch_size=6))
-    torch.testing.assert_close(torch.tensor(two["detached"]), detached, rtol=1e-5, atol=1e-6)
-    assert detached.norm() < 0.7 * whole.norm()
-
-    assert "must call run.model" in two["apart"]
-    check_failures(two["failures"], tmp_path)
-
-    # Weights spread over processes learn the same, and their checkpoints are whole.
-    straight, resumed = two["sharded"]
-    assert_close(straight, as_lists(one.unwrapped_model.state_dict()))
-    assert resumed == straight
-    (tmp_path / "gathered").mkdir()
-    shutil.copytree(tmp_path / "sharded" / "checkpoint-6", tmp_path / "gathered" / "checkpoint-6")
-    assert_close(run_toy(tmp_path / "gathered", *flags).unwrapped_model.state_dict(), straight)
-
-
-def check_failures(failures, folder):
-    """Both processes stopped, one of them names the cause, and the last good checkpoint is there."""
-    for said in failures:
-        assert said["nan"].startswith("FloatingPointError: loss is nan at step 4")
-        assert "data of step 4 failed" in said["read"] and "checkpoint of step 3" in said["read"]
-        assert said["disk"].startswith("OSError") and "step 8" in said["disk"]
-    assert "No space left" in failures[0]["disk"] and "checkpoint-4" in failures[0]["disk"]
-    assert "train-0007.tar has vanished" in failures[1]["read"]
-    last = {kind: find_checkpoint(folder / kind, "auto").name for kind in ("nan", "read", "disk")}
-    assert last == {"nan": "checkpoint-2", "read": "checkpoint-3", "disk": "checkpoint-4"}
-
-
-def test_processes_that_do_not_know_of_each_other_are_noticed(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(RuntimeError, match="2 processes were launched, but this one knows of 1"):
-        run_toy(tmp_path)

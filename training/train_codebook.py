@@ -151,7 +151,10 @@ def main(argv: list[str] | None = None) -> None:
 
     captions = all_captions(train.rows) + [row["caption"] for row in held_out]
     targets = load_targets(args.target_model, model.config, captions)
-    run = TrainingRun(args, model, frozen=[targets.module], also_save=("quantizer.embedding",))
+    # both see a micro-batch at a time
+    by_micro_batch = bool(model.config.codebook_ema_decay or model.config.code_contrastive_loss_weight)
+    settings = {"also_save": ("quantizer.embedding",), "by_micro_batch": by_micro_batch}
+    run = TrainingRun(args, model, frozen=[targets.module], **settings)
 
     if model.config.codebook_ema_decay and run.accumulation_steps > 1:
         logger.warning("codebook_ema_decay: the moving average moves with each of the accumulated micro-batches.")
