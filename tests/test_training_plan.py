@@ -25,7 +25,7 @@ def costs(monkeypatch):
     mib = 2**20
     return {
         "stage1": cost(575.4e9, 18.2e9, 257 * 1408 * 4, 186_081_025, 4110 * mib, 48.5 * mib),
-        "stage2": cost(573.0e9, 0.0, 0, 91_386_432, 4940 * mib, 21.7 * mib),
+        "stage2": cost(573.0e9, 0.0, 0, 91_386_432, 4940 * mib, 21.67 * mib),
         "encode": cost(533.5e9),
         "stage3": cost(557.7e9, 0.0, 0, 23_685_120, 5303 * mib, 319 * mib),
     }
@@ -71,11 +71,19 @@ def test_hours_follow_from_operations(plan):
 
 def test_the_plan_agrees_with_the_paper_or_says_so(plan, costs):
     tokenizer, language_model = plan.check_against_paper(costs)
-    assert "93 h" in tokenizer and "44 h" in language_model
+    assert "5.7 days less 44 h" in tokenizer and "44 h" in language_model
     for wrong in ("stage1", "stage3"):
         spoilt = {**costs, wrong: plan.replace(costs[wrong], operations=20 * costs[wrong].operations)}
         with pytest.raises(ValueError, match="contradict"):
             plan.check_against_paper(spoilt)
+
+
+def test_the_readme_has_this_plan(plan, costs):
+    readme = (TRAINING / "README.md").read_text()
+    for text in plan.parse_args([]).machine:
+        machine = plan.Machine.parse(text)
+        assert plan.format_table(machine, plan.plan(machine, costs), {}) in readme
+    assert " ".join(plan.check_against_paper(costs)) in readme
 
 
 def test_a_measured_run_takes_the_place_of_assumptions(plan, costs, tmp_path, monkeypatch, capsys):

@@ -2,7 +2,10 @@
 
 import argparse
 import importlib
+import os
 import re
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -142,3 +145,27 @@ def test_launch_settings_are_what_accelerate_reads(path):
     )
     if "v100" in path.stem:
         assert settings.mixed_precision == "fp16" and settings.dynamo_config in (None, {})
+
+
+def test_slurm_script_gives_each_node_its_rank(tmp_path):
+    """With stand-ins for what a cluster has: two nodes, and a launcher that says what it is told."""
+    stand_ins = {
+        "scontrol": "echo node-7; echo node-8",
+        "srun": 'shift; for SLURM_NODEID in 0 1; do export SLURM_NODEID; "$@"; done',
+        "accelerate": 'printf "%s\\n" "$*"',
+    }
+    for name, script in stand_ins.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "node-[7-8]"}
+    environment["SLURM_JOB_END_TIME"] = str(int(time.time()) + 24 * 3600)
+    command = ["bash", str(TRAINING / "accelerate" / "slurm.sh"), "train.py", "--dataset", "a set"]
+    lines = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+    settings = load_config_from_file(str(TRAINING / "accelerate" / "eight_nodes_v100.yaml"))
+    assert settings.rdzv_backend == "static"  # which takes ranks as they are given
+    for rank, line in enumerate(lines):
+        launch, flags = line.split(" train.py ")
+        assert launch.startswith("launch --config_file training/accelerate/eight_nodes_v100.yaml ")
+        assert launch.endswith(f"--num_machines 2 --num_processes 16 --machine_rank {rank} --main_process_ip node-7")
+        assert re.fullmatch(r"--dataset a set --max_minutes 14(29|30)", flags)
+    assert len(lines) == 2

@@ -165,18 +165,19 @@ def check_against_paper(costs: dict) -> list[str]:
     epochs = [(tokenizer - first.hours(machine, share)) / epoch.hours(machine, share) for share in shares]
     passes = [stage_3 / one_pass.hours(machine, share) for share in shares]
     lines = []
-    for budget, paid, stages, what in (
+    for budget, name, paid, stages, what in (
         (
             tokenizer,
+            f"{PAPER_HOURS['all'] / 24:.1f} days less {stage_3:.0f} h",
             epochs,
             ("stage1", "stage2"),
             f"{steps} steps of stage 1, as released, and {{}} x 5000 of stage 2",
         ),
-        (stage_3, passes, ("stage3a", "stage3b"), "{} passes of stage 3 over 5 M pairs"),
+        (stage_3, f"{stage_3:.0f} h", passes, ("stage3a", "stage3b"), "{} passes of stage 3 over 5 M pairs"),
     ):
         hours = [sum(ours[stage].hours(machine, share) for stage in stages) for share in shares]
         lines.append(
-            f"The paper's {budget:.0f} h on {PAPER_MACHINE} pay for {what.format(_range(paid))}; the recipes of "
+            f"The paper's {name} on {PAPER_MACHINE} pay for {what.format(_range(paid))}; the recipes of "
             f"{' and '.join(stages)} take {_range(hours)} h."
         )
         if max(paid) <= 0 or max(hours) > budget:

@@ -19,7 +19,7 @@
 set -euo pipefail
 export CONFIG=${CONFIG:-training/accelerate/eight_nodes_v100.yaml}
 export PROCESSES=$((SLURM_NNODES * ${GPUS_PER_NODE:-8}))
-HEAD_NODE=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+HEAD_NODE=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p) # not head, which would end scontrol early
 export HEAD_NODE
 MINUTES=$(((SLURM_JOB_END_TIME - $(date +%s)) / 60 - 10))
 
