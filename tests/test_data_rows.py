@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
+from huggingface_hub import HfApi
 from tiny_shards import picture_bytes, sample, write_shard, write_shards
 
-from seed_hf.data_reading import TooManyUnreadableSamplesError, read_bytes, read_image
+from seed_hf.data_reading import TooManyUnreadableSamplesError, read_bytes, read_image, read_image_bytes
 from seed_hf.data_rows import load_rows
 from seed_hf.data_shards import scan_shard
 
@@ -182,6 +183,23 @@ def test_columns_of_other_data_sets(tmp_path):
         load(image=[picture], label=[1])
 
 
+def test_id_on_a_hub(tmp_path, hub, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_ENDPOINT", hub.url)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets")
+    for number, split in enumerate(("train", "validation")):
+        picture = {"bytes": picture_bytes(number), "path": f"{number}.jpg"}
+        (tmp_path / "data").mkdir(exist_ok=True)
+        Dataset.from_dict({"image": [picture], "text": [split]}).to_parquet(tmp_path / "data" / f"{split}.parquet")
+    api = HfApi(endpoint=hub.url)
+    api.create_repo("owner/pictures", repo_type="dataset")
+    api.upload_folder(
+        repo_id="owner/pictures", folder_path=tmp_path / "data", path_in_repo="data", repo_type="dataset"
+    )
+    rows = load_rows("owner/pictures", "validation")
+    assert rows["caption"][:] == ["validation"] and read_image_bytes(rows[0]) == picture_bytes(1)
+
+
 def test_coco_folder(tmp_path):
     write_folder(tmp_path / "train2017")
     annotations = [{"image_id": i, "caption": f"{word} {i}"} for word in ("one", "two") for i in range(3)]
@@ -225,6 +243,13 @@ def test_folder_with_caption_file(tmp_path, kind):
     (tmp_path / f"metadata.{kind}").write_text("\n".join(lines).replace("file_name", "name"))
     with pytest.raises(ValueError, match="allowed: 'file_name'"):
         load_rows(str(tmp_path))
+
+
+def test_several_sets_in_one_folder(tmp_path):
+    for name, number in (("cc3m", 2), ("coco", 1)):
+        write_shards(tmp_path / name, num_shards=number, samples_per_shard=4)
+    write_shards(tmp_path / "coco", num_shards=1, samples_per_shard=3, split="validation")
+    assert len(load_rows(str(tmp_path))) == 12 and len(load_rows(str(tmp_path), "validation")) == 3
 
 
 def test_what_is_no_data_set_is_refused(tmp_path):
