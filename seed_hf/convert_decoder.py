@@ -12,6 +12,7 @@ from diffusers.pipelines.stable_diffusion import StableUnCLIPImageNormalizer
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 from transformers import AutoTokenizer, CLIPTextModel
+from transformers.utils import logging
 
 from .configuration_seed_image_tokenizer import SeedImageTokenizerConfig
 from .convert_checkpoint_files import Checkpoint, Shard, checkpoint_files, plan_shards, write_shards
@@ -22,6 +23,8 @@ from .modeling_seed_empty_prompt import SeedEmptyPrompt
 from .modeling_seed_image_tokenizer import SeedImageTokenizer
 from .pipeline_seed import SeedPipeline
 
+
+logger = logging.get_logger(__name__)
 
 # The original's settings: (guidance scale, steps).
 SEED_1_CALL, SEED_2_CALL = (7.5, 50), (10.0, 20)
@@ -133,6 +136,7 @@ def fetch_decoder(
             folder = _download(repository, revision)
         except (HfHubHTTPError, OSError, ValueError) as error:
             failed.append(f"{candidate}: {type(error).__name__}: {str(error).splitlines()[0]}")
+            logger.warning(f"The decoder can not be had from {failed[-1]}")
             continue
         return folder, {"decoder": repository, "revision": revision, "commit": folder.name, "failed": failed}
     raise ValueError(f"`decoder` and `fallbacks` can not be had: {failed}; allowed: at least one that can.")

@@ -109,6 +109,10 @@ def merge_adapters(model: PreTrainedModel) -> PreTrainedModel:
             continue
         model.set_submodule(name, own_layer)
         replaced.append(f"{name}.")
+    if getattr(model, "_hf_peft_config_loaded", False):
+        # else transformers would look for an adapter to save, and name the weights as its file does
+        model._hf_peft_config_loaded, model._weight_conversions = False, None
+        del model.peft_config
     model.tie_weights()
     return model
 

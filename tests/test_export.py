@@ -108,6 +108,10 @@ def test_merging_leaves_the_own_layers_only(tmp_path):
     merged = merge_adapters(model)
     assert set(merged.state_dict()) == set(SeedForCausalLM.from_pretrained(tmp_path / "model").state_dict())
     torch.testing.assert_close(merged(ids).logits, wanted, atol=1e-5, rtol=1e-5)
+    merged.save_pretrained(tmp_path / "whole")
+    assert (tmp_path / "whole" / "modeling_seed.py").is_file()  # it loads where the package is not installed
+    again = SeedForCausalLM.from_pretrained(tmp_path / "whole")
+    torch.testing.assert_close(again(ids).logits, wanted, atol=1e-5, rtol=1e-5)
 
 
 def test_wrong_input_is_refused_and_nothing_written(tmp_path, capsys):
