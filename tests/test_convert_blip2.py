@@ -3,38 +3,18 @@
 import pytest
 import torch
 from parity_fixtures import COPY, Fixture
-from tiny_checkpoints import write_release
+from tiny_checkpoints import save_blip2, write_release
 from torch.nn import functional as F
-from transformers import Blip2Config, Blip2ForImageTextRetrieval, Blip2Model
+from transformers import Blip2ForImageTextRetrieval, Blip2Model
 
 from seed_hf import SeedImageTokenizer
 from seed_hf.convert_checkpoint_files import Checkpoint
 from seed_hf.convert_image_tokenizer import convert_image_tokenizer
 
 
-LAYERS = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 TEXT_SIDE = ["causal_qformer.text_embeddings.*", "causal_qformer.qformer.encoder.layer.*.intermediate.*"]
 TEXT_SIDE += ["causal_qformer.qformer.encoder.layer.?.output.*", "*_projection.*"]
 ADDED = {"quantizer", "reconstruction_decoder", "generation_decoder", "generation_head"}
-
-
-def save_blip2(folder, model_class):
-    """A toy BLIP-2 with random weights, as `save_pretrained` writes it in shards; returns the model."""
-    torch.manual_seed(0)
-    qformer = {"hidden_size": 48, "vocab_size": 50, "max_position_embeddings": 16, "encoder_hidden_size": 32, **LAYERS}
-    text = {"model_type": "opt", "vocab_size": 60, "hidden_size": 32, "word_embed_proj_dim": 32, "ffn_dim": 32}
-    config = Blip2Config(
-        vision_config={"hidden_size": 32, "image_size": 28, **LAYERS},
-        qformer_config=qformer | {"use_qformer_text_input": model_class is Blip2ForImageTextRetrieval},
-        text_config=text | {"num_hidden_layers": 1, "num_attention_heads": 2},
-        num_query_tokens=8,
-        image_text_hidden_size=24,
-    )
-    model = model_class(config).eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    model.save_pretrained(folder, max_shard_size="100KB")
-    return model
 
 
 @pytest.fixture(scope="module")

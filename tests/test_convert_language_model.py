@@ -1,14 +1,10 @@
 """SEED-LLaMA's form, a plain LLaMA with codes and two specials as its last rows, to SeedForCausalLM and back."""
 
-import json
-
 import pytest
 import torch
-from safetensors.torch import load_file
-from tiny_checkpoints import assert_same_weights
-from tiny_language import CODEBOOK_SIZE, NUM_QUERY_TOKENS, build_base_tokenizer, build_codes, build_language_model
-from tokenizers import AddedToken
-from transformers import GenerationConfig, LlamaForCausalLM, OPTForCausalLM
+from tiny_checkpoints import assert_same_weights, save_plain
+from tiny_language import CODEBOOK_SIZE, NUM_QUERY_TOKENS, build_base_tokenizer, build_codes
+from transformers import LlamaForCausalLM, OPTForCausalLM
 
 from seed_hf import SeedForCausalLM, SeedProcessor
 from seed_hf.commands import main
@@ -17,35 +13,6 @@ from seed_hf.convert_language_model import convert_language_model, write_origina
 
 
 SIZES = {"codebook_size": CODEBOOK_SIZE, "num_query_tokens": NUM_QUERY_TOKENS}
-
-
-def add_image_tokens(tokenizer):
-    """As in the release: codes first, then both ends of a span; there is no `<image>`."""
-    contents = [*(f"<img_{code:05d}>" for code in range(CODEBOOK_SIZE)), "<img>", "</img>"]
-    tokenizer.add_tokens([AddedToken(content, normalized=False, special=True) for content in contents])
-    return tokenizer
-
-
-def save_plain(folder, architecture="llama", tied=False, pickled=False, tokenizer=True):
-    """Writes a plain language model in float16, sharded, with its tokenizer; returns the model."""
-    words = add_image_tokens(build_base_tokenizer("llama"))
-    model = build_language_model(architecture, vocab_size=len(words), tied=tied).half()
-    model.generation_config = GenerationConfig(max_length=77, bos_token_id=1, eos_token_id=2)
-    model.save_pretrained(folder, max_shard_size="40KB")
-    if pickled:
-        index = json.loads((folder / "model.safetensors.index.json").read_text())
-        names = {name: name.replace("model-", "pytorch_model-").replace(".safetensors", ".bin")
-                 for name in set(index["weight_map"].values())}  # fmt: skip
-        for name, new in names.items():
-            rotary = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)} if "00001" in name else {}
-            torch.save(load_file(folder / name) | rotary, folder / new)
-            (folder / name).unlink()
-        index["weight_map"] = {key: names[name] for key, name in index["weight_map"].items()}
-        (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
-        (folder / "model.safetensors.index.json").unlink()
-    if tokenizer:
-        words.save_pretrained(folder)
-    return model.eval()
 
 
 @pytest.mark.parametrize("pickled", (False, True))
