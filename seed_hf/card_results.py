@@ -22,6 +22,8 @@ HUB_TASKS = {
     "caption": ("image-to-text", "Captions"),
     "vqa": ("visual-question-answering", "Answers to questions about pictures"),
 }
+# how many there were, as reports have it
+COUNTED = {"num_images": "pictures", "num_texts": "texts", "num_rows": "rows"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Run:
         """What the number depends on, in a line."""
         report, settings = self.report, self.report.settings
         words = [f"{self.dataset} {self.split}".strip(), f"content `{report.data['sha256'][:16]}`"]
+        words += [f"{report.data[name]:,} {unit}" for name, unit in COUNTED.items() if name in report.data]
         words += [f"{name} {settings[name]!r}" for name in ("prompt", "seed") if settings.get(name) is not None]
         versions = [f"{name} {report.versions[name]}" for name in ("torch", "transformers") if name in report.versions]
         return ", ".join([*words, report.started[:10], report.machine, *versions])
@@ -110,16 +113,13 @@ def _is_number(value) -> bool:
 
 def _digests(folder: Path) -> set[str]:
     """Hashes that the evaluations give to the weights in a folder, which differ by the parts that a task uses."""
-    from .evaluation import report
+    from .evaluation.report import describe_model
 
-    tokenizer = [folder / part for part in ("image_tokenizer", "image_processor")]
-    parts = sorted(path for path in folder.iterdir() if path.is_dir() and path.name != "evaluation")
-    used = [[folder], tokenizer, [folder, *tokenizer], [folder, *parts]]
-    return {
-        str(report.describe_model("", *folders)["sha256"])
-        for folders in used
-        if all(path.is_dir() for path in folders)
-    }
+    parts = [path for path in folder.iterdir() if path.is_dir() and path.name != "evaluation"]
+    used = [describe_model("", folder), describe_model("", *parts), describe_model("", folder / "image_tokenizer")]
+    # a language model that was evaluated with its image tokenizer apart
+    used.append(describe_model("", folder, without="image_tokenizer."))
+    return {str(model["sha256"]) for model in used} - {str(describe_model("")["sha256"])}
 
 
 def model_index(runs: Iterable[Run]) -> list[EvalResult]:

@@ -241,15 +241,47 @@ def test_reconstruction(models, coco, tmp_path):
     CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=size).save_pretrained(tmp_path / "clip")
     arguments = {"model": models / "pipeline", "dataset": str(coco), "limit": 3, "clip": tmp_path / "clip"}
     report = evaluate_reconstruction(**arguments, text_encoder=models / "bert", num_inference_steps=1)
-    assert set(report.scores) == {"reconstruction", "caption_drawing", "reconstruction_to_caption_drawing"}
-    assert report.not_measured == {} and report.settings["drawing"]["num_inference_steps"] == 1
+    similarities = {"reconstruction", "caption_drawing", "reconstruction_to_caption_drawing"}
+    distances = {"reconstruction_frechet_distance", "caption_drawing_frechet_distance"}
+    assert set(report.scores) == similarities | distances and {"LPIPS", "FID"} <= set(report.not_measured)
+    assert report.settings["drawing"]["num_inference_steps"] == 1
     assert all(-100 <= value <= 100 for value in report.scores.values())
     # noise belongs to the picture: other batches change rounding only
     again = evaluate_reconstruction(**arguments, text_encoder=models / "bert", num_inference_steps=1, batch_size=1)
     assert again.scores == pytest.approx(report.scores, abs=0.05)
     own = evaluate_reconstruction(models / "pipeline", str(coco), clip="own", limit=2, num_inference_steps=1)
-    assert set(own.scores) == {"reconstruction"} and "can not be compared" in own.not_measured["CLIP similarity"]
+    assert (
+        set(own.scores) == {"reconstruction", "reconstruction_frechet_distance"}
+        and "can not be compared" in own.not_measured["CLIP similarity"]
+    )
     assert "caption_drawing" in own.not_measured
+
+
+def test_upper_bound_from_own_features_of_captions(coco, tmp_path):
+    """A decoder of one generation embedding, which is the image tokenizer's own feature of a caption."""
+    save_pipeline(tmp_path / "pipeline", num_generation_tokens=1, projection_dim=32)
+    settings = {"clip": "own", "text_encoder": "own", "limit": 3, "num_inference_steps": 1}
+    report = evaluate_reconstruction(tmp_path / "pipeline", str(coco), **settings)
+    assert {"caption_drawing", "reconstruction_to_caption_drawing"} <= set(report.scores)
+    assert report.settings["text_encoder"] == "own" and set(report.models) == {"pipeline"}
+
+
+def test_weights_are_known_again_however_they_are_stored(models, tmp_path):
+    """Alone, among the parts of a pipeline, in shards, with code beside them; but not with another number in them."""
+    from seed_hf import SeedImageTokenizer
+    from seed_hf.evaluation.report import describe_model
+
+    folder = models / "pipeline" / "image_tokenizer"
+    image_tokenizer = SeedImageTokenizer.from_pretrained(folder)
+    wanted = describe_model("x", folder)["sha256"]
+    image_tokenizer.save_pretrained(tmp_path / "sharded", max_shard_size="50KB")
+    assert len(list((tmp_path / "sharded").glob("*.safetensors"))) > 1
+    assert describe_model("x", tmp_path / "sharded")["sha256"] == wanted
+    inside = describe_model("x", models / "language_model")["sha256"]
+    assert describe_model("x", models / "language_model", without="image_tokenizer.")["sha256"] != inside != wanted
+    image_tokenizer.quantizer.embedding.weight.data[0, 0] += 1
+    image_tokenizer.save_pretrained(tmp_path / "changed")
+    assert describe_model("x", tmp_path / "changed")["sha256"] != wanted
 
 
 def test_command_line(models, coco, tmp_path, capsys):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from seed_hf.metrics_seed import codebook_use, retrieval_recall
+from seed_hf.metrics_seed import codebook_use, frechet_distance, retrieval_recall
 
 
 def test_retrieval_with_several_images_a_text():
@@ -65,3 +65,15 @@ def test_codebook_use():
     use = codebook_use(torch.zeros(3, 5, dtype=torch.long), 10)
     assert use == {"codes_used": 10.0, "perplexity": 1.0, "distinct_codes": 1.0}
     assert codebook_use(torch.tensor([[0, 2, 0, 1], [3, 3, 3, 3]]), 4)["distinct_codes"] == 2.0
+
+
+def test_frechet_distance():
+    """Of two normal distributions whose covariances commute it is known."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(200, 3, generator=generator)
+    assert frechet_distance(features, features) == pytest.approx(0, abs=1e-6)
+    wider = 3 * (features - features.mean(0)) + features.mean(0) + torch.tensor([1.0, 0.0, 2.0])
+    expected = 1 + 4 + (2**2) * features.T.cov().trace().item()
+    assert frechet_distance(features, wider) == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(ValueError, match="`first` and `second` have shapes"):
+        frechet_distance(features, features[:1])

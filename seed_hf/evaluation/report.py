@@ -3,10 +3,14 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import safe_open
 
 from ..training_checkpoint import describe_machine, package_versions
 
@@ -24,8 +28,8 @@ class EvaluationReport:
         task (`str`): `"retrieval"`, `"reconstruction"`, `"caption"` or `"vqa"`.
         scores (`dict[str, float]`): By name, each as its metric defines it (percent unless the name says otherwise).
         not_measured (`dict[str, str]`): Scores that are left out, and why.
-        models (`dict[str, dict]`): For each model `id`, `revision` (commit on the Hub, else `None`) and `sha256` (of
-            weights and configuration).
+        models (`dict[str, dict]`): For each model `id`, `revision` (commit on the Hub, else `None`), `sha256` (of
+            all tensors) and `config_sha256`.
         data (`dict`): `dataset`, `split`, counts, and `sha256` of references and picture files.
         settings (`dict`): Prompt, generation settings, batch size, seed and what else decides the scores.
         seconds (`float`): Of this call; a resumed run counts only what was left.
@@ -80,26 +84,56 @@ class EvaluationReport:
         return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
 
 
-def describe_model(name: str | os.PathLike, *folders: Path) -> dict[str, str | None]:
+def describe_model(name: str | os.PathLike, *folders: Path, without: str | None = None) -> dict[str, str | None]:
     """Says which weights a model has.
+
+    The hash is of names, types, shapes and contents of all tensors, however they are spread over files and folders:
+    the same weights alone, in a pipeline, or with code files beside them have the same one.
 
     Args:
         name (`str` or `os.PathLike`): folder or Hub id that was asked for.
         folders (`Path`): what it was loaded from.
+        without (`str`, *optional*): prefix of tensors to leave out.
 
     Returns:
-        `dict`: `id`, `revision` and `sha256`.
+        `dict`: `id`, `revision`, `sha256` and `config_sha256`, the hash of all JSON files.
     """
-    digest = hashlib.sha256()
-    for path in sorted({path for folder in folders for path in Path(folder).glob("*")}):
-        if path.suffix in (".safetensors", ".json") and path.is_file():
-            digest.update(path.name.encode())
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-    paths = [Path(folder).parts for folder in folders]
+    folders = tuple(sorted({Path(folder) for folder in folders}))
+    tensors = sorted(
+        (key, digest)
+        for folder in folders
+        for path in folder.glob("*.safetensors")
+        for key, digest in _tensor_digests(path)
+        if not (without and key.startswith(without))
+    )
+    configs = sorted((path.name, path.read_text("utf-8")) for folder in folders for path in folder.glob("*.json"))
+    hashes = [hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16] for content in (tensors, configs)]
+    paths = [folder.parts for folder in folders]
     # in the cache of the Hub client: .../snapshots/<commit>/...
     commits = [parts[parts.index("snapshots") + 1] for parts in paths if "snapshots" in parts]
-    return {"id": str(name), "revision": commits[0] if commits else None, "sha256": digest.hexdigest()[:16]}
+    found = {"id": str(name), "revision": commits[0] if commits else None}
+    return found | dict(zip(("sha256", "config_sha256"), hashes, strict=True))
+
+
+def weights_of(models: dict[str, dict[str, str | None]]) -> dict[str, list[str | None]]:
+    """What decides the predictions of models, for the description of a work folder.
+
+    Args:
+        models (`dict[str, dict]`): from [`describe_model`].
+
+    Returns:
+        `dict[str, list]`: hashes by name.
+    """
+    return {name: [model["sha256"], model["config_sha256"]] for name, model in models.items()}
+
+
+def _tensor_digests(path: Path) -> Iterator[tuple[str, str]]:
+    with safe_open(path, framework="pt") as file:
+        for key in file.keys():  # noqa: SIM118
+            tensor = file.get_tensor(key)
+            digest = hashlib.sha256(f"{tensor.dtype} {list(tensor.shape)} ".encode())
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+            yield key, digest.hexdigest()
 
 
 def references_digest(rows: "Dataset") -> str:

@@ -15,7 +15,7 @@ from ..metrics_seed import codebook_use, retrieval_recall
 from ..modeling_seed_image_tokenizer import SeedImageTokenizer
 from .data import load_captioned_rows, references_of
 from .models import mini_or
-from .report import EvaluationReport, content_digest, describe_model, references_digest
+from .report import EvaluationReport, content_digest, describe_model, references_digest, weights_of
 from .running import Predictor, run_predictor
 
 
@@ -144,9 +144,9 @@ def evaluate_retrieval(
     started = time.monotonic()
     folders = find_image_tokenizer(mini_or(model, "pipeline"), revision)
     rows = load_captioned_rows(dataset, split, limit)
-    identity = describe_model(model, *folders)
+    models = {"image_tokenizer": describe_model(model, *folders)}
     references_sha256 = references_digest(rows)
-    description = {"task": "retrieval", "weights": identity["sha256"], "references": references_sha256, "dtype": dtype}
+    description = {"task": "retrieval", "weights": weights_of(models), "references": references_sha256, "dtype": dtype}
     with tempfile.TemporaryDirectory() as temporary:
         found, counts = run_predictor(
             ImageFeatures(folders, dtype),
@@ -179,7 +179,7 @@ def evaluate_retrieval(
         task="retrieval",
         scores=scores,
         not_measured=not_measured,
-        models={"image_tokenizer": identity},
+        models=models,
         data={
             "dataset": dataset,
             "split": split,
