@@ -83,7 +83,8 @@ def find_runs(folders: Sequence[str | os.PathLike]) -> list[dict]:
         folders (`Sequence[str | os.PathLike]`): Output folders of the training scripts, in order.
 
     Returns:
-        `list[dict]`: `hours`, `machine`, `dataset` and `text`, a line for the card, of each.
+        `list[dict]`: `name`, `hours`, `machine`, `num_processes`, `dataset` and `text`, a line for the card, of each;
+        what a log does not say is `None`.
 
     Raises:
         ValueError: A folder that holds no training log.
@@ -106,63 +107,24 @@ def _read_run(folder: Path) -> dict:
         arguments["batch_size"] * arguments["gradient_accumulation_steps"] * num_processes if num_processes else None
     )
     dataset = next((arguments[name] for name in ("codes", "dataset") if arguments.get(name)), None)
+    name = Path(arguments["recipe"]).stem if arguments.get("recipe") else folder.name
     words = [
-        f"`{Path(arguments['recipe']).stem}`" if arguments.get("recipe") else f"`{folder.name}`",
+        f"`{name}`",
         f"{lines[-1]['step']:,} steps of {batch:,} samples" if batch else f"{lines[-1]['step']:,} steps",
         f"learning rate {arguments['learning_rate']:g}",
         f"precision {arguments.get('mixed_precision') or 'float32'}",
         f"seed {arguments['seed']}",
-        f"data `{Path(str(dataset)).name}`" if dataset else "",
+        f"data `{_name_of(str(dataset))}`" if dataset else "",
         f"{hours:.2f} hours on {machine['machine']}" if hours is not None and machine else "",
     ]
     text = ", ".join(word for word in words if word)
-    return {"hours": hours, "machine": machine.get("machine"), "dataset": dataset, "text": text}
+    facts = {"hours": hours, "machine": machine.get("machine"), "num_processes": num_processes, "dataset": dataset}
+    return {"name": name, "text": text, **facts}
 
 
-def estimate_emissions(runs: list[dict], power_watts: float | None, carbon_intensity: float | None) -> dict:
-    r"""
-    Says what training took, and with two more numbers what it emitted.
-
-    Args:
-        runs (`list[dict]`): Of [`find_runs`].
-        power_watts (`float`, *optional*): What all machines together drew, measured or from data sheets.
-        carbon_intensity (`float`, *optional*): Of the electricity, in gram of CO2 equivalent per kWh.
-
-    Returns:
-        `dict`: `text` for the card, and `metadata` for `co2_eq_emissions`, or `None`.
-
-    Raises:
-        ValueError: One of the two numbers without the other, negative ones, or no hours in the logs.
-    """
-    if (power_watts is None) != (carbon_intensity is None):
-        raise ValueError(
-            f"`power_watts` is {power_watts} and `carbon_intensity` is {carbon_intensity}; allowed: both or neither."
-        )
-    machines = ", ".join(dict.fromkeys(run["machine"] for run in runs if run["machine"]))
-    if not runs or any(run["hours"] is None for run in runs):
-        if power_watts is not None:
-            raise ValueError("`power_watts` was given, but a log in `training` has no hours; allowed: logs that have.")
-        return {"text": "The training logs do not say how long it took.", "metadata": None}
-    hours = sum(run["hours"] for run in runs)
-    took = f"{hours:.2f} hours on {machines or 'an unnamed machine'}, from the training log."
-    if power_watts is None:
-        text = f"{took} Emissions are not estimated: power draw and carbon intensity were not given."
-        return {"text": text, "metadata": None}
-    if power_watts < 0 or carbon_intensity < 0:
-        raise ValueError(
-            f"`power_watts`, `carbon_intensity` are {power_watts}, {carbon_intensity}; allowed: 0 or more."
-        )
-    grams = hours * power_watts / 1000 * carbon_intensity
-    source = (
-        f"hours of the training log x {power_watts:g} W x {carbon_intensity:g} g CO2eq/kWh, both as the publisher says"
-    )
-    metadata = {
-        "emissions": round(grams, 3),
-        "source": source,
-        "training_type": "pre-training",
-        "hardware_used": machines,
-    }
-    return {"text": f"{took} About {grams:,.1f} g CO2eq: {source}.", "metadata": metadata}
+def _name_of(dataset: str) -> str:
+    """Its last part, or of a pattern of file names the folder."""
+    return next((part for part in reversed(Path(dataset).parts) if "*" not in part), dataset)
 
 
-__all__ = ["count_parameters", "estimate_emissions", "find_facts", "find_runs"]
+__all__ = ["count_parameters", "find_facts", "find_runs"]

@@ -1,6 +1,7 @@
 """Cards of repositories: filled from configuration, training log and evaluation reports, and from nothing else."""
 
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +9,8 @@ from pathlib import Path
 import yaml
 from huggingface_hub import DatasetCard, DatasetCardData, ModelCard, ModelCardData
 
-from .card_facts import estimate_emissions, find_facts, find_runs
+from .card_emissions import estimate_emissions
+from .card_facts import find_facts, find_runs
 from .card_licences import Licence, choose_licence, find_origins
 from .card_results import Run, eval_results, model_index, read_runs, table_rows
 from .hub_files_seed import is_hub_id, repository_kind
@@ -38,6 +40,7 @@ def write_card(
     dataset_ids: Mapping[str, str] | None = None,
     power_watts: float | None = None,
     carbon_intensity: float | None = None,
+    notes: str | os.PathLike | None = None,
 ) -> ModelCard | DatasetCard:
     r"""
     Writes the card of a repository, with `evaluation/` and `.eval_results/` where there are results.
@@ -59,15 +62,20 @@ def write_card(
             is one and nothing is given.
         evaluations (`Sequence[str | os.PathLike]`): What `seed-hf eval --output` wrote.
         dataset_ids (`Mapping[str, str]`, *optional*): Id on the Hub by the name that evaluation data had here.
-        power_watts (`float`, *optional*): What training drew, for an estimate of emissions.
-        carbon_intensity (`float`, *optional*): Of its electricity, in gram of CO2 equivalent per kWh.
+        power_watts (`float`, *optional*): What training drew, for the estimate of emissions; by default by the name
+            of the machine in the log.
+        carbon_intensity (`float`, *optional*): Of its electricity, in gram of CO2 equivalent per kWh; by default the
+            world's average.
+        notes (`str` or `os.PathLike`, *optional*): Markdown file with what else there is to say, in sections of its
+            own. Per cents and decimal fractions are refused in it: results have one way in.
 
     Returns:
         `ModelCard` or `DatasetCard`: Already saved; `card.validate()` asks the Hub about its metadata.
 
     Raises:
         ValueError: No repository in `folder`, an id that can not be one (such as a local path as `base_model`), no
-            licence or one that the origin of the weights forbids, or a report that is not of these weights.
+            licence or one that the origin of the weights forbids, a report that is not of these weights, or notes
+            with results.
     """
     folder = Path(folder)
     kind = repository_kind(folder)
@@ -83,6 +91,7 @@ def write_card(
     trained = find_runs(training)
     emissions = estimate_emissions(trained, power_watts, carbon_intensity)
     files = eval_results(runs, dataset_ids or {})
+    extra = _read_notes(notes) if notes is not None else None
     common = {
         "language": list(languages),
         "license": chosen.id,
@@ -111,10 +120,20 @@ def write_card(
         runs=runs,
         not_measured={name: why for run in runs for name, why in run.report.not_measured.items()},
         is_data=kind == "codes",
+        notes=extra,
         licence=chosen,
     )
     _save(folder, card, runs, evaluations, files)
     return card
+
+
+def _read_notes(path: str | os.PathLike) -> str:
+    """Text for a card that brings no results."""
+    text = Path(path).read_text(encoding="utf-8").strip()
+    words = re.sub(r"\]\([^)]*\)|arXiv[: ]\d+\.\d+", "", text)
+    if numbers := re.findall(r"\d[\d.,]*\s?%|(?<![\w.-])\d+\.\d+", words):
+        raise ValueError(f"`notes` {str(path)!r} has {numbers}; allowed: no results, which come from `evaluations`.")
+    return text
 
 
 def _check_ids(ids: Mapping[str, Sequence[str | None]]) -> None:

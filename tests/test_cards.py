@@ -12,6 +12,7 @@ from peft import LoraConfig, get_peft_model
 from tiny_demo import build_seed, save_pipeline
 
 from seed_hf import SeedImageProcessor
+from seed_hf.card_emissions import WORLD_INTENSITY
 from seed_hf.card_licences import LICENCES, SEED_2_TERMS, find_origins
 from seed_hf.cards import write_card
 from seed_hf.commands import main
@@ -292,13 +293,39 @@ def test_emissions(copy, tmp_path, hub):
     emitted = card.data.to_dict()["co2_eq_emissions"]
     assert emitted["emissions"] == 4 * 0.5 * 300 and emitted["hardware_used"] == "8 x NVIDIA A100"
     assert "4.00 hours" in card.text and "500 W" in emitted["source"] and "About 600.0 g CO2eq" in card.text
-    assert "not estimated" in write_card(folder, "owner/x", licence="mit", training=[log]).text
-    with pytest.raises(ValueError, match="`power_watts` is 500 and `carbon_intensity` is None"):
-        write_card(folder, "owner/x", licence="mit", training=[log], power_watts=500)
-    with pytest.raises(ValueError, match="has no hours"):
-        write_card(folder, "owner/x", licence="mit", power_watts=500, carbon_intensity=1)
+    with pytest.raises(ValueError, match="'power_watts': -1.* is negative"):
+        write_card(folder, "owner/x", licence="mit", training=[log], power_watts=-1)
+    with pytest.raises(ValueError, match="no log in `training` has hours"):
+        write_card(folder, "owner/x", licence="mit", power_watts=500)
     with pytest.raises(ValueError, match="has no metrics.jsonl"):
         write_card(folder, "owner/x", licence="mit", training=[tmp_path])
+
+
+def test_emissions_from_the_log_alone(copy, tmp_path):
+    """Eight GPUs of 400 W for two hours, and what a log leaves open."""
+    folder, log, other = copy("image_tokenizer"), save_log(tmp_path / "log"), save_log(tmp_path / "other")
+    card = write_card(folder, "owner/x", licence="mit", training=[log])
+    grams = 2 * 8 * 0.4 * WORLD_INTENSITY
+    assert card.data.to_dict()["co2_eq_emissions"]["emissions"] == pytest.approx(grams)
+    assert f"About {grams:,.1f} g CO2eq, an estimate: hours of the training log x 3200 W" in card.text
+    (other / "metrics.jsonl").write_text('{"step": 7, "loss": 1.0}\n')
+    card = write_card(folder, "owner/x", licence="mit", training=[log, other])
+    assert card.data.to_dict()["co2_eq_emissions"]["emissions"] == pytest.approx(grams)
+    assert "Without `stage3a`: no time in the log." in card.text
+    (log / "training_machine.json").write_text('{"machine": "1 x Unheard Of", "num_processes": 1}')
+    card = write_card(folder, "owner/x", licence="mit", training=[log])
+    assert "co2_eq_emissions" not in card.data.to_dict() and "2.00 hours on 1 x Unheard Of" in card.text
+    assert "what that machine draws is not known" in card.text
+
+
+def test_notes(copy, tmp_path):
+    folder, notes = copy("image_tokenizer"), tmp_path / "notes.md"
+    notes.write_text("## Data\n\nEmoji, 8,091 of them ([arXiv 2307.08041](https://arxiv.org/abs/2307.08041)).\n")
+    assert notes.read_text().strip() in write_card(folder, "owner/x", licence="mit", notes=notes).text
+    for result in ("R@1 is 54 %", "CIDEr: 81.2", "66.0%"):
+        notes.write_text(f"A fine model. {result}")
+        with pytest.raises(ValueError, match="`notes` .* allowed: no results"):
+            write_card(folder, "owner/x", licence="mit", notes=notes)
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--training", nargs="*", default=[], help="output folders of the training runs, in order")
     parser.add_argument("--evaluation", nargs="*", default=[], help="JSON files that seed-hf eval wrote")
     parser.add_argument("--dataset-id", nargs="*", default=[], metavar="NAME=ID", help="evaluation data on the Hub")
-    parser.add_argument("--power-watts", type=float, help="what training drew, for an estimate of emissions")
-    parser.add_argument("--carbon-intensity", type=float, help="of its electricity, in g CO2eq/kWh")
+    parser.add_argument("--power-watts", type=float, help="what training drew (default: by the machine in the log)")
+    parser.add_argument("--carbon-intensity", type=float, help="in g CO2eq/kWh (default: the world's average)")
+    parser.add_argument("--notes", help="Markdown file with what else there is to say; without results")
 
 
 def run(args: argparse.Namespace):
@@ -48,6 +49,7 @@ def run(args: argparse.Namespace):
         dataset_ids=dict(pair.partition("=")[::2] for pair in args.dataset_id),
         power_watts=args.power_watts,
         carbon_intensity=args.carbon_intensity,
+        notes=args.notes,
     )
     print(f"wrote {args.folder}/README.md with the results of {len(args.evaluation)} evaluations")
 
