@@ -6,6 +6,7 @@ VENV ?= .venv
 WORKERS ?= 2
 IMAGE ?=
 PROMPT ?=
+RUNS ?=
 
 BIN := $(VENV)/bin
 CHECKED := seed_hf training tests benchmarks setup.py
@@ -17,7 +18,7 @@ TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_
 
 export IMAGE PROMPT
 
-.PHONY: demo test test-slow test-upstream lint quality style bench tables train-mini clean
+.PHONY: demo test test-slow test-upstream lint quality style bench tables cards train-mini clean
 
 demo: $(VENV)/.installed-package
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m seed_hf.demo $(if $(IMAGE),--image "$$IMAGE") $(if $(PROMPT),--prompt "$$PROMPT")
@@ -49,7 +50,11 @@ train-mini: $(VENV)/.installed-dev
 	@HF_HUB_OFFLINE=1 $(BIN)/python training/train_mini.py --output_dir out/mini
 
 tables: $(VENV)/.installed-dev
-	@HF_HUB_OFFLINE=1 $(BIN)/python training/make_tables.py --output_dir runs/tables
+	@HF_HUB_OFFLINE=1 $(BIN)/python training/make_tables.py --output_dir runs/tables --readme README.md
+
+# After a training: make cards RUNS="out/stage1 out/stage2 ..." (in order) takes its logs along.
+cards: $(VENV)/.installed-dev
+	@HF_HUB_OFFLINE=1 $(BIN)/python training/make_cards.py --output_dir runs/seed-mini $(if $(RUNS),--runs $(RUNS))
 
 clean:
 	rm -rf build dist seed_hf.egg-info .pytest_cache .ruff_cache
