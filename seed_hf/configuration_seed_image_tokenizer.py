@@ -72,6 +72,9 @@ class SeedImageTokenizerConfig(HubUploadMixin, PreTrainedConfig):
         separate_queries (`bool`, defaults to `False`): Ours: a scale and a shift for each query, before the layers of
             the quantizer that all queries share. A small Q-Former, trained through its last query only, says nearly
             the same at every query; with this the codes of a picture differ all the same, and each adds something.
+        codebook_per_query (`bool`, defaults to `False`): Ours: the codebook falls into equal parts, one for each
+            query. Otherwise, with `separate_queries`, what a code means depends on its place, which a small language
+            model hardly learns from few pictures.
         causal_queries (`bool`, defaults to `True`): Query i sees queries <= i. `False` is the bidirectional baseline
             of the paper's first table, BLIP-2's Q-Former, whose codes have no order.
         dead_code_steps (`int`, defaults to 0): Above 0, a code unused for so many updates restarts at a random
@@ -127,6 +130,7 @@ class SeedImageTokenizerConfig(HubUploadMixin, PreTrainedConfig):
     normalize_codes: bool = False
     center_causal_embeds: bool = False
     separate_queries: bool = False
+    codebook_per_query: bool = False
     causal_queries: bool = True
     codebook_ema_decay: float = 0.0
     dead_code_steps: int = 0
@@ -175,6 +179,12 @@ class SeedImageTokenizerConfig(HubUploadMixin, PreTrainedConfig):
             "dead_code_steps",
             self.dead_code_steps,
             "0 unless `codebook_ema_decay` is above 0",
+        )
+        _require(
+            not self.codebook_per_query or self.codebook_size % self.num_query_tokens == 0,
+            "codebook_size",
+            self.codebook_size,
+            f"a multiple of num_query_tokens, {self.num_query_tokens}, with `codebook_per_query`",
         )
         patch_size = self.vision_config.patch_size
         _require(not self.use_conv_stem or patch_size == 32, "vision_config.patch_size", patch_size, "32, the stem's")

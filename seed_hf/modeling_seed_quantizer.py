@@ -39,8 +39,8 @@ class SeedQuantizer(nn.Module):
 
     Source: `models/seed_qformer/vqvae` (`VectorQuantizer2`, `legacy=True`) of the original; paper section 3.2. The
     original puts the factor 0.25 on the codebook term, not on the commitment term; kept, the published weights were
-    trained so. `normalize_codes`, `center_causal_embeds`, `separate_queries`, moving averages, k-means start and
-    restarts are ours and off by default.
+    trained so. `normalize_codes`, `center_causal_embeds`, `separate_queries`, `codebook_per_query`, moving averages,
+    k-means start and restarts are ours and off by default.
     """
 
     beta = 0.25
@@ -64,6 +64,8 @@ class SeedQuantizer(nn.Module):
             self.query_scale = nn.Parameter(torch.ones(config.num_query_tokens, hidden_size))
             self.query_shift = nn.Parameter(torch.zeros(config.num_query_tokens, hidden_size))
         self.separate_queries = config.separate_queries
+        # parts of the codebook; part i belongs to query i, the only part to all queries
+        self.num_parts = config.num_query_tokens if config.codebook_per_query else 1
         if self.ema_decay > 0:
             self.embedding.weight.requires_grad_(False)
             self.register_buffer("ema_count", torch.ones(config.codebook_size))
@@ -89,13 +91,18 @@ class SeedQuantizer(nn.Module):
         return F.normalize(weight.float(), dim=-1).to(weight.dtype) if self.normalize_codes else weight
 
     def nearest(self, projected: torch.Tensor) -> torch.LongTensor:
-        """Index of the nearest codebook vector, lowest index on ties: `(..., code_dim)` -> `(...)`."""
+        """
+        Index of the nearest codebook vector, lowest index on ties: `(..., code_dim)` -> `(...)`.
+
+        With `codebook_per_query` the second last dimension counts the queries, each of which has its own part.
+        """
         with torch.no_grad(), torch.autocast(projected.device.type, enabled=False):
-            codebook = self.get_codebook().float()
-            flat = projected.reshape(-1, projected.shape[-1]).float()
+            parts = self.get_codebook().float().unflatten(0, (self.num_parts, -1))
+            flat = projected.float().reshape(-1, self.num_parts, projected.shape[-1]).transpose(0, 1)
             # |z|^2 is the same for every code and is left out
-            distances = torch.addmm(codebook.pow(2).sum(1), flat, codebook.t(), beta=1.0, alpha=-2.0)
-            return distances.argmin(1).view(projected.shape[:-1])
+            distances = torch.baddbmm(parts.pow(2).sum(2)[:, None], flat, parts.mT, beta=1.0, alpha=-2.0)
+            first = parts.shape[1] * torch.arange(self.num_parts, device=flat.device)[:, None]
+            return (distances.argmin(2) + first).t().reshape(projected.shape[:-1])
 
     def check_codes(self, codes: torch.LongTensor, length: int | None = None):
         """`ValueError` unless `codes` are codes, and with `length` of shape `(batch_size, length)`."""
@@ -172,13 +179,15 @@ class SeedQuantizer(nn.Module):
             raise ValueError(f"`causal_embeds` has {count} rows; allowed: at least codebook_size = {num_codes}.")
         if self.causal_mean is not None:
             self.causal_mean.copy_(causal_embeds.float().mean(0))
-        vectors = self.project(causal_embeds).flatten(0, -2)
-        choice = torch.randperm(len(vectors), generator=generator)[:num_codes].to(vectors.device)
-        self.embedding.weight.copy_(vectors[choice])
+        vectors = self.project(causal_embeds)
+        candidates = vectors.reshape(-1, self.num_parts, vectors.shape[-1])
+        chosen = torch.randperm(len(candidates), generator=generator)[: num_codes // self.num_parts]
+        self.embedding.weight.copy_(candidates[chosen.to(candidates.device)].transpose(0, 1).flatten(0, 1))
         for _ in range(num_iterations):
-            codes = self.nearest(vectors)
+            codes = self.nearest(vectors).flatten()
             counts = torch.bincount(codes, minlength=num_codes).unsqueeze(1)
-            sums = torch.zeros_like(self.embedding.weight).index_add_(0, codes, vectors.to(self.embedding.weight))
+            sums = torch.zeros_like(self.embedding.weight)
+            sums.index_add_(0, codes, vectors.flatten(0, -2).to(self.embedding.weight))
             self.embedding.weight.copy_(torch.where(counts > 0, sums / counts.clamp(min=1), self.embedding.weight))
         if self.ema_decay > 0:
             self.ema_count.fill_(1.0)
@@ -202,7 +211,10 @@ class SeedQuantizer(nn.Module):
     def _restart_dead_codes(self, vectors: torch.Tensor):
         """Move codes unused for `dead_code_steps` updates to random encoder outputs, the same in every process."""
         dead = self.steps_unused >= self.dead_code_steps
-        picks = vectors[torch.randint(len(vectors), (len(dead),), device=vectors.device)]
+        candidates = vectors.reshape(-1, self.num_parts, vectors.shape[-1])
+        rows = torch.randint(len(candidates), (len(dead),), device=vectors.device)
+        part = torch.arange(len(dead), device=vectors.device) // (len(dead) // self.num_parts)
+        picks = candidates[rows, part]
         if dist.is_available() and dist.is_initialized():
             dist.broadcast(picks, src=0)
         self.ema_sum.copy_(torch.where(dead.unsqueeze(1), picks, self.ema_sum))

@@ -110,6 +110,27 @@ def test_separate_queries_give_different_codes_for_equal_embeddings(tmp_path):
     assert torch.equal(SeedImageTokenizer.from_pretrained(tmp_path).quantizer(causal_embeds).codes, different)
 
 
+def test_codebook_per_query_keeps_each_query_in_its_own_part(tmp_path):
+    """Eight parts of eight codes; the nearest within the part, from k-means through restarts of dead codes."""
+    settings = {"codebook_per_query": True, "separate_queries": True, "codebook_ema_decay": 0.5, "dead_code_steps": 2}
+    model = tiny_image_tokenizer(**settings)
+    module, parts = model.quantizer, torch.arange(8)
+    causal_embeds = torch.randn(256, 8, 48, generator=torch.Generator().manual_seed(0))
+    module.init_codebook(causal_embeds)
+    module.train()
+    for _ in range(6):
+        output = module(causal_embeds)
+        assert torch.equal(output.codes // 8, parts.expand(256, 8))
+    model.eval()
+    output = model.quantizer(causal_embeds)
+    distances = torch.cdist(output.projected.transpose(0, 1), module.get_codebook().unflatten(0, (8, 8)))
+    assert torch.equal(output.codes, (distances.argmin(2) + 8 * parts[:, None]).t())
+    model.save_pretrained(tmp_path)
+    assert torch.equal(SeedImageTokenizer.from_pretrained(tmp_path).quantizer(causal_embeds).codes, output.codes)
+    with pytest.raises(ValueError, match="`codebook_size` is 60; allowed: a multiple of num_query_tokens, 8"):
+        tiny_image_tokenizer(codebook_per_query=True, codebook_size=60)
+
+
 def test_moving_average_moves_towards_the_data_and_needs_no_gradient():
     module = quantizer(codebook_ema_decay=0.5)
     module.init_codebook(embeds(512))

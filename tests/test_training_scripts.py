@@ -13,12 +13,13 @@ import torch
 from accelerate.state import AcceleratorState
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from PIL import Image
+from pyarrow.parquet import read_table
 from safetensors.torch import load_file
 from tiny_language import build_base_tokenizer, build_language_model
 from tiny_training_data import HIDDEN_SIZE, save_bert, write_emoji, write_image_tokenizer_config
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from seed_hf import SeedImageTokenizer
+from seed_hf import SeedForCausalLM, SeedImageTokenizer
 from seed_hf.training_metrics import read_metrics
 
 
@@ -172,6 +173,44 @@ def test_stage_2_towards_the_embedding_of_the_picture(tmp_path, data):
     AcceleratorState._reset_state(reset_partial_state=True)
     with pytest.raises(ValueError, match="gives width 32; allowed: 24"):
         run_script("train_codebook", tmp_path / "refused", *flags)
+
+
+def test_own_text_feature_as_the_target_and_learned_codes_that_start_from_image_features(tmp_path, data):
+    """seed-mini's way: stage 2 aims at stage 1's text feature, and stage 3 starts codes at means of image features."""
+    width = 24
+    sizes = {"projection_dim": width, "generation_dim": width, "num_generation_tokens": 1}
+    config = write_image_tokenizer_config(tmp_path / "config.json", codebook_per_query=True, **sizes)
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    run_script("train_qformer", first, *qformer_flags({**data, "config": config}), "--max_steps", 1)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    flags = ("--dataset", data["dataset"], "--init_model", first, "--target_model", "own")
+    run_script("train_codebook", second, *flags, "--max_steps", 40)
+    lines = [line["generation_loss"] for line in read_metrics(second / "metrics.jsonl") if "generation_loss" in line]
+    assert sum(lines[-5:]) < 0.9 * sum(lines[:5])
+    save_language_model(tmp_path / "lm")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    flags = (*causal_lm_flags(data, second, tmp_path / "lm"), "--image_token_embedding", "learned", "--lora_rank", 0)
+    run_script("train_causal_lm", third, *flags, "--start_image_tokens", "--learning_rate", 0, "--max_steps", 1)
+    (encoded,) = (tmp_path / "codes").glob("*/data/train-*.parquet")
+    codes = torch.tensor(read_table(encoded)["codes"].to_pylist())
+    model, language_model = SeedImageTokenizer.from_pretrained(second), SeedForCausalLM.from_pretrained(third)
+    features = model.get_image_features(codes=codes).pooler_output
+    features = features - features.mean(0)
+    code = int(codes.flatten().mode().values)
+    has_it = (codes == code).any(1)
+    wanted = features[has_it].mean(0)
+    other = next(c for c in codes.flatten().tolist() if c != code)
+    other_mean = features[(codes == other).any(1)].mean(0)
+    table = language_model.get_input_embeddings().weight[
+        language_model.config.image_token_layout.first_image_token_id :
+    ]
+    # a rotation and one scale for all keep angles
+    torch.testing.assert_close(
+        torch.cosine_similarity(table[code], table[other], dim=0),
+        torch.cosine_similarity(wanted, other_mean, dim=0),
+        atol=1e-3,
+        rtol=1e-3,
+    )
 
 
 def test_train_vae_and_decoder(tmp_path, data, stage1):

@@ -17,7 +17,7 @@ from pathlib import Path
 import diffusers
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from text_targets import TextTargetEncoder
+from text_targets import load_text_encoder
 
 from seed_hf import SeedForCausalLM, SeedImageProcessor, SeedImageTokenizer, SeedPipeline, SeedProcessor
 from seed_hf.modeling_seed_empty_prompt import SeedEmptyPrompt
@@ -43,7 +43,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("seed_hf/mini/pipeline"), help="folder to replace")
     parser.add_argument("--language_model", type=Path, help="folder that stage 3 wrote, to be stored in float16 too")
     parser.add_argument("--language_output", type=Path, default=Path("seed_hf/mini/language_model"))
-    parser.add_argument("--target_model", default="minilm", help="text encoder that the decoder was trained with")
+    parser.add_argument("--target_model", help="text encoder that the decoder was trained with, if not this one")
     parser.add_argument("--scheduler", default="DDIMScheduler", help="a scheduler class of diffusers")
     parser.add_argument("--guidance_scale", type=float, default=4.0, help="what calls use that give none")
     parser.add_argument("--num_inference_steps", type=int, default=12, help="what calls use that give none")
@@ -61,10 +61,8 @@ def load_scheduler(decoder: Path, class_name: str):
 def build_pipeline(args: argparse.Namespace) -> SeedPipeline:
     """All components from their folders, in float32."""
     image_tokenizer = SeedImageTokenizer.from_pretrained(args.image_tokenizer).eval()
-    text_encoder = TextTargetEncoder(
-        None if args.target_model == "minilm" else args.target_model,
-        max_length=image_tokenizer.config.num_generation_tokens,
-    )
+    target_model = None if args.target_model == "minilm" else args.target_model or args.image_tokenizer
+    text_encoder = load_text_encoder(target_model, image_tokenizer.config.num_generation_tokens)
     unet_folder = args.decoder / "unet" if (args.decoder / "unet").is_dir() else args.decoder
     return SeedPipeline(
         image_tokenizer=image_tokenizer,

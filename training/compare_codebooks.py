@@ -26,6 +26,7 @@ VARIANTS = [
     ("+ contrastive loss through the codes", {"code_contrastive_loss_weight": 1.0}, 512),
     ("+ centred embeddings", {"center_causal_embeds": True}, 512),
     ("+ scale and shift for each query", {"separate_queries": True}, 512),
+    ("+ a part of the codebook for each query", {"codebook_per_query": True}, 512),
 ]
 PLAIN = {
     "normalize_codes": False,
@@ -34,6 +35,7 @@ PLAIN = {
     "code_contrastive_loss_weight": 0.0,
     "center_causal_embeds": False,
     "separate_queries": False,
+    "codebook_per_query": False,
 }
 COLUMNS = {
     "eval_codes_used": "codes in use, %",

@@ -1,9 +1,9 @@
-"""What stage 2's generation embeddings are to be: a frozen text encoder's hidden states of the caption (SEED-1), or a
+"""What stage 2's generation embeddings are to be: a frozen text encoder's features of the caption (SEED-1), or a
 frozen CLIP's embedding of the picture (SEED-2).
 """
 
 import torch
-from text_targets import TextTargetEncoder
+from text_targets import TextTargetEncoder, load_text_encoder
 from transformers import CLIPVisionModelWithProjection
 
 from seed_hf import SeedImageTokenizerConfig
@@ -58,7 +58,8 @@ def load_targets(target_model: str, config: SeedImageTokenizerConfig, captions: 
     """The targets that a configuration's generation head asks for.
 
     Args:
-        target_model (`str`): folder or Hub id of the frozen encoder; or `"minilm"`.
+        target_model (`str`): folder or Hub id of the frozen encoder (a SEED image tokenizer gives its text feature);
+            or `"minilm"`.
         config ([`SeedImageTokenizerConfig`]): `generation_head` says which kind.
         captions (`list[str]`): all captions of the data set.
 
@@ -67,7 +68,7 @@ def load_targets(target_model: str, config: SeedImageTokenizerConfig, captions: 
     """
     if config.generation_head == "text":
         folder = None if target_model == "minilm" else target_model
-        targets = CaptionTargets(TextTargetEncoder(folder, max_length=config.num_generation_tokens), captions)
+        targets = CaptionTargets(load_text_encoder(folder, config.num_generation_tokens), captions)
         width = targets.encoder.embedding_dim
     else:
         targets = PictureTargets(target_model)

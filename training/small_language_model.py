@@ -8,6 +8,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+from seed_hf import SeedForCausalLM, SeedImageTokenizer
+
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -70,3 +72,27 @@ def build_small_language_model(
     projected = vectors @ axes.T
     table.copy_(projected * (model.config.initializer_range / projected.std()))
     return model
+
+
+@torch.no_grad()
+def start_image_tokens(model: SeedForCausalLM, image_tokenizer: SeedImageTokenizer, codes: torch.Tensor) -> None:
+    """Each code's learned vector starts as the mean image feature of the pictures that have the code, centred.
+
+    With `codebook_per_query`, where a code means the same wherever it stands, pictures that are alike then look alike
+    to the language model from the first step on.
+
+    Args:
+        model ([`SeedForCausalLM`]): With `image_token_embedding="learned"`; changed in place.
+        image_tokenizer ([`SeedImageTokenizer`]): Of stage 2, with its text tower.
+        codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)`): Codes of training pictures.
+    """
+    features = torch.cat([image_tokenizer.get_image_features(codes=part).pooler_output for part in codes.split(256)])
+    features -= features.mean(dim=0)
+    size, width = image_tokenizer.config.codebook_size, features.shape[1]
+    counts = torch.bincount(codes.flatten(), minlength=size).clamp(min=1).unsqueeze(1)
+    sums = torch.zeros(size, width).index_add_(0, codes.flatten(), features.repeat_interleave(codes.shape[1], dim=0))
+    table = model.get_input_embeddings().weight
+    first = model.config.image_token_layout.first_image_token_id
+    rotation = torch.nn.init.orthogonal_(torch.empty(width, table.shape[1]))
+    vectors = sums / counts @ rotation
+    table[first : first + size] = vectors * (table[:first].std() / vectors.std())

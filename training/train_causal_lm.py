@@ -29,7 +29,7 @@ from image_text_data import add_data_arguments, load_rows
 from language_data import PairMaker, describe_captions, list_texts, word_f1
 from peft import LoraConfig, PeftModel, get_peft_model, load_peft_weights, set_peft_model_state_dict
 from picture_grids import picture_grid, spread
-from small_language_model import build_small_language_model, train_tokenizer
+from small_language_model import build_small_language_model, start_image_tokens, train_tokenizer
 from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
@@ -60,6 +60,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     model.add_argument("--image_tokenizer", help="folder of a trained SeedImageTokenizer and its processor")
     model.add_argument("--image_tokenizer_id", help="what the saved tokenizer names; default: --image_tokenizer")
     model.add_argument("--image_token_embedding", default="projected_codes", choices=["projected_codes", "learned"])
+    start_help = "'learned' vectors of codes start as mean image features of the pictures that have them"
+    model.add_argument("--start_image_tokens", action="store_true", help=start_help)
     model.add_argument("--init_adapter", help="adapter folder to start from (the part before)")
     # SEED-LLaMA's vicuna_7b_lora.yaml
     model.add_argument("--lora_rank", type=int, default=16, help="0 trains every weight instead")
@@ -73,6 +75,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     data.add_argument("--codes", help="what `seed-hf encode` wrote, or its Hub id; else --dataset is encoded first")
     add_data_arguments(data, required=False)
     data.add_argument("--augmented_views", type=int, default=0, help="further codes per picture (the original: none)")
+    data.add_argument("--encode_dtype", default="auto", help="of the image tokenizer while it encodes --dataset")
     data.add_argument("--task", choices=["caption", "both"], default="both")
     data.add_argument(
         "--image_ratio", type=float, default=0.5, help="share of text to image in 'both' (SEED-LLaMA: 0.5)"
@@ -122,6 +125,8 @@ def build_model(args: argparse.Namespace, rows: Sequence[dict]):
     model = SeedForCausalLM.from_language_model(
         language_model, tokenizer, image_tokenizer, image_token_embedding=args.image_token_embedding
     )
+    if args.start_image_tokens:
+        start_image_tokens(model, image_tokenizer, torch.tensor([row["codes"] for row in rows]))
     if args.lora_rank:
         model = add_lora(model, args, folder)
     if args.gradient_checkpointing:
@@ -156,7 +161,8 @@ def load_pairs(args: argparse.Namespace, split: str, augmented_views: int):
     if args.codes:
         return read_codes(args.codes, split, args.image_tokenizer)
     rows, cache = load_rows(args.dataset, split), Path(args.output_dir).parent / "codes"
-    return encode_once(rows, args.image_tokenizer, cache, split, augmented_views=augmented_views)
+    settings = {"augmented_views": augmented_views, "dtype": args.encode_dtype}
+    return encode_once(rows, args.image_tokenizer, cache, split, **settings)
 
 
 @torch.no_grad()

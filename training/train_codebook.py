@@ -2,8 +2,8 @@
 
 Trained: the quantizer, both stacks of decoder blocks, the generation head. Frozen: ViT, Causal Q-Former, text side,
 and the encoder that makes the targets. loss = 5 * quantizer + 2 * (1 - cosine(rebuilt, causal embedding)) +
-0.5 * MSE(generation embedding, target), with the weights of the configuration; the targets are a text encoder's hidden
-states of the caption (SEED-1) or CLIP's embedding of the picture (SEED-2).
+0.5 * MSE(generation embedding, target), with the weights of the configuration; the targets are a text encoder's
+features of the caption (SEED-1) or CLIP's embedding of the picture (SEED-2).
 
 Full size, on stage 1's output:
 
@@ -55,7 +55,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     model = parser.add_argument_group("model")
     model.add_argument("--init_model", required=True, help="SeedImageTokenizer folder of stage 1, with its tokenizer")
     model.add_argument(
-        "--target_model", default="openai/clip-vit-large-patch14", help="makes the targets; or 'minilm'"
+        "--target_model", default="openai/clip-vit-large-patch14", help="makes the targets; 'own': init_model"
     )
     model.add_argument("--attn_implementation", default="sdpa", help="'eager' is faster for bf16 training on a CPU")
     model.add_argument("--trained_parts", nargs="+", choices=TRAINED, default=list(TRAINED), help="the rest is frozen")
@@ -150,7 +150,8 @@ def main(argv: list[str] | None = None) -> None:
     held_out = load_held_out(args.dataset, args.eval_split)
 
     captions = all_captions(train.rows) + [row["caption"] for row in held_out]
-    targets = load_targets(args.target_model, model.config, captions)
+    target_model = args.init_model if args.target_model == "own" else args.target_model
+    targets = load_targets(target_model, model.config, captions)
     # both see a micro-batch at a time
     by_micro_batch = bool(model.config.codebook_ema_decay or model.config.code_contrastive_loss_weight)
     settings = {"also_save": ("quantizer.embedding",), "by_micro_batch": by_micro_batch}

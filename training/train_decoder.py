@@ -1,18 +1,19 @@
-"""Train seed-mini's picture decoder: a stock UNet that draws from the text encoder's hidden states.
+"""Train seed-mini's picture decoder: a stock UNet that draws from a text encoder's features.
 
 SEED-1 uses Stable Diffusion's UNet as it is; no such weights come with a PyPI package, so the mini trains its own. Its
-condition is what stage 2 learns to predict from codes: the frozen text encoder's hidden states of the caption.
+condition is what stage 2 learns to predict from codes: the frozen text encoder's features of the caption.
 
 Trained: the UNet (moving average saved). Frozen: autoencoder, text encoder.
 
     python training/train_decoder.py --recipe training/recipes/mini/decoder.yaml --vae out/vae \
-        --output_dir out/decoder-text
+        --target_model out/stage1 --output_dir out/decoder-text
 
 Then, a departure from SEED-1, some steps in which half of the conditions are what stage 2 decodes from the codes of a
 training picture (in any style), since these are less exact than the text encoder's own:
 
     python training/train_decoder.py --recipe training/recipes/mini/decoder_codes.yaml --vae out/vae \
-        --init_unet out/decoder-text/unet --image_tokenizer out/stage2 --output_dir out/decoder
+        --target_model out/stage1 --init_unet out/decoder-text/unet --image_tokenizer out/stage2 \
+        --output_dir out/decoder
 """
 
 import argparse
@@ -21,13 +22,11 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor
 from image_text_data import load_rows, with_tags
-from picture_data import DEFAULT_DATA, Pictures, load_pictures, to_unit_range
+from picture_data import DEFAULT_DATA, STYLES, Pictures, load_pictures, to_unit_range
 from PIL import Image
-from text_targets import TextTargetEncoder
+from text_targets import load_text_encoder
 from torch.nn import functional as F
-from train_vae import HOUSE_STYLE
 from transformers import set_seed
 
 from seed_hf import SeedImageTokenizer
@@ -48,47 +47,50 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     group = parser.add_argument_group("decoder")
     group.add_argument("--vae", required=True, help="folder of the frozen autoencoder")
-    group.add_argument("--target_model", default="minilm", help="text encoder whose hidden states are the condition")
-    group.add_argument("--max_text_tokens", type=int, default=16, help="num_generation_tokens of the image tokenizer")
+    group.add_argument("--target_model", default="minilm", help="text encoder whose features are the condition")
+    group.add_argument(
+        "--max_text_tokens", type=int, default=16, help="where the text encoder gives several"
+    )
     group.add_argument("--dataset", default=DEFAULT_DATA, help="glob of parquet files")
-    group.add_argument("--style", default=HOUSE_STYLE, help="the one style that is drawn")
+    group.add_argument("--styles", nargs="+", default=list(STYLES), help="best first: one picture per caption")
     group.add_argument("--skip_flags", action="store_true", help="many near-duplicates: spend the time on the rest")
-    group.add_argument("--widths", type=int, nargs="+", default=[96, 160], help="channels at each resolution")
+    group.add_argument("--widths", type=int, nargs="+", default=[128, 160, 224], help="channels at each resolution")
     group.add_argument("--drop_condition", type=float, default=0.1, help="share of samples with the features of ''")
     group.add_argument("--tag_probability", type=float, default=0.2, help="share of captions followed by some tags")
     group.add_argument("--condition_noise", type=float, default=0.1, help="deviation of noise added to the condition")
+    noise_help = "above 1: more steps of high noise, where the condition decides (drawn as uniform ** (1 / this))"
+    group.add_argument("--high_noise", type=float, default=1.0, help=noise_help)
     group.add_argument("--init_unet", help="UNet folder to go on from")
     group.add_argument("--image_tokenizer", help="stage-2 folder: also learn from what its codes decode to")
     group.add_argument("--code_dataset", default="emoji", help="pictures whose codes these are")
     group.add_argument("--code_split", default="train", help="split of it, also with a slice, as 'train[:1000]'")
     group.add_argument("--augmented_views", type=int, default=0, help="further codes per picture")
+    group.add_argument("--encode_dtype", default="auto", help="of the image tokenizer while it encodes")
     group.add_argument("--code_ratio", type=float, default=0.5, help="share of conditions decoded from codes, with it")
     group.add_argument("--ema_decay", type=float, default=0.999, help="of the averaged weights")
     return parse_training_arguments(parser, argv)
 
 
 def build_unet(vae: AutoencoderKL, sample_size: int, widths: list[int], condition_dim: int) -> UNet2DConditionModel:
-    """A stock UNet on the autoencoder's latents, cross-attending at every resolution."""
+    """A stock UNet on the autoencoder's latents.
+
+    The condition, pooled, modulates every residual block. One vector gives cross-attention nothing to choose from.
+    """
     channels = vae.config.latent_channels
-    unet = UNet2DConditionModel(
+    return UNet2DConditionModel(
         sample_size=sample_size,
         in_channels=channels,
         out_channels=channels,
         layers_per_block=1,
         block_out_channels=tuple(widths),
-        down_block_types=("CrossAttnDownBlock2D",) * len(widths),
-        up_block_types=("CrossAttnUpBlock2D",) * len(widths),
+        down_block_types=("DownBlock2D",) * len(widths),
+        mid_block_type="UNetMidBlock2D",
+        up_block_types=("UpBlock2D",) * len(widths),
         cross_attention_dim=condition_dim,
-        # diffusers reads this as the number of heads
-        attention_head_dim=4,
-        # the condition, pooled, also modulates every residual block: at few steps this carries colour and outline
         addition_embed_type="text",
         addition_embed_type_num_heads=8,
         resnet_time_scale_shift="scale_shift",
     )
-    # torch's fused attention is several times slower than matmuls in a bfloat16 backward pass on a CPU
-    unet.set_attn_processor(AttnProcessor())
-    return unet
 
 
 def build_scheduler() -> DDIMScheduler:
@@ -134,7 +136,8 @@ def decode_codes_by_caption(args: argparse.Namespace) -> dict[str, torch.Tensor]
     model = SeedImageTokenizer.from_pretrained(args.image_tokenizer).eval()
     cache = Path(args.output_dir).parent / "codes"
     rows = load_rows(args.code_dataset, args.code_split)
-    rows = encode_once(rows, args.image_tokenizer, cache, args.code_split, augmented_views=args.augmented_views)
+    settings = {"augmented_views": args.augmented_views, "dtype": args.encode_dtype}
+    rows = encode_once(rows, args.image_tokenizer, cache, args.code_split, **settings)
     embeds = defaultdict(list)
     for row in rows:
         views = [row["codes"], *(row.get("augmented_codes") or [])]
@@ -169,14 +172,11 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     set_seed(args.seed)
     train, held_out = (
-        load_pictures(args.dataset, split, [args.style], flags=not args.skip_flags)
-        for split in ("train", "validation")
+        load_pictures(args.dataset, split, args.styles, flags=not args.skip_flags) for split in ("train", "validation")
     )
     vae = AutoencoderKL.from_pretrained(args.vae).eval().requires_grad_(False)
     latents, held_out_latents = encode_latents(vae, train), encode_latents(vae, held_out)
-    encoder = TextTargetEncoder(
-        None if args.target_model == "minilm" else args.target_model, max_length=args.max_text_tokens
-    )
+    encoder = load_text_encoder(None if args.target_model == "minilm" else args.target_model, args.max_text_tokens)
     unconditional, held_out_condition = encoder([""]), encoder(held_out.captions)
     unet, scheduler = build_unet(vae, latents.shape[-1], args.widths, encoder.embedding_dim), build_scheduler()
     if args.init_unet:
@@ -202,13 +202,14 @@ def main(argv: list[str] | None = None) -> None:
     def collate(samples):
         targets, texts = zip(*samples, strict=True)
         new = sorted({text for text in texts if isinstance(text, str)} - known.keys())
-        features = known | dict(zip(new, encoder(new), strict=True))
+        features = known | dict(zip(new, encoder(new), strict=True)) if new else known
         condition = [features[text] if isinstance(text, str) else text for text in texts]
         return {"latents": torch.stack(targets), "condition": torch.stack(condition)}
 
     def denoising_loss(model, target, condition, generator=None):
         noise = torch.randn(target.shape, generator=generator).to(target)
-        steps = torch.randint(scheduler.config.num_train_timesteps, (len(target),), generator=generator)
+        steps = torch.rand(len(target), generator=generator) ** (1 / args.high_noise)
+        steps = (steps * scheduler.config.num_train_timesteps).long()
         noisy = scheduler.add_noise(target, noise, steps.to(target.device))
         wanted = scheduler.get_velocity(target, noise, steps.to(target.device))
         return F.mse_loss(model(noisy, steps.to(target.device), condition).sample.float(), wanted)

@@ -52,15 +52,15 @@ FEW_VIEWS = "--train_split train[:3000] --cache_views 1"
 FEW_CODES = "--train_split train[:3000] --augmented_views 0"
 STAGES = (
     Stage("stage1", "train_qformer", "stage1", minutes=2, taste=FEW_VIEWS),
-    Stage("stage2", "train_codebook", "stage2a", "--init_model {out}/stage1", minutes=2, taste=FEW_VIEWS),
-    Stage("stage2b", "train_codebook", "stage2", "--init_model {out}/stage2a", minutes=0.7, taste=FEW_VIEWS),
+    Stage("stage2", "train_codebook", "stage2", "--init_model {out}/stage1", minutes=2.7, taste=FEW_VIEWS),
     Stage("vae", "train_vae", "vae", minutes=1.2),
-    Stage("decoder", "train_decoder", "decoder-text", "--vae {out}/vae", minutes=2.3),
+    Stage("decoder", "train_decoder", "decoder-text", "--vae {out}/vae --target_model {out}/stage1", minutes=2.3),
     Stage(
         "decoder_codes",
         "train_decoder",
         "decoder",
-        "--vae {out}/vae --init_unet {out}/decoder-text/unet --image_tokenizer {out}/stage2",
+        "--vae {out}/vae --target_model {out}/stage1 --init_unet {out}/decoder-text/unet "
+        "--image_tokenizer {out}/stage2",
         taste=FEW_CODES.replace("train_split", "code_split"),
     ),
     Stage(

@@ -11,14 +11,11 @@ import argparse
 
 import torch
 from diffusers import AutoencoderKL
-from picture_data import DEFAULT_DATA, Pictures, load_pictures, to_unit_range
+from picture_data import DEFAULT_DATA, STYLES, Pictures, load_pictures, to_unit_range
 from torch.utils.data import Dataset
 from transformers import set_seed
 
 from seed_hf.training_utils import TrainingRun, add_training_arguments, parse_training_arguments
-
-
-HOUSE_STYLE = "twemoji"
 
 
 def build_autoencoder(size: int = 64, latent_channels: int = 16, widths: tuple[int, ...] = (16, 32, 64, 96)):
@@ -105,7 +102,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_training_arguments(parser)
     parser.set_defaults(learning_rate=1e-3, warmup_steps=50, max_steps=600, weight_decay=0.0, max_grad_norm=1.0)
     parser.add_argument("--dataset", default=DEFAULT_DATA, help="glob of parquet files")
-    parser.add_argument("--style", default=HOUSE_STYLE, help="the one style whose pictures are decoded")
+    parser.add_argument(
+        "--styles", nargs="+", default=list(STYLES), help="best first: one picture per caption"
+    )
+    parser.add_argument("--skip_flags", action="store_true", help="many near-duplicates: spend the time on the rest")
     parser.add_argument("--size", type=int, default=64, help="side of a picture in pixels")
     parser.add_argument("--kl_weight", type=float, default=1e-4, help="weight of the KL term")
     return parse_training_arguments(parser, argv)
@@ -115,8 +115,10 @@ def main(argv: list[str] | None = None) -> None:
     """Train, evaluate, save."""
     args = parse_args(argv)
     set_seed(args.seed)
-    train = load_pictures(args.dataset, "train", [args.style], args.size)
-    held_out = load_pictures(args.dataset, "validation", [args.style], args.size)
+    train, held_out = (
+        load_pictures(args.dataset, split, args.styles, args.size, flags=not args.skip_flags)
+        for split in ("train", "validation")
+    )
     vae = build_autoencoder(args.size)
     run = TrainingRun(args, vae)
 

