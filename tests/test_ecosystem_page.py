@@ -28,6 +28,8 @@ def blocks(section: str) -> Iterator[tuple[str, str]]:
 
 def run_section(section: str, names: dict):
     for language, text in blocks(section):
+        if "http://localhost" in text:
+            continue  # test_serve.py has a server
         if language == "python":
             exec(compile(text, f"{PAGE.name}, {section}", "exec"), names)
             continue
@@ -52,7 +54,7 @@ def test_conversion(checkout, capsys):
     printed = capsys.readouterr().out
     assert printed.count("wrote out/") == sum(text.count("seed-hf convert") for _, text in blocks("Conversion"))
     assert "fresh: a part that SEED adds to BLIP-2" in printed and "fresh: missing, allowed by the caller" in printed
-    assert printed.count("tensor([[") == 2
+    assert printed.count("tensor([[") == 2 and printed.count("PIL.Image.Image") == 1
     again, released = (
         torch.load(checkout / folder / "seed_tokenizer.pth", weights_only=True)["model"]
         for folder in ("out/back-again", "toy/seed-1")
