@@ -41,7 +41,7 @@ def stage_flags(root):
     bert, first, second = save_bert(root / "bert"), root / "stage1-one", root / "stage2-one"
     own = {
         "stage1": ["--dataset", shards, "--config", config, "--text_model", bert],
-        "stage2": ["--dataset", shards, "--init_model", first, "--target_model", bert],
+        "stage2": ["--dataset", shards, "--init_model", first, "--target_model", bert, "--init_codebook_images", 8],
         "stage3": ["--dataset", write_emoji(root), "--image_tokenizer", second, "--language_model", root / "lm"],
     }
     own["stage3"] += ["--lora_dropout", 0.1, "--pack_length", 64, "--num_eval_images", 4]

@@ -20,7 +20,7 @@ import argparse
 import logging
 
 import torch
-from accelerate.utils import broadcast
+from accelerate.utils import broadcast, gather
 from generation_targets import load_targets
 from image_text_data import (
     CaptionedImages,
@@ -84,9 +84,9 @@ def start_codebook(model: SeedImageTokenizer, batches, num_images: int, seed: in
     """k-means centres of what the fresh encoder gives for the first images."""
     embeds = []
     while sum(map(len, embeds)) < num_images:
-        embeds.append(causal_embeds_of(model, next(batches)).float())
+        embeds.append(gather(causal_embeds_of(model, next(batches)).float()))
     model.quantizer.init_codebook(torch.cat(embeds), generator=torch.Generator().manual_seed(seed))
-    # every process has seen its own pictures; all go on with the codebook of the first
+    # rounding differs between machines; all go on with the codebook of the first process
     broadcast(dict(model.quantizer.state_dict()))
 
 
