@@ -4,6 +4,7 @@ import argparse
 import importlib
 import os
 import re
+import shlex
 import subprocess
 import time
 from pathlib import Path
@@ -55,6 +56,36 @@ def test_recipe_holds_what_differs_each_with_its_source(path, monkeypatch):
         always_named = ("dataset", "learning_rate")
         assert name in always_named or getattr(args, name) != getattr(before, name), f"{line}: that is the default"
         assert re.search(r"# \S", line), f"{line}: no source"
+
+
+def commands_of_the_readme():
+    """Script and flags of every command in its code blocks; what `...` stands for is an output folder at least."""
+    for block in re.findall(r"```bash\n(.*?)```", (TRAINING / "README.md").read_text(), re.DOTALL):
+        block = block.replace("\\\n", " ")
+        for name, quoted, plain in re.findall(r'\b([A-Z]+)=(?:"(.*?)"|([^\s;]+))', block):
+            block = block.replace(f"${name}", quoted or plain)
+        for line in block.splitlines():
+            words = shlex.split(line, comments=True)
+            start = next((i for i, word in enumerate(words) if re.fullmatch(r"training/\w+\.py|seed-hf", word)), None)
+            if start is not None:
+                flags = [word for word in words[start + 1 :] if word != "..."]
+                yield words[start], flags + ["--output_dir", "out"] * ("..." in words)
+
+
+def test_commands_of_the_readme_are_ones_that_scripts_take(monkeypatch):
+    monkeypatch.syspath_prepend(str(TRAINING))
+    monkeypatch.chdir(TRAINING.parent)
+    started = []
+    for program, flags in commands_of_the_readme():
+        if program == "seed-hf":
+            command = argparse.ArgumentParser()
+            importlib.import_module(f"seed_hf.commands.{flags[0]}").add_arguments(command)
+            command.parse_args(flags[1:])
+        else:
+            args = importlib.import_module(Path(program).stem).parse_args(flags)
+            assert "recipe" not in args or args.recipe is None or Path(args.recipe).is_file()
+        started.append(Path(program).stem)
+    assert set(SCRIPTS.values()) - {"train_vae", "train_decoder"} < set(started) and started.count("prepare_data") == 6
 
 
 def parser():
