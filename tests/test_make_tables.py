@@ -27,7 +27,7 @@ def tables(monkeypatch):
     monkeypatch.syspath_prepend(str(TRAINING))
     module = importlib.import_module("make_tables")
 
-    def run_here(command, check):
+    def run_here(command, check, env):
         name = Path(command[1]).stem
         toy = ["--warmup_steps", 1, "--mixed_precision", "no", *TOY[name]]
         importlib.import_module(name).main([*command[2:], *map(str, toy)])
@@ -60,6 +60,7 @@ def test_tables(tables, tmp_path, monkeypatch):
         "stage1_steps": 2,
         "stage2_steps": 2,
         "language_steps": 2,
+        "num_parallel": 1,
         "config": write_image_tokenizer_config(tmp_path / "config.json"),
         "text_model": save_bert(tmp_path / "bert"),
         "target_model": tmp_path / "bert",
@@ -68,14 +69,25 @@ def test_tables(tables, tmp_path, monkeypatch):
         "base_language_model": tmp_path / "lm",
         "language_model_config": "",
         "report": tmp_path / "tables.md",
+        "readme": tmp_path / "README.md",
     }
+    (tmp_path / "README.md").write_text("before\n<!-- tables -->\nold\n<!-- /tables -->\nafter\n")
     argv = [str(part) for name, value in flags.items() for part in (f"--{name}", value)]
     tables.main(argv)
     text = (tmp_path / "tables.md").read_text()
     rows = [line.split(" | ")[0].strip("| ") for line in text.splitlines() if line.startswith("| ")]
     for name in ("bidirectional Q-Former (baseline)", "causal embeddings", "codes", "SEED codes", "low-level codes"):
         assert rows.count(name) == 1, name
-    assert "CIDEr is" in text and (tmp_path / "tables.png").stat().st_size > 1000
+    assert (
+        "CIDEr is" in text
+        and "- Left out: METEOR (needs Java" in text
+        and "gree" in text
+        and (tmp_path / "tables.png").stat().st_size > 1000
+    )
+    page = (tmp_path / "README.md").read_text()
+    assert (
+        "![The tables](tables.png)" in page and "CIDEr is" in page and "old" not in page and page.endswith("after\n")
+    )
     assert not (tmp_path / "out" / "bidirectional.json").read_text() == (tmp_path / "out" / "causal.json").read_text()
     # what is finished is neither trained nor measured again
     monkeypatch.setattr(tables.subprocess, "run", lambda *_, **__: pytest.fail("trained again"))

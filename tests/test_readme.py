@@ -109,7 +109,7 @@ def test_results_table(table, tmp_path):
         "Measured by `python training/evaluate_mini.py`.",
     ]
     page, source = tmp_path / "page.md", tmp_path / "results.json"
-    page.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
+    page.write_text("before\n<!-- results -->\nold\n<!-- /results -->\nafter\n")
     source.write_text(json.dumps(results))
     table.main(["--results", str(source), "--targets", str(page)])
     text = page.read_text()

@@ -5,21 +5,24 @@
 Table 1: a bidirectional Q-Former (the baseline), the Causal Q-Former and its codes, trained here by the same scripts
 on the same pictures for the same number of steps. Tables 2 and 3: seed-mini as it ships. Pilot: two language models
 alike learn to caption, one from SEED's codes, one from as many low-level codes of the same pictures: k-means of the
-latents of seed-mini's autoencoder. What is finished is kept: the same command goes on.
+latents of seed-mini's autoencoder. What is finished is kept: the same command goes on. Made for two free cores.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 from datasets import Dataset, concatenate_datasets
 from diffusers.image_processor import VaeImageProcessor
 from image_text_data import open_image
+from results_table import update_file
 from tqdm.auto import tqdm
 
 from seed_hf import SeedPipeline
@@ -32,6 +35,7 @@ from seed_hf.evaluation import (
     load_captioned_rows,
 )
 from seed_hf.mini import mini_pipeline_path
+from seed_hf.mini_base_model import load_base_tokenizer
 
 
 TRAINING = Path(__file__).parent
@@ -39,6 +43,8 @@ RECIPES = TRAINING / "recipes" / "mini"
 COMMAND = "make tables"
 RECALLS = [f"{way}_{name}" for way in ("i2t", "t2i") for name in ("r1", "r5", "r10")] + ["r_mean"]
 RECALL_NAMES = [f"{way} R@{k}" for way in ("image to text", "text to image") for k in (1, 5, 10)] + ["R@mean"]
+NUM_VALIDATION = 96
+REPORTS = ("reconstruction.json", "caption.json", "vqa.json")
 CAPTION_SCORES = ["BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "SPICE"]
 
 
@@ -49,62 +55,83 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dataset", default="emoji", help="a small one, for a trial of this script")
     parser.add_argument("--test_split", default="test_concepts")
     parser.add_argument("--stage1_steps", type=int, default=60, help="of both Q-Formers")
-    parser.add_argument("--stage2_steps", type=int, default=80, help="of the codebook")
-    parser.add_argument("--language_steps", type=int, default=150, help="of both language models of the pilot")
+    parser.add_argument("--stage2_steps", type=int, default=60, help="of the codebook")
+    parser.add_argument("--language_steps", type=int, default=120, help="of both language models of the pilot")
+    parser.add_argument(
+        "--num_pilot", type=int, default=4000, help="training pictures of the pilot: encoding takes long"
+    )
+    parser.add_argument("--num_parallel", type=int, default=2, help="trainings at once, where there are two alike")
     parser.add_argument("--batch_size", type=int, default=128, help="of all training")
     parser.add_argument("--config", type=Path, default=RECIPES / "image_tokenizer.json")
-    parser.add_argument("--text_model", default="minilm", help="as in train_qformer.py")
+    parser.add_argument("--text_model", help="as in train_qformer.py; the recipe's by default")
     parser.add_argument("--model", default="seed-mini", help="of tables 2 and 3; another is for a trial")
     parser.add_argument("--language_model", default="seed-mini", help="likewise")
     parser.add_argument("--base_language_model", default="smollm2", help="as in train_causal_lm.py")
     parser.add_argument("--language_model_config", default=str(RECIPES / "language_model.json"), help="'' for none")
     parser.add_argument("--limit", type=int, help="pictures of the test split; all by default")
-    parser.add_argument("--num_drawn", type=int, default=200, help="pictures of table 2: drawing takes long")
-    parser.add_argument("--target_model", default="minilm", help="as in train_codebook.py")
-    parser.add_argument("--report", type=Path, default=TRAINING.parent / "model_cards" / "seed-mini-tables.md")
+    parser.add_argument("--num_drawn", type=int, default=150, help="pictures of table 2: drawing takes long")
+    parser.add_argument("--target_model", help="as in train_codebook.py; the recipe's by default")
+    report = TRAINING.parent / "model_cards" / "seed-mini-tables.md"
+    parser.add_argument("--report", type=Path, default=report, help="to write, with a picture beside it")
+    parser.add_argument("--readme", type=Path, help="shows the picture between its <!-- tables --> marks")
     return parser.parse_args(argv)
 
 
-def train(args: argparse.Namespace, script: str, recipe: str, output: Path, **flags) -> Path:
-    """Runs a training script in a process of its own, unless it has finished before."""
+def train(args: argparse.Namespace, script: str, recipe: str, output: Path, threads: int = 0, **flags) -> Path:
+    """Runs a training script in a process of its own, with so many threads, unless it has finished before."""
     finished = output / "finished"
     if not finished.exists():
         flags |= {"recipe": RECIPES / recipe, "output_dir": output, "batch_size": args.batch_size}
-        flags |= {"checkpoint_every": 50, "eval_every": 0, "report_to": "none"}
-        listed = [part for name, value in flags.items() for part in (f"--{name}", str(value))]
-        subprocess.run([sys.executable, str(TRAINING / script), *listed], check=True)
+        flags |= {"checkpoint_every": 50, "eval_every": 0, "report_to": "none", "warmup_steps": 10}
+        given = {name: value for name, value in flags.items() if value is not None}
+        listed = [part for name, value in given.items() for part in (f"--{name}", str(value))]
+        environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+        subprocess.run([sys.executable, str(TRAINING / script), *listed], check=True, env=environment)
         finished.touch()
     return output
+
+
+def train_alike(args: argparse.Namespace, script: str, recipe: str, runs: dict[str, dict], **flags) -> dict[str, Path]:
+    """Trainings that differ in little, at the same time: a second process gains more than threads."""
+    threads = max(1, (os.cpu_count() or 1) // args.num_parallel)
+    with ThreadPoolExecutor(args.num_parallel) as pool:
+        jobs = {
+            name: pool.submit(train, args, script, recipe, threads=threads, **flags, **own)
+            for name, own in runs.items()
+        }
+    return {name: job.result() for name, job in jobs.items()}
 
 
 def measured(path: Path, evaluate: Callable[..., EvaluationReport], *names, **settings) -> dict[str, float]:
     """Scores of an evaluation, whose JSON is kept."""
     if not path.exists():
         evaluate(*names, **settings).save(path)
-    report = EvaluationReport.load(path)
-    for name, reason in report.not_measured.items():
-        tqdm.write(f"{path.name}: {name} is not measured: {reason}")
-    return report.scores
+    return EvaluationReport.load(path).scores
+
+
+def left_out(folder: Path) -> str:
+    """What the evaluations in a folder could not measure, and why."""
+    reports = [EvaluationReport.load(path) for path in sorted(folder.rglob("*.json")) if path.name in REPORTS]
+    reasons = {name: reason for report in reports for name, reason in report.not_measured.items()}
+    return "".join(f"- Left out: {name} ({reason}).\n" for name, reason in reasons.items())
 
 
 def retrieval_rows(args: argparse.Namespace) -> dict[str, list[float | None]]:
     """Table 1: the same budget for the baseline and for ours."""
     out = args.output_dir
     config = json.loads(args.config.read_text())
-    configs = {}
+    runs = {}
     for name, causal in (("bidirectional", False), ("causal", True)):
-        configs[name] = out / f"{name}.json"
-        configs[name].write_text(json.dumps(config | {"causal_queries": causal}))
-    stage1 = {
-        name: train(
-            args, "train_qformer.py", "stage1.yaml", out / name, config=path, dataset=args.dataset,
-            text_model=args.text_model, max_steps=args.stage1_steps, cache_views=1,
-        )
-        for name, path in configs.items()
-    }  # fmt: skip
+        path = out / f"{name}.json"
+        path.write_text(json.dumps(config | {"causal_queries": causal}))
+        runs[name] = {"output": out / name, "config": path}
+    stage1 = train_alike(
+        args, "train_qformer.py", "stage1.yaml", runs, dataset=args.dataset, text_model=args.text_model,
+        max_steps=args.stage1_steps, cache_views=0,  # no picture is shown twice
+    )  # fmt: skip
     stage2 = train(
         args, "train_codebook.py", "stage2.yaml", out / "codes", init_model=stage1["causal"], dataset=args.dataset,
-        target_model=args.target_model, max_steps=args.stage2_steps, cache_views=1,
+        target_model=args.target_model, max_steps=args.stage2_steps, cache_views=0,
     )  # fmt: skip
     settings = {"dataset": args.dataset, "split": args.test_split, "limit": args.limit}
     baseline = measured(out / "bidirectional-retrieval.json", evaluate_retrieval, stage1["bidirectional"], **settings)
@@ -145,35 +172,46 @@ def pilot_rows(args: argparse.Namespace) -> dict[str, list[float | None]]:
     pipeline = SeedPipeline.from_pretrained(mini_pipeline_path() if args.model == "seed-mini" else args.model)
     pipeline.image_tokenizer.eval().save_pretrained(out / "image_tokenizer")
     pipeline.image_processor.save_pretrained(out / "image_tokenizer")
-    splits = {
-        split: load_captioned_rows(args.dataset, split, args.limit if split == args.test_split else None)
-        for split in ("train", "validation", args.test_split)
-    }
-    rows = {}
-    for name, encode in (("low-level codes", low_level_codes), ("SEED codes", seed_codes)):
+    limits = {"train": args.num_pilot, "validation": NUM_VALIDATION, args.test_split: args.limit}
+    splits = {split: thin(load_captioned_rows(args.dataset, split), count) for split, count in limits.items()}
+    runs = {}
+    for name, encode in PILOTS.items():
         folder = out / name.replace(" ", "-")
         codes = folder / "codes.parquet"
         if not codes.exists():
             folder.mkdir(exist_ok=True)
             concatenate_datasets(encode(pipeline, splits)).to_parquet(codes)
-        model = train(
-            args, "train_causal_lm.py", "stage3.yaml", folder / "model", codes=codes, task="caption",
-            image_tokenizer=out / "image_tokenizer", image_token_embedding="learned", question_ratio=0,
-            language_model=args.base_language_model, max_steps=args.language_steps,
-            language_model_config=args.language_model_config,
-        )  # fmt: skip
-        settings = {"prompt": "model", "num_beams": 1, "max_new_tokens": 20, "min_new_tokens": 0}
-        path = folder / "caption.json"
+        runs[name] = {"output": folder / "model", "codes": codes}
+    if args.base_language_model == "smollm2":
+        load_base_tokenizer()  # unpacked once, before two processes want to
+    models = train_alike(
+        args, "train_causal_lm.py", "stage3_pilot.yaml", runs, image_tokenizer=out / "image_tokenizer",
+        language_model=args.base_language_model, language_model_config=args.language_model_config,
+        max_steps=args.language_steps,
+    )  # fmt: skip
+    settings = {"prompt": "model", "num_beams": 1, "max_new_tokens": 20, "min_new_tokens": 0}
+    rows = {}
+    for name, model in models.items():
+        path, codes = model.parent / "caption.json", runs[name]["codes"]
         scores = measured(path, evaluate_captions, model, str(codes), args.test_split, **settings)
         rows[name] = [scores.get(score) for score in CAPTION_SCORES]
     return rows
 
 
+def thin(rows: Dataset, count: int | None) -> Dataset:
+    """So many rows, evenly spread: neighbours are often alike."""
+    count = min(count or len(rows), len(rows))
+    return rows.select([number * len(rows) // count for number in range(count)])
+
+
+def pictures_of(rows: Dataset, name: str, batch_size: int = 64) -> Iterator[list]:
+    """Batches of pictures, with a progress bar."""
+    for start in tqdm(range(0, len(rows), batch_size), desc=name, mininterval=5):
+        yield [open_image(row) for row in rows.select(range(start, min(start + batch_size, len(rows))))]
+
+
 def _with_codes(rows: Dataset, split: str, encode: Callable[[list], torch.Tensor]) -> Dataset:
-    codes = []
-    for start in tqdm(range(0, len(rows), 64), desc=f"codes of {split}", mininterval=5):
-        batch = rows.select(range(start, min(start + 64, len(rows))))
-        codes += encode([open_image(row) for row in batch]).tolist()
+    codes = torch.cat([encode(images) for images in pictures_of(rows, f"codes of {split}")]).tolist()
     kept = rows.select_columns(["caption", "tags", "subgroup"]).flatten_indices()
     return kept.add_column("codes", codes).add_column("split", [split] * len(codes))
 
@@ -195,15 +233,16 @@ def low_level_codes(pipeline: SeedPipeline, splits: dict[str, Dataset]) -> list[
         # patches in reading order, neighbours averaged until there are as many as SEED has codes
         return torch.nn.functional.adaptive_avg_pool1d(latents.flatten(2), config.num_query_tokens).transpose(1, 2)
 
-    step = max(1, len(splits["train"]) // 2048)
-    some = splits["train"].select(range(0, len(splits["train"]), step))
-    vectors = torch.cat([latents_of([open_image(row)]) for row in some])
+    vectors = torch.cat([latents_of(images) for images in pictures_of(thin(splits["train"], 2048), "latents")])
     centres = kmeans(vectors.flatten(0, 1), config.codebook_size)
 
     def encode(images: list) -> torch.Tensor:
         return torch.cdist(latents_of(images), centres[None].expand(len(images), -1, -1)).argmin(-1)
 
     return [_with_codes(rows, split, encode) for split, rows in splits.items()]
+
+
+PILOTS = {"low-level codes": low_level_codes, "SEED codes": seed_codes}
 
 
 def kmeans(vectors: torch.Tensor, num_centres: int, num_iterations: int = 10, seed: int = 0) -> torch.Tensor:
@@ -253,19 +292,26 @@ def draw_tables(tables: dict[str, tuple[list[str], dict]], path: Path) -> None:
 
 
 def read_tables(retrieval: dict, reconstruction: dict, pilot: dict) -> str:
-    """What the numbers say about the three claims of the paper."""
+    """What the numbers say about the claims of the paper, and whether they agree."""
     baseline, causal, codes = (values[-1] for values in retrieval.values())
     bound, ours, _ = (values[0] for values in reconstruction.values())
     low, seed = (dict(zip(CAPTION_SCORES, values, strict=True))["CIDEr"] for values in pilot.values())
-    lines = [
-        f"- Causality changes R@mean by {causal - baseline:+.1f}, quantization by another {codes - causal:+.1f}. The "
-        "paper loses a little with each.",
-        f"- CIDEr is {seed:.1f} from SEED's codes and {low:.1f} from low-level codes. In the paper low-level codes "
-        "are much worse.",
+    readings = [
+        (f"Causal queries change R@mean by {causal - baseline:+.1f}", "they cost a little", causal <= baseline),
+        (f"Codes change it by another {codes - causal:+.1f}", "they cost a little", codes <= causal),
+        (
+            f"CIDEr is {seed:.1f} from SEED's codes and {low:.1f} from low-level ones",
+            "SEED's are far better",
+            seed > low,
+        ),
     ]
     if bound is not None:
-        lines.insert(1, f"- Pictures from codes come {ours - bound:+.1f} near the original, compared with pictures "
-                     "from captions. In the paper the two are about equal.")  # fmt: skip
+        change = f"Pictures from codes are {ours - bound:+.1f} nearer the original than pictures from captions"
+        readings.insert(2, (change, "about equal", abs(ours - bound) < 5))
+    lines = [
+        f"- {what}. The paper: {claim}. {'Agrees' if agrees else 'Does not agree'}."
+        for what, claim, agrees in readings
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -290,10 +336,14 @@ def main(argv: list[str] | None = None) -> None:
         f"Measured by `{COMMAND}` on the split `{args.test_split}`. What is trained for a table (stage 1, stage 2, "
         f"language models) takes {steps} steps of {args.batch_size}: enough to compare rows, not to be good.\n",
         *(format_table(title, *table) for title, table in tables.items()),
-        read_tables(retrieval, reconstruction, pilot),
+        read_tables(retrieval, reconstruction, pilot) + left_out(args.output_dir),
     ]
     args.report.write_text("\n".join(parts), encoding="utf-8")
-    draw_tables(tables, args.report.with_suffix(".png"))
+    picture = args.report.with_suffix(".png")
+    draw_tables(tables, picture)
+    if args.readme is not None:
+        shown = f"![The tables]({os.path.relpath(picture, args.readme.parent)})\n\n*`{COMMAND}` made them.* "
+        update_file(args.readme, f"{shown}{parts[0]}\n{parts[-1]}", "tables")
     tqdm.write("\n".join(parts) + f"\n{(time.monotonic() - started) / 60:.1f} minutes; wrote {args.report}")
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "model_cards" / "seed-mini-results.json"
 TARGETS = [ROOT / "README.md", ROOT / "model_cards" / "seed-mini.md"]
-BEGIN, END = "<!-- results -->", "<!-- /results -->"
+BEGIN, END = "<!-- {} -->", "<!-- /{} -->"
 
 
 def format_table(results: dict) -> str:
@@ -68,13 +68,14 @@ def format_number(value: float | None, unit: str) -> str:
     return f"{text} {unit}".strip()
 
 
-def update_file(path: Path, table: str) -> bool:
+def update_file(path: Path, table: str, name: str = "results") -> bool:
     """
     Puts the table between the two markers of a file.
 
     Args:
-        path (`Path`): Of a Markdown file with the markers `<!-- results -->` and `<!-- /results -->`.
+        path (`Path`): Of a Markdown file with markers such as `<!-- results -->` and `<!-- /results -->`.
         table (`str`): What goes between them.
+        name (`str`, defaults to `"results"`): In the markers.
 
     Returns:
         `bool`: Whether the file changed.
@@ -83,11 +84,12 @@ def update_file(path: Path, table: str) -> bool:
         ValueError: The file has not exactly one of each marker, in this order.
     """
     text = path.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"`path` is {path}, which has not one {BEGIN} and then one {END}; allowed: a file that has.")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    new = f"{before}{BEGIN}\n\n{table.strip()}\n\n{END}{after}"
+    begin, end = BEGIN.format(name), END.format(name)
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"`path` is {path}, which has not one {begin} and then one {end}; allowed: a file that has.")
+    before, rest = text.split(begin)
+    after = rest.split(end)[1]
+    new = f"{before}{begin}\n\n{table.strip()}\n\n{end}{after}"
     path.write_text(new, encoding="utf-8")
     return new != text
 
