@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoImageProcessor, AutoTokenizer, CLIPVisionModelWithProjection
+from transformers import AutoImageProcessor, CLIPVisionModelWithProjection
 
 from ..configuration_seed_image_tokenizer import SeedImageTokenizerConfig
 from ..metrics_seed import frechet_distance
@@ -15,9 +15,8 @@ from ..training_data import derive_seed
 from .data import load_captioned_rows
 from .models import MINI, find_folder, mini_or
 from .report import EvaluationReport, content_digest, describe_model, references_digest, weights_of
-from .retrieval import text_features
 from .running import Predictor, run_predictor
-from .text_conditions import TextTargetEncoder, default_text_encoder_folder
+from .text_conditions import default_text_encoder_folder, load_text_encoder
 
 
 OWN_FEATURES = "own"
@@ -40,13 +39,13 @@ class Drawings(Predictor):
     Args:
         folder (`Path`): of the pipeline.
         clip (`Path`, *optional*): of the CLIP that compares; else the image tokenizer's own retrieval features do.
-        text_encoder (`Path` or `str`, *optional*): folder of what gives the decoder features of captions, or
-            `"own"` for the image tokenizer; else nothing is drawn from captions.
+        text_encoder (`Path`, *optional*): of what gives the decoder features of captions; else nothing is drawn from
+            captions.
         drawing (`dict`): settings for the pipeline.
         seed (`int`): of the noise; picture n gets its own, whatever the batches are.
     """
 
-    def __init__(self, folder: Path, clip: Path | None, text_encoder: Path | str | None, drawing: dict, seed: int):
+    def __init__(self, folder: Path, clip: Path | None, text_encoder: Path | None, drawing: dict, seed: int):
         self.folder, self.clip, self.text_encoder = folder, clip, text_encoder
         self.drawing, self.seed = drawing, seed
 
@@ -61,11 +60,9 @@ class Drawings(Predictor):
             # Pillow resizes the same whether torchvision is installed or not
             self.clip_processor = AutoImageProcessor.from_pretrained(self.clip, backend="pil")
             self.clip_model = CLIPVisionModelWithProjection.from_pretrained(self.clip).eval().to(self.device)
-        if self.text_encoder == OWN_FEATURES:
-            self.text_tokenizer = AutoTokenizer.from_pretrained(self.folder / "image_tokenizer")
-        elif self.text_encoder is not None:
+        if self.text_encoder is not None:
             num_tokens = self.image_tokenizer.config.num_generation_tokens
-            self.text_target_encoder = TextTargetEncoder(str(self.text_encoder), num_tokens, self.device)
+            self.encode_captions = load_text_encoder(str(self.text_encoder), num_tokens, self.device)
 
     @torch.no_grad()
     def predict(self, rows: list[dict[str, Any]], numbers: list[int]) -> list[dict[str, Any]]:
@@ -77,14 +74,6 @@ class Drawings(Predictor):
             drawn["caption"] = self.draw(numbers, generation_embeds=condition)
         found = {name: self.features(pictures).tolist() for name, pictures in {"original": images, **drawn}.items()}
         return [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
-
-    def encode_captions(self, captions: list[str]) -> torch.Tensor:
-        """What the decoder is conditioned on, `(num_captions, num_generation_tokens, generation_dim)`."""
-        if self.text_encoder == OWN_FEATURES:
-            features = text_features(self.image_tokenizer, self.text_tokenizer, captions)
-            # elements of about unit size, as the decoder was trained on
-            return features.shape[-1] ** 0.5 * features[:, None]
-        return self.text_target_encoder(captions)
 
     def draw(self, numbers: list[int], **condition) -> list:
         """Pictures, each from noise of its own, the same for codes and caption."""
@@ -170,8 +159,9 @@ def evaluate_reconstruction(
     folders = {"clip": None if str(clip) == OWN_FEATURES else find_folder(clip)}
     names = {"clip": clip, "text_encoder": text_encoder or (_mini_text_encoder(folder) if is_mini else None)}
     text_encoder = default_text_encoder_folder() if names["text_encoder"] == MINILM else names["text_encoder"]
-    is_apart = text_encoder is not None and str(text_encoder) != OWN_FEATURES
-    folders["text_encoder"] = find_folder(text_encoder) if is_apart else None
+    if str(text_encoder) == OWN_FEATURES:
+        text_encoder = folder / "image_tokenizer"
+    folders["text_encoder"] = None if text_encoder is None else find_folder(text_encoder)
     parts = sorted(path for path in folder.iterdir() if path.is_dir() and path.name not in ("snapshots", "evaluation"))
     models = {"pipeline": describe_model(model, folder, *parts)}
     models |= {name: describe_model(names[name], path) for name, path in folders.items() if path is not None}
@@ -187,7 +177,7 @@ def evaluate_reconstruction(
     }
     with tempfile.TemporaryDirectory() as temporary:
         found, counts = run_predictor(
-            Drawings(folder, folders["clip"], folders["text_encoder"] or text_encoder, drawing, seed),
+            Drawings(folder, folders["clip"], folders["text_encoder"], drawing, seed),
             rows,
             work_dir or temporary,
             description,
