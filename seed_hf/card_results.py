@@ -22,6 +22,13 @@ HUB_TASKS = {
     "caption": ("image-to-text", "Captions"),
     "vqa": ("visual-question-answering", "Answers to questions about pictures"),
 }
+# the model in the report that a task is about; others only help
+MEASURED = {
+    "retrieval": "image_tokenizer",
+    "reconstruction": "pipeline",
+    "caption": "language_model",
+    "vqa": "language_model",
+}
 # how many there were, as reports have it
 COUNTED = {"num_images": "pictures", "num_texts": "texts", "num_rows": "rows"}
 
@@ -79,8 +86,8 @@ def read_runs(paths: Sequence[str | os.PathLike], folder: Path) -> list[Run]:
     for path in map(Path, paths):
         try:
             report = EvaluationReport.load(path)
-            measured = {str(model["sha256"]) for model in report.models.values()}
-            is_whole = len(report.data["sha256"]) > 0 and report.task in HUB_TASKS
+            measured = str(report.models[MEASURED[report.task]]["sha256"])
+            is_whole = len(report.data["sha256"]) > 0
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(
                 f"`evaluations` has {str(path)!r}, which is no report of `seed-hf eval`: {error}."
@@ -90,9 +97,9 @@ def read_runs(paths: Sequence[str | os.PathLike], folder: Path) -> list[Run]:
             raise ValueError(
                 f"`evaluations` has {str(path)!r} with {bad or report.task}; allowed: scores of {HUB_TASKS}."
             )
-        if not measured & own:
+        if measured not in own:
             raise ValueError(
-                f"`evaluations` has {str(path)!r}, which measured the weights {sorted(measured)}; allowed: "
+                f"`evaluations` has {str(path)!r}, which measured the weights {measured}; allowed: "
                 f"{sorted(own)}, those in {str(folder)!r}."
             )
         run = Run(report, "")
