@@ -47,6 +47,8 @@ class SeedConfig(HubUploadMixin, PreTrainedConfig):
             sub-module (images come as codes).
         codebook_size (`int`, defaults to 8192): Number of codes.
         num_query_tokens (`int`, defaults to 32): Codes per image.
+        codebook_per_query (`bool`, defaults to `False`): Whether the codes fall into equal parts, one for each place
+            in an image (ours; see [`SeedImageTokenizerConfig`]). Then generated ones are of their place's part.
         code_dim (`int`, defaults to 32): Width of a codebook vector.
         image_token_embedding (`str`, defaults to `"projected_codes"`):
             `"projected_codes"` is the paper's: the frozen codebook vector goes through one fully-connected layer, and
@@ -83,6 +85,7 @@ class SeedConfig(HubUploadMixin, PreTrainedConfig):
     image_tokenizer_config: dict | PreTrainedConfig | None = None
     codebook_size: int = 8192
     num_query_tokens: int = 32
+    codebook_per_query: bool = False
     code_dim: int = 32
     image_token_embedding: str = "projected_codes"
     vocab_size: int | None = None
@@ -167,6 +170,7 @@ class SeedConfig(HubUploadMixin, PreTrainedConfig):
             boi_token_id=self.boi_token_id,
             eoi_token_id=self.eoi_token_id,
             image_placeholder_token_id=self.image_placeholder_token_id,
+            codebook_per_query=self.codebook_per_query,
         )
 
     def to_dict(self) -> dict:

@@ -74,6 +74,7 @@ class SeedConversionMixin:
             image_tokenizer_config=image_tokenizer.config if include_image_tokenizer else None,
             codebook_size=layout.codebook_size,
             num_query_tokens=layout.num_query_tokens,
+            codebook_per_query=image_tokenizer is not None and image_tokenizer.config.codebook_per_query,
             code_dim=SeedConfig.code_dim if codebook is None else codebook.shape[1],
             image_token_embedding=image_token_embedding,
             first_image_token_id=layout.first_image_token_id,

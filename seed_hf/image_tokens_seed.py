@@ -4,7 +4,7 @@ A **code** is a codebook index in `[0, codebook_size)`; an **image token** is it
 span is `<img>` + exactly `num_query_tokens` image tokens + `</img>`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -31,6 +31,7 @@ class ImageTokenLayout:
         boi_token_id (`int`): Id of `<img>`, which opens a span.
         eoi_token_id (`int`): Id of `</img>`, which closes it.
         image_placeholder_token_id (`int`): Id of `<image>`: stands for one code that is not computed yet.
+        codebook_per_query (`bool`, defaults to `False`): Whether the codes fall into equal parts, one for each place.
     """
 
     first_image_token_id: int
@@ -39,6 +40,8 @@ class ImageTokenLayout:
     boi_token_id: int
     eoi_token_id: int
     image_placeholder_token_id: int
+    # a tokenizer does not know it, and its layout is the same
+    codebook_per_query: bool = field(default=False, compare=False)
 
     @property
     def end_image_token_id(self) -> int:
@@ -48,6 +51,15 @@ class ImageTokenLayout:
     def is_image_token(self, token_ids: torch.Tensor) -> torch.Tensor:
         """Boolean tensor of the shape of `token_ids`: true where the id is an image token."""
         return (token_ids >= self.first_image_token_id) & (token_ids < self.end_image_token_id)
+
+    def is_image_token_at(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """For each place in a span, whether the id may stand there: bool `(num_query_tokens, *token_ids.shape)`."""
+        is_image = self.is_image_token(token_ids).expand(self.num_query_tokens, *token_ids.shape)
+        if not self.codebook_per_query:
+            return is_image
+        part = (token_ids - self.first_image_token_id) // (self.codebook_size // self.num_query_tokens)
+        places = torch.arange(self.num_query_tokens, device=token_ids.device).view(-1, *[1] * token_ids.ndim)
+        return is_image & (part == places)
 
     def codes_to_token_ids(self, codes: torch.Tensor) -> torch.Tensor:
         """

@@ -8,13 +8,14 @@ from .image_tokens_seed import ImageTokenLayout
 
 GENERATION_MODES = ("text", "image", "interleaved")
 
-# States of the grammar: where the next id would stand
-_OUTSIDE, _OUTSIDE_MAY_OPEN, _IN_SPAN, _AT_SPAN_END = range(4)
+# States of the grammar: where the next id would stand; from the last one on, one for each place in the span
+_OUTSIDE, _OUTSIDE_MAY_OPEN, _AT_SPAN_END, _IN_SPAN = range(4)
 
 
 class SeedImageSpanLogitsProcessor(LogitsProcessor):
     r"""
     Keeps generated ids inside the grammar: an image span is `<img>` + `num_query_tokens` image tokens + `</img>`.
+    Where each query has its own part of the codebook, the image token at place i is of part i.
 
     The state is read from the ids alone, so that beams, batches with left padding, assisted decoding and prompts
     that end in the middle of a span all work.
@@ -91,7 +92,7 @@ class SeedImageSpanLogitsProcessor(LogitsProcessor):
             is_boi, is_eoi = ids == layout.boi_token_id, ids == layout.eoi_token_id
             is_text = ~(is_image | is_boi | is_eoi | (ids == layout.image_placeholder_token_id))
             outside = is_boi if self.generation_mode == "image" else is_text
-            allowed = torch.stack([outside, is_text | is_boi, is_image, is_eoi])
+            allowed = torch.stack([outside, is_text | is_boi, is_eoi, *layout.is_image_token_at(ids)])
             self._table = torch.full_like(allowed, -float("inf"), dtype=scores.dtype)
             self._table.masked_fill_(allowed, float("inf"))
         return self._table
@@ -100,7 +101,7 @@ class SeedImageSpanLogitsProcessor(LogitsProcessor):
         """Row of `_limits` for each sequence, `(batch_size,)`."""
         is_open, num_tokens = self.layout.span_state(input_ids)
         may_open = self.generation_mode == "interleaved" and self._span_fits(input_ids)
-        inside = torch.where(num_tokens < self.layout.num_query_tokens, _IN_SPAN, _AT_SPAN_END)
+        inside = torch.where(num_tokens < self.layout.num_query_tokens, _IN_SPAN + num_tokens, _AT_SPAN_END)
         return torch.where(is_open, inside, _OUTSIDE_MAY_OPEN if may_open else _OUTSIDE)
 
     def _span_fits(self, input_ids: torch.Tensor) -> bool:

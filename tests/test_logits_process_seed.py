@@ -1,9 +1,12 @@
 """The image-span grammar, step by step, and guidance over image tokens. (Every decoding: test_generation_seed.py)"""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny_language import CODEBOOK_SIZE, NUM_QUERY_TOKENS, build_seed_model, check_grammar
 
+from seed_hf import SeedConfig
 from seed_hf.image_tokens_seed import ImageTokenLayout
 from seed_hf.logits_process_seed import SeedImageGuidanceLogitsProcessor, SeedImageSpanLogitsProcessor
 
@@ -98,3 +101,16 @@ def test_split_takes_sequences_apart():
     assert LAYOUT.split([5, *span, 6, 7]) == [("text", [5]), ("image", [1, 2, 3]), ("text", [6, 7])]
     assert LAYOUT.split([21, 22, 29, 6]) == [("image", [1, 2]), ("text", [6])]
     assert LAYOUT.split([28, 21]) == [("image", [1])]
+
+
+def test_code_of_each_place_is_of_its_part_where_the_codebook_has_parts():
+    layout = replace(SeedConfig(codebook_size=12, num_query_tokens=4).image_token_layout, codebook_per_query=True)
+    processor, first = SeedImageSpanLogitsProcessor(layout, "image"), layout.first_image_token_id
+    ids = torch.tensor([[layout.boi_token_id]])
+    for place in range(4):
+        scores = processor(ids, torch.zeros(1, layout.image_placeholder_token_id + 1))
+        allowed = scores[0].isfinite().nonzero().flatten() - first
+        assert allowed.tolist() == [3 * place, 3 * place + 1, 3 * place + 2]
+        ids = torch.cat([ids, (first + allowed[:1])[None]], dim=1)
+    scores = processor(ids, torch.zeros(1, layout.image_placeholder_token_id + 1))
+    assert scores[0].isfinite().nonzero().flatten().tolist() == [layout.eoi_token_id]

@@ -51,7 +51,7 @@ def test_snippet_runs(index, checkout, capsys):
     exec(compile(snippets(README)[index], f"README.md, snippet {index + 1}", "exec"), names)
     if index == 0:
         codes = names["codes"]
-        assert codes.shape == (1, 32) and codes.dtype == torch.long and 0 <= codes.min() and codes.max() < 1024
+        assert codes.shape == (1, 32) and codes.dtype == torch.long and 0 <= codes.min() and codes.max() < 4096
         assert names["image"].size == (64, 64)
     if index in (1, 3):
         caption = capsys.readouterr().out.strip()

@@ -191,6 +191,7 @@ def test_own_text_feature_as_the_target_and_learned_codes_that_start_from_image_
     (encoded,) = (tmp_path / "codes").glob("*/data/train-*.parquet")
     codes = torch.tensor(read_table(encoded)["codes"].to_pylist())
     model, language_model = SeedImageTokenizer.from_pretrained(second), SeedForCausalLM.from_pretrained(third)
+    assert language_model.config.codebook_per_query
     features = model.get_image_features(codes=codes).pooler_output
     features = features - features.mean(0)
     code = int(codes.flatten().mode().values)

@@ -45,7 +45,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--language_output", type=Path, default=Path("seed_hf/mini/language_model"))
     parser.add_argument("--target_model", help="text encoder that the decoder was trained with, if not this one")
     parser.add_argument("--scheduler", default="DDIMScheduler", help="a scheduler class of diffusers")
-    parser.add_argument("--guidance_scale", type=float, default=4.0, help="what calls use that give none")
+    parser.add_argument("--guidance_scale", type=float, default=2.0, help="what calls use that give none")
     parser.add_argument("--num_inference_steps", type=int, default=12, help="what calls use that give none")
     parser.add_argument("--max_file_size", type=int, default=24, help="of one weight file, in MB")
     return parser.parse_args(argv)

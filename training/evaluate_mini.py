@@ -40,7 +40,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--splits", nargs="+", default=list(SPLITS), help="data splits (validation while tuning)")
     parser.add_argument("--limit", type=int, default=0, help="pictures per split; 0 = all")
     parser.add_argument("--num_inference_steps", type=int, default=12)
-    parser.add_argument("--guidance_scale", type=float, default=4.0)
+    parser.add_argument("--guidance_scale", type=float, default=2.0)
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=RESULTS)

@@ -19,8 +19,7 @@ from seed_hf.training_metrics import read_metrics
 # folder: title, metric on the left axis, metric on the right axis
 PANELS = {
     "stage1": ("Stage 1: Causal Q-Former", "loss", "eval_r_mean"),
-    "stage2a": ("Stage 2: codebook", "loss", "eval_codes_used"),
-    "stage2": ("Stage 2, second part: generation side", "generation_loss", "eval_generation_r1"),
+    "stage2": ("Stage 2: codebook", "loss", "eval_codes_used"),
     "stage3": ("Stage 3: language model", "loss", "eval_caption_word_f1"),
     "vae": ("Autoencoder", "loss", "eval_psnr"),
     "decoder": ("Picture decoder, from codes", "loss", "eval_denoising_loss"),
