@@ -48,9 +48,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group = parser.add_argument_group("decoder")
     group.add_argument("--vae", required=True, help="folder of the frozen autoencoder")
     group.add_argument("--target_model", default="minilm", help="text encoder whose features are the condition")
-    group.add_argument(
-        "--max_text_tokens", type=int, default=16, help="where the text encoder gives several"
-    )
+    group.add_argument("--max_text_tokens", type=int, default=16, help="where the text encoder gives several")
     group.add_argument("--dataset", default=DEFAULT_DATA, help="glob of parquet files")
     group.add_argument("--styles", nargs="+", default=list(STYLES), help="best first: one picture per caption")
     group.add_argument("--skip_flags", action="store_true", help="many near-duplicates: spend the time on the rest")

@@ -102,9 +102,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_training_arguments(parser)
     parser.set_defaults(learning_rate=1e-3, warmup_steps=50, max_steps=600, weight_decay=0.0, max_grad_norm=1.0)
     parser.add_argument("--dataset", default=DEFAULT_DATA, help="glob of parquet files")
-    parser.add_argument(
-        "--styles", nargs="+", default=list(STYLES), help="best first: one picture per caption"
-    )
+    parser.add_argument("--styles", nargs="+", default=list(STYLES), help="best first: one picture per caption")
     parser.add_argument("--skip_flags", action="store_true", help="many near-duplicates: spend the time on the rest")
     parser.add_argument("--size", type=int, default=64, help="side of a picture in pixels")
     parser.add_argument("--kl_weight", type=float, default=1e-4, help="weight of the KL term")
