@@ -120,7 +120,7 @@ def _is_number(value) -> bool:
 
 def _digests(folder: Path) -> set[str]:
     """Hashes that the evaluations give to the weights in a folder, which differ by the parts that a task uses."""
-    from .evaluation.report import describe_model
+    from .evaluation import describe_model
 
     parts = [path for path in folder.iterdir() if path.is_dir() and path.name != "evaluation"]
     used = [describe_model("", folder), describe_model("", *parts), describe_model("", folder / "image_tokenizer")]

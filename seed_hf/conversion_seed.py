@@ -2,6 +2,7 @@
 
 import copy
 import re
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -155,7 +156,9 @@ class SeedConversionMixin:
         Raises:
             ValueError: An id, a size or the vocabulary differs.
         """
-        layout, expected = tokenizer.image_token_layout, self.config.image_token_layout
+        # a tokenizer does not know of the parts of a codebook
+        expected = replace(self.config.image_token_layout, codebook_per_query=False)
+        layout = tokenizer.image_token_layout
         if layout != expected:
             raise ValueError(f"`tokenizer` has {layout}; allowed: {expected}, this model's.")
         if len(tokenizer) > self.config.vocab_size:

@@ -4,7 +4,7 @@ A **code** is a codebook index in `[0, codebook_size)`; an **image token** is it
 span is `<img>` + exactly `num_query_tokens` image tokens + `</img>`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
@@ -40,8 +40,7 @@ class ImageTokenLayout:
     boi_token_id: int
     eoi_token_id: int
     image_placeholder_token_id: int
-    # a tokenizer does not know it, and its layout is the same
-    codebook_per_query: bool = field(default=False, compare=False)
+    codebook_per_query: bool = False
 
     @property
     def end_image_token_id(self) -> int:

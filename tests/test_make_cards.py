@@ -157,7 +157,7 @@ def test_logs_are_kept_without_the_places_of_the_machine(cards, tmp_path):
         runs.append(tmp_path / "somewhere" / name)
         runs[-1].mkdir(parents=True)
         arguments = {"output_dir": str(runs[-1]), "seed": 1, "recipe": "training/recipes/mini/vae.yaml"}
-        arguments |= {"init_model": f"{tmp_path}/stage0", "dataset": "/home/me/seed/training/data/emoji/*.parquet"}
+        arguments |= {"init_model": f"{tmp_path}/stage0", "dataset": "/srv/me/seed/training/data/emoji/*.parquet"}
         (runs[-1] / "training_arguments.json").write_text(json.dumps(arguments))
         (runs[-1] / "metrics.jsonl").write_text('{"step": 1}\n')
         (runs[-1] / "model.safetensors").write_bytes(b"weights")

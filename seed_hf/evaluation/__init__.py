@@ -6,7 +6,7 @@ from .caption import evaluate_captions
 from .caption_metrics import CAPTION_METRICS, CaptionScores, caption_scores
 from .data import load_captioned_rows, load_question_rows
 from .reconstruction import evaluate_reconstruction
-from .report import EvaluationReport
+from .report import EvaluationReport, describe_model
 from .retrieval import evaluate_retrieval
 from .vqa import evaluate_vqa
 from .vqa_metrics import exact_match, normalize_answer, vqa_accuracy
@@ -21,6 +21,7 @@ __all__ = [
     "CaptionScores",
     "EvaluationReport",
     "caption_scores",
+    "describe_model",
     "evaluate_captions",
     "evaluate_reconstruction",
     "evaluate_retrieval",
