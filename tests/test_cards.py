@@ -10,6 +10,7 @@ import yaml
 from huggingface_hub import DatasetCard, ModelCard, parse_eval_result_entries
 from peft import LoraConfig, get_peft_model
 from tiny_demo import build_seed, save_pipeline
+from tiny_hub import write_codes_folder
 
 from seed_hf import SeedImageProcessor
 from seed_hf.card_emissions import WORLD_INTENSITY
@@ -119,22 +120,15 @@ def test_every_kind_of_model(kind, copy, hub, tmp_path):
 
 
 def test_codes(tmp_path, hub):
-    from datasets import Dataset
 
-    folder = tmp_path / "codes"
-    (folder / "data").mkdir(parents=True)
-    rows = {"key": ["a", "b"], "caption": ["red", "blue"], "codes": [[1, 2, 3, 4], [5, 6, 7, 8]]}
-    Dataset.from_dict(rows).to_parquet(folder / "data" / "train-00000-of-00001.parquet")
-    description = {"source": "cc3m", "rows": "ab12", "image_tokenizer": "owner/tokenizer", "weights": "cd34"}
-    description |= {"dtype": "float32", "num_codes": 4, "codebook_size": 16, "augmented_views": 0}
-    description |= {"num_rows": 2, "rows_per_file": 8192}
-    (folder / "encoding-train.json").write_text(json.dumps(description))
+    folder = write_codes_folder(tmp_path / "codes")
     write_card(folder, "owner/codes", licence="cc-by-4.0")
     card = DatasetCard.load(folder / "README.md")
     card.validate()
     assert card.data.configs[0]["data_files"] == [{"split": "train", "path": "data/train-*.parquet"}]
     assert card.data.size_categories == ["n<1K"] and "| train | 2 | 0 | cc3m | `ab12` |" in card.text
     assert "README.md" in find_repository_files(folder)
+    description = json.loads((folder / "encoding-train.json").read_text())
     (folder / "encoding-test.json").write_text(json.dumps({**description, "weights": "other"}))
     with pytest.raises(ValueError, match="splits of different weights"):
         write_card(folder, "owner/codes", licence="cc-by-4.0")

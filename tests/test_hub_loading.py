@@ -8,6 +8,7 @@ from huggingface_hub import ModelCard, constants
 from huggingface_hub.errors import LocalEntryNotFoundError
 from peft import LoraConfig, get_peft_model
 from tiny_demo import build_seed, save_pipeline
+from tiny_hub import CODES, write_codes_folder
 from tiny_language import build_image_tokenizer
 from transformers import AutoModel, AutoModelForCausalLM, AutoProcessor, AutoTokenizer
 
@@ -162,23 +163,15 @@ def test_adapter(hub, parts, tmp_path):
 
 def test_codes(hub, tmp_path, monkeypatch):
     import datasets
-    from datasets import Dataset
 
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.url)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
-    folder = tmp_path / "codes"
-    (folder / "data").mkdir(parents=True)
-    rows = {"key": ["a", "b"], "caption": ["red", "blue"], "codes": [[1, 2, 3, 4], [5, 6, 7, 8]]}
-    Dataset.from_dict(rows).to_parquet(folder / "data" / "train-00000-of-00001.parquet")
-    description = {"source": "cc3m", "rows": "ab12", "image_tokenizer": "owner/tokenizer", "weights": "cd34"}
-    description |= {"dtype": "float32", "num_codes": 4, "codebook_size": 16, "augmented_views": 0}
-    description |= {"num_rows": 2, "rows_per_file": 8192}
-    (folder / "encoding-train.json").write_text(json.dumps(description))
+    folder = write_codes_folder(tmp_path / "codes")
     write_card(folder, "owner/codes", licence="mit")
     report = push_folder(folder, "owner/codes", private=True)
     assert report.repo_type == "dataset" and hub.repositories["dataset", "owner/codes"].private
-    assert read_codes("owner/codes")["codes"] == rows["codes"]
+    assert read_codes("owner/codes")["codes"] == CODES
 
 
 def test_saving_with_push_to_hub_keeps_the_card(hub, tmp_path, monkeypatch):

@@ -188,6 +188,10 @@ def test_own_text_feature_as_the_target_and_learned_codes_that_start_from_image_
     AcceleratorState._reset_state(reset_partial_state=True)
     flags = (*causal_lm_flags(data, second, tmp_path / "lm"), "--image_token_embedding", "learned", "--lora_rank", 0)
     run_script("train_causal_lm", third, *flags, "--start_image_tokens", "--learning_rate", 0, "--max_steps", 1)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with pytest.raises(ValueError, match="`start_image_tokens` with `image_token_embedding` 'projected_codes'"):
+        flags = causal_lm_flags(data, second, tmp_path / "lm")
+        run_script("train_causal_lm", tmp_path / "refused", *flags, "--start_image_tokens", "--max_steps", 1)
     (encoded,) = (tmp_path / "codes").glob("*/data/train-*.parquet")
     codes = torch.tensor(read_table(encoded)["codes"].to_pylist())
     model, language_model = SeedImageTokenizer.from_pretrained(second), SeedForCausalLM.from_pretrained(third)

@@ -126,6 +126,11 @@ def build_model(args: argparse.Namespace, rows: Sequence[dict]):
         language_model, tokenizer, image_tokenizer, image_token_embedding=args.image_token_embedding
     )
     if args.start_image_tokens:
+        if args.image_token_embedding != "learned":
+            raise ValueError(
+                f"`start_image_tokens` with `image_token_embedding` {args.image_token_embedding!r}; allowed: "
+                "'learned'."
+            )
         start_image_tokens(model, image_tokenizer, torch.tensor([row["codes"] for row in rows]))
     if args.lora_rank:
         model = add_lora(model, args, folder)

