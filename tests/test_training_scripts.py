@@ -228,7 +228,21 @@ def test_train_vae_and_decoder(tmp_path, data, stage1):
     flags += ("--init_unet", decoder / "unet", "--image_tokenizer", stage1, "--code_dataset", data["dataset"])
     tokens = SeedImageTokenizer.from_pretrained(stage1).config.num_generation_tokens
     output = tmp_path / "with_codes"
-    run_script("train_decoder", output, *flags, "--code_ratio", 1.0, "--max_text_tokens", tokens, "--max_steps", 2)
+    flags += ("--code_ratio", 0.5, "--name_noise", 0.3, "--max_text_tokens", tokens, "--max_steps", 2)
+    run_script("train_decoder", output, *flags)
     assert list((tmp_path / "codes").glob("*/data/train-*.parquet"))
     after = UNet2DConditionModel.from_pretrained(output / "unet")
     assert not torch.equal(before.conv_in.weight, after.conv_in.weight)
+
+
+def test_blended_names():
+    blend_names = importlib.import_module("train_decoder").blend_names
+    names = torch.nn.functional.normalize(torch.randn(5, 2, 6, generator=torch.Generator().manual_seed(0)).flatten(1))
+    names = names.view(5, 2, 6)
+    torch.testing.assert_close(blend_names(names, names, 0.02), names, atol=1e-3, rtol=0)
+    torch.manual_seed(0)
+    unsure = blend_names(names[:1].expand(4000, -1, -1), names, 1e4).mean(0)
+    torch.testing.assert_close(unsure, names.mean(0), atol=0.05, rtol=0)  # any name is as likely
+    some = blend_names(names, names, 0.8)
+    assert some.shape == names.shape
+    assert (some.flatten(1).norm(dim=1) < 1 + 1e-5).all()  # a mean lies between

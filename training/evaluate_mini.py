@@ -123,18 +123,6 @@ class Evaluation:
         return torch.cat(codes)
 
 
-@torch.no_grad()
-def code_stability(model, pixel_values: torch.Tensor, codes: torch.Tensor) -> dict[str, float]:
-    """Percent of codes that stay the same in other precisions and one picture at a time."""
-    shares = {}
-    for name, dtype in (("bfloat16", torch.bfloat16), ("float16", torch.float16)):
-        copy = type(model)(model.config)
-        copy.load_state_dict(model.state_dict())
-        shares[name] = copy.to(dtype).eval().encode(pixel_values.to(dtype))
-    shares["batch of one"] = torch.cat([model.encode(image[None]) for image in pixel_values])
-    return {name: 100 * (other == codes).float().mean().item() for name, other in shares.items()}
-
-
 def evaluate_split(evaluation: Evaluation, split: str) -> dict[tuple[str, str], float]:
     """All measures of one split: (name, unit) -> number."""
     args, model = evaluation.args, evaluation.model
@@ -165,8 +153,6 @@ def evaluate_split(evaluation: Evaluation, split: str) -> dict[tuple[str, str], 
     use = codebook_use(codes, model.config.codebook_size)
     results["codes in use", "%"], results["perplexity of the codes", ""] = use["codes_used"], use["perplexity"]
     results["different codes among the 32 of an image", ""] = use["distinct_codes"]
-    for name, share in code_stability(model, pixels[:128], codes[:128]).items():
-        results[f"codes equal to float32, {name}", "%"] = share
     codes, originals = codes[plain], [image for image, keep in zip(images, plain, strict=True) if keep]
     first = [kept.index(name) for name in sorted(set(kept))]  # one drawing a caption
     shown = [kept[i] for i in first]

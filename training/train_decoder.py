@@ -56,6 +56,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--drop_condition", type=float, default=0.1, help="share of samples with the features of ''")
     group.add_argument("--tag_probability", type=float, default=0.2, help="share of captions followed by some tags")
     group.add_argument("--condition_noise", type=float, default=0.1, help="deviation of noise added to the condition")
+    name_help = (
+        "largest deviation of noise on a name's feature of unit length: the condition is the mean of what it may be"
+    )
+    group.add_argument("--name_noise", type=float, default=0.0, help=name_help)
     noise_help = "above 1: more steps of high noise, where the condition decides (drawn as uniform ** (1 / this))"
     group.add_argument("--high_noise", type=float, default=1.0, help=noise_help)
     group.add_argument("--init_unet", help="UNet folder to go on from")
@@ -143,6 +147,28 @@ def decode_codes_by_caption(args: argparse.Namespace) -> dict[str, torch.Tensor]
     return {caption: torch.cat(values) for caption, values in embeds.items()}
 
 
+def blend_names(condition: torch.Tensor, names: torch.Tensor, largest_deviation: float) -> torch.Tensor:
+    """What is left of names when one cannot be sure of them.
+
+    Stage 2 learns by squared error, so what it decodes for an unseen picture is a mean over the names that it may
+    have. This makes such means of true names: noise is added, then the names are averaged by how likely each is.
+
+    Args:
+        condition (`torch.FloatTensor` of shape `(batch_size, num_tokens, dim)`): features of the true names.
+        names (`torch.FloatTensor` of shape `(num_names, num_tokens, dim)`): features of all names.
+        largest_deviation (`float`): of the noise on features of unit length; a sample's own is drawn below it.
+
+    Returns:
+        `torch.FloatTensor` of shape `(batch_size, num_tokens, dim)`.
+    """
+    directions = F.normalize(names.flatten(1), dim=1)
+    deviation = (largest_deviation * torch.rand(len(condition), 1)).clamp(min=0.01).to(condition)
+    noisy = F.normalize(condition.flatten(1), dim=1)
+    noisy = noisy + deviation * torch.randn_like(noisy)
+    likelihood = (noisy @ directions.t() / deviation**2).softmax(dim=1)
+    return (likelihood @ names.flatten(1)).view_as(condition)
+
+
 @torch.no_grad()
 def draw(unet, vae, scheduler, condition, unconditional, num_steps=20, guidance_scale=3.0, seed=0) -> torch.Tensor:
     """Pictures in [0, 1], `(batch_size, 3, height, width)`, for looking at during training."""
@@ -195,14 +221,16 @@ def main(argv: list[str] | None = None) -> None:
         return target, text
 
     names = ["", *sorted(set(train.captions))]
-    known = dict(zip(names, encoder(names), strict=True))  # captions come back every pass, tagged ones hardly ever
+    name_features = encoder(names)
+    known = dict(zip(names, name_features, strict=True))  # captions come back every pass, tagged ones hardly ever
 
     def collate(samples):
         targets, texts = zip(*samples, strict=True)
         new = sorted({text for text in texts if isinstance(text, str)} - known.keys())
         features = known | dict(zip(new, encoder(new), strict=True)) if new else known
         condition = [features[text] if isinstance(text, str) else text for text in texts]
-        return {"latents": torch.stack(targets), "condition": torch.stack(condition)}
+        is_name = torch.tensor([isinstance(text, str) and text != "" for text in texts])
+        return {"latents": torch.stack(targets), "condition": torch.stack(condition), "is_name": is_name}
 
     def denoising_loss(model, target, condition, generator=None):
         noise = torch.randn(target.shape, generator=generator).to(target)
@@ -213,8 +241,11 @@ def main(argv: list[str] | None = None) -> None:
         return F.mse_loss(model(noisy, steps.to(target.device), condition).sample.float(), wanted)
 
     def compute_loss(batch):
-        condition = batch["condition"]
-        condition = condition + args.condition_noise * torch.randn_like(condition)
+        exact = batch["condition"]
+        condition = exact + args.condition_noise * torch.randn_like(exact)
+        if args.name_noise:
+            blended = blend_names(exact, name_features.to(exact), args.name_noise)
+            condition = torch.where(batch["is_name"][:, None, None], blended, condition)
         return denoising_loss(run.model, batch["latents"], condition), {}
 
     def evaluate():
