@@ -50,17 +50,25 @@ class Stage:
 # a third of the pictures, each seen by the frozen parts in one view
 FEW_VIEWS = "--train_split train[:3000] --cache_views 1"
 FEW_CODES = "--train_split train[:3000] --augmented_views 0"
+DECODER = "--vae {out}/vae --target_model {out}/stage1"
 STAGES = (
     Stage("stage1", "train_qformer", "stage1", minutes=2, taste=FEW_VIEWS),
     Stage("stage2", "train_codebook", "stage2", "--init_model {out}/stage1", minutes=2.7, taste=FEW_VIEWS),
     Stage("vae", "train_vae", "vae", minutes=1.2),
-    Stage("decoder", "train_decoder", "decoder-text", "--vae {out}/vae --target_model {out}/stage1", minutes=2.3),
+    Stage("decoder", "train_decoder", "decoder-text", DECODER, minutes=2),
+    Stage(
+        "decoder_names",
+        "train_decoder",
+        "decoder-names",
+        f"{DECODER} --init_unet {{out}}/decoder-text/unet --image_tokenizer {{out}}/stage2",
+        taste=FEW_CODES.replace("train_split", "code_split"),
+    ),
     Stage(
         "decoder_codes",
         "train_decoder",
         "decoder",
-        "--vae {out}/vae --target_model {out}/stage1 --init_unet {out}/decoder-text/unet "
-        "--image_tokenizer {out}/stage2",
+        f"{DECODER} --init_unet {{out}}/decoder-names/unet --image_tokenizer {{out}}/stage2",
+        minutes=0.5,
         taste=FEW_CODES.replace("train_split", "code_split"),
     ),
     Stage(
