@@ -6,16 +6,18 @@ import re
 import shutil
 from pathlib import Path
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 from tiny_demo import save_all, save_pipeline
 from tiny_training_data import write_emoji
 
-from seed_hf import SeedForCausalLM, SeedPipeline
+from seed_hf import SeedForCausalLM, SeedImageProcessor, SeedImageTokenizer, SeedPipeline, SeedProcessor
 from seed_hf.data_rows import load_rows
-from seed_hf.encoded_data import find_image_tokenizer, rows_digest, weights_digest
+from seed_hf.encoded_data import find_image_tokenizer, read_codes, rows_digest, weights_digest
 from seed_hf.evaluation import EvaluationReport, caption_metrics
 from seed_hf.hub_files_seed import find_repository_files
 from seed_hf.mini import mini_pipeline_path
@@ -109,6 +111,28 @@ def test_command(cards, toy, commands, tmp_path):
     commands.clear()
     cards.main([*toy, "--repositories", NAMES[0]])
     assert [command[0] for command in commands] == ["eval", "eval", "card"]
+
+
+def test_all_four_go_to_the_hub_and_load_from_there(cards, toy, hub, tmp_path, monkeypatch):
+    cards.main(toy)
+    for name in NAMES:
+        cards.run("push", tmp_path / "out" / name, f"owner/{name}")
+        kind = "dataset" if name == "seed-mini-codes" else "model"
+        card = hub.files(f"owner/{name}", repo_type=kind)["README.md"]
+        assert card.decode() == (tmp_path / "kept" / f"{name}.md").read_text()
+    picture = Image.new("RGB", (40, 40), "red")
+    inputs = SeedImageProcessor.from_pretrained(f"owner/{NAMES[0]}")(picture, return_tensors="pt")
+    codes = SeedImageTokenizer.from_pretrained(f"owner/{NAMES[0]}").encode(**inputs)
+    pipeline = SeedPipeline.from_pretrained(f"owner/{NAMES[1]}")
+    assert torch.equal(pipeline.encode_image(picture), codes)
+    assert pipeline(codes=codes, num_inference_steps=1).images[0].size == (16, 16)
+    model = SeedForCausalLM.from_pretrained(f"owner/{NAMES[2]}")
+    prompt = SeedProcessor.from_pretrained(f"owner/{NAMES[2]}")(text="a <image>", codes=codes, return_tensors="pt")
+    assert model(**prompt).logits.shape[:2] == prompt["input_ids"].shape
+    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.url)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+    assert len(read_codes(f"owner/{NAMES[3]}", "test_concepts")) == 5
 
 
 @pytest.mark.parametrize("name", [name for name in COMMITTED if name != NAMES[3]])
