@@ -228,7 +228,18 @@ def test_train_vae_and_decoder(tmp_path, data, stage1):
     flags += ("--init_unet", decoder / "unet", "--image_tokenizer", stage1, "--code_dataset", data["dataset"])
     tokens = SeedImageTokenizer.from_pretrained(stage1).config.num_generation_tokens
     output = tmp_path / "with_codes"
-    flags += ("--code_ratio", 0.5, "--name_noise", 0.3, "--max_text_tokens", tokens, "--max_steps", 2)
+    flags += (
+        "--code_ratio",
+        0.5,
+        "--code_noise",
+        0.5,
+        "--name_noise",
+        0.3,
+        "--max_text_tokens",
+        tokens,
+        "--max_steps",
+        2,
+    )
     run_script("train_decoder", output, *flags)
     assert list((tmp_path / "codes").glob("*/data/train-*.parquet"))
     after = UNet2DConditionModel.from_pretrained(output / "unet")
@@ -246,3 +257,14 @@ def test_blended_names():
     some = blend_names(names, names, 0.8)
     assert some.shape == names.shape
     assert (some.flatten(1).norm(dim=1) < 1 + 1e-5).all()  # a mean lies between
+
+
+def test_replaced_codes():
+    replace_codes = importlib.import_module("train_decoder").replace_codes
+    torch.manual_seed(0)
+    codes = torch.arange(200).view(200, 1, 1) * 32 + torch.arange(32)  # tells picture and place
+    assert torch.equal(replace_codes(codes, 0.0), codes)
+    some = replace_codes(codes, 0.5)
+    assert torch.equal(some % 32, codes % 32)  # a code keeps its place
+    shares = (some != codes).float().mean(dim=2)
+    assert 0.2 < shares.mean() < 0.3 and shares.max() < 0.8

@@ -57,6 +57,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     model.add_argument("--language_model_revision", help="commit of it, which the saved adapter names too")
     model.add_argument("--language_model_config", help="configuration file of a small LM with new weights, instead")
     model.add_argument("--vocab_size", type=int, default=3000, help="words of that small LM")
+    init_help = "SeedForCausalLM folder, with its processor, to go on from instead (an adapter: --init_adapter)"
+    model.add_argument("--init_model", help=init_help)
     model.add_argument("--image_tokenizer", help="folder of a trained SeedImageTokenizer and its processor")
     model.add_argument("--image_tokenizer_id", help="what the saved tokenizer names; default: --image_tokenizer")
     model.add_argument("--image_token_embedding", default="projected_codes", choices=["projected_codes", "learned"])
@@ -111,8 +113,8 @@ def load_language_model(args: argparse.Namespace, rows: Sequence[dict]):
     return small, small_tokenizer, folder
 
 
-def build_model(args: argparse.Namespace, rows: Sequence[dict]):
-    """Processor and model, with fresh image-token vectors; the trained parts need gradients."""
+def build_new_model(args: argparse.Namespace, rows: Sequence[dict]):
+    """Processor and model: a language model that is taught the image tokens, whose vectors are fresh."""
     image_tokenizer = SeedImageTokenizer.from_pretrained(args.image_tokenizer)
     language_model, base_tokenizer, folder = load_language_model(args, rows)
     tokenizer = SeedTokenizer.from_base_tokenizer(
@@ -132,6 +134,21 @@ def build_model(args: argparse.Namespace, rows: Sequence[dict]):
                 "'learned'."
             )
         start_image_tokens(model, image_tokenizer, torch.tensor([row["codes"] for row in rows]))
+    return processor, model, folder
+
+
+def load_trained_model(args: argparse.Namespace):
+    """Processor and model of the folder to go on from."""
+    dtype = torch.float32 if args.lora_rank == 0 else args.base_dtype
+    settings = {"dtype": dtype, "attn_implementation": args.attn_implementation, "image_tokenizer": None}
+    processor = SeedProcessor.from_pretrained(args.init_model)
+    processor.tokenizer.image_tokenizer_id = args.image_tokenizer_id or args.image_tokenizer
+    return processor, SeedForCausalLM.from_pretrained(args.init_model, **settings), args.init_model
+
+
+def build_model(args: argparse.Namespace, rows: Sequence[dict]):
+    """Processor and model; the trained parts need gradients."""
+    processor, model, folder = load_trained_model(args) if args.init_model else build_new_model(args, rows)
     if args.lora_rank:
         model = add_lora(model, args, folder)
     if args.gradient_checkpointing:

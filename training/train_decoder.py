@@ -72,6 +72,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--augmented_views", type=int, default=0, help="further codes per picture")
     group.add_argument("--encode_dtype", default="auto", help="of the image tokenizer while it encodes")
     group.add_argument("--code_ratio", type=float, default=0.5, help="share of conditions decoded from codes, with it")
+    noise_help = "largest share of a picture's codes that is replaced by those of other pictures"
+    group.add_argument("--code_noise", type=float, default=0.0, help=noise_help)
     group.add_argument("--ema_decay", type=float, default=0.999, help="of the averaged weights")
     return parse_training_arguments(parser, argv)
 
@@ -135,6 +137,23 @@ class LatentsAndCaptions(torch.utils.data.Dataset):
         return self.latents[index], self.pictures.captions[index], self.pictures.tags[index]
 
 
+def replace_codes(codes: torch.Tensor, largest_share: float) -> torch.Tensor:
+    """Some codes replaced by those of other pictures at the same place.
+
+    The codes of training pictures say more of them than the codes of unseen ones do; this evens it out.
+
+    Args:
+        codes (`torch.LongTensor` of shape `(num_pictures, num_views, num_query_tokens)`): codes.
+        largest_share (`float`): of a view's codes; a view's own share is drawn below it.
+
+    Returns:
+        `torch.LongTensor` of the same shape.
+    """
+    shares = largest_share * torch.rand(*codes.shape[:2], 1)
+    others = codes[torch.randperm(len(codes))]
+    return torch.where(torch.rand(codes.shape) < shares, others, codes)
+
+
 @torch.no_grad()
 def decode_codes_by_caption(args: argparse.Namespace) -> dict[str, torch.Tensor]:
     """What the codes of training pictures, in all styles, decode to: caption -> `(n, num_tokens, dim)` in float16."""
@@ -143,10 +162,13 @@ def decode_codes_by_caption(args: argparse.Namespace) -> dict[str, torch.Tensor]
     rows = load_rows(args.code_dataset, args.code_split)
     settings = {"augmented_views": args.augmented_views, "dtype": args.encode_dtype}
     rows = encode_once(rows, args.image_tokenizer, cache, args.code_split, **settings)
+    codes = torch.tensor([[row["codes"], *(row.get("augmented_codes") or [])] for row in rows])
+    if args.code_noise:
+        codes = torch.cat([codes, replace_codes(codes, args.code_noise), replace_codes(codes, args.code_noise)], dim=1)
+    decoded = torch.cat([model.decode(part).half() for part in codes.flatten(0, 1).split(256)])
     embeds = defaultdict(list)
-    for row in rows:
-        views = [row["codes"], *(row.get("augmented_codes") or [])]
-        embeds[row["caption"]].append(model.decode(torch.tensor(views)).half())
+    for caption, part in zip(rows["caption"], decoded.unflatten(0, codes.shape[:2]), strict=True):
+        embeds[caption].append(part)
     return {caption: torch.cat(values) for caption, values in embeds.items()}
 
 
