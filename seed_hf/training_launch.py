@@ -29,6 +29,9 @@ def make_accelerator(args: argparse.Namespace) -> Accelerator:
         ValueError: if the hardware can not do what is asked, or the global batch can not be cut up.
     """
     launched = int(os.environ.get("WORLD_SIZE", 1))
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true" and not torch.accelerator.is_available():
+        # Accelerate would fall back to plain data parallelism without a word
+        raise ValueError("`config_file` asks for DeepSpeed, but there is no accelerator; allowed: only with one.")
     accelerator = Accelerator(
         # Without this hint Accelerate starts processes on CPUs that do not know of each other.
         cpu=launched > 1 and not torch.accelerator.is_available(),

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from accelerate.commands.config.config_args import load_config_from_file
 
 from seed_hf.training_arguments import (
@@ -19,6 +20,7 @@ from seed_hf.training_arguments import (
     parse_training_arguments,
     read_recipe,
 )
+from seed_hf.training_launch import make_accelerator
 from seed_hf.training_preflight import find_hardware_problems
 
 
@@ -120,6 +122,13 @@ def test_bad_recipes_are_refused(tmp_path, text, named):
 def test_accumulation_makes_up_for_processes(processes, expected):
     args = parser().parse_args("--output_dir x --batch_size 64 --global_batch_size 4096".split())
     assert accumulation_steps(args, processes) == expected
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="with an accelerator DeepSpeed is allowed")
+def test_deepspeed_without_accelerators_is_refused(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")  # what `accelerate launch` sets
+    with pytest.raises(ValueError, match="`config_file` asks for DeepSpeed"):
+        make_accelerator(parser().parse_args(["--output_dir", "x"]))
 
 
 def test_a_global_batch_that_can_not_be_cut_is_refused():
