@@ -58,6 +58,9 @@ class SeedImageTokenizerConfig(HubUploadMixin, PreTrainedConfig):
         quantizer_loss_weight, reconstruction_loss_weight, generation_loss_weight (`float`): Stage-2 weights 5, 2, 0.5.
         code_contrastive_loss_weight (`float`, defaults to 0.0): Ours, not in the paper: adds the contrastive loss
             on the features rebuilt from the codes, for small data where quantisation costs much retrieval.
+        generation_contrastive_loss_weight (`float`, defaults to 0.0): Ours, not in the paper: adds a contrastive loss
+            between generation embeddings and their targets, with the temperature of stage 1. The squared error alone
+            asks for the mean of all that an unsure code may stand for; this asks for what is most likely.
         label_smoothing (`float`, defaults to 0.1): Of the contrastive loss.
         contrastive_gather (`str`, defaults to `"full"`): `"full"` lets gradients flow through features gathered
             from other processes; `"detached"` is the original's gradient-free gather.
@@ -125,6 +128,7 @@ class SeedImageTokenizerConfig(HubUploadMixin, PreTrainedConfig):
     reconstruction_loss_weight: float = 2.0
     generation_loss_weight: float = 0.5
     code_contrastive_loss_weight: float = 0.0
+    generation_contrastive_loss_weight: float = 0.0
     label_smoothing: float = 0.1
     contrastive_gather: str = "full"
     normalize_codes: bool = False
@@ -185,6 +189,12 @@ class SeedImageTokenizerConfig(HubUploadMixin, PreTrainedConfig):
             "codebook_size",
             self.codebook_size,
             f"a multiple of num_query_tokens, {self.num_query_tokens}, with `codebook_per_query`",
+        )
+        _require(
+            self.generation_contrastive_loss_weight == 0 or self.use_text_tower,
+            "generation_contrastive_loss_weight",
+            self.generation_contrastive_loss_weight,
+            "0 unless `use_text_tower`, whose temperature it needs",
         )
         patch_size = self.vision_config.patch_size
         _require(not self.use_conv_stem or patch_size == 32, "vision_config.patch_size", patch_size, "32, the stem's")

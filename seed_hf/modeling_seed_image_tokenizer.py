@@ -377,6 +377,10 @@ class SeedImageTokenizer(RetrievalMixin, HubUploadMixin, StrictLoadingMixin, Pre
             output.text_features = self.get_text_features(input_ids, attention_mask, return_dict=True).pooler_output
             output.contrastive_loss = self._contrastive_loss(output.image_features, output.text_features)
             output.loss = output.loss + self.config.code_contrastive_loss_weight * output.contrastive_loss
+        weight = self.config.generation_contrastive_loss_weight
+        if weight > 0:
+            directions = [F.normalize(embeds.float().flatten(1), dim=-1) for embeds in (generation_embeds, targets)]
+            output.loss = output.loss + weight * self._contrastive_loss(*directions)
         return output
 
 

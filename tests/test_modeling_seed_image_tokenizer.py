@@ -7,6 +7,7 @@ from tiny_image_tokenizer import TINY, tiny_image_tokenizer, tiny_pixels
 from transformers import AutoModel
 
 from seed_hf import SeedImageTokenizer, SeedImageTokenizerConfig
+from seed_hf.losses_seed import contrastive_loss
 
 
 HEADS = ("text", "mlp", "qformer")
@@ -166,6 +167,16 @@ def test_code_contrastive_option_adds_a_term():
     torch.testing.assert_close(with_text.loss, without.loss + 2 * with_text.contrastive_loss)
 
 
+def test_generation_contrastive_option_adds_a_term():
+    model, targets = tiny_image_tokenizer().eval(), torch.randn(4, 6, 32)
+    without = model(tiny_pixels(4), generation_targets=targets)
+    model.config.generation_contrastive_loss_weight = 2.0
+    added = model(tiny_pixels(4), generation_targets=targets)
+    directions = [torch.nn.functional.normalize(x.flatten(1), dim=1) for x in (without.generation_embeds, targets)]
+    term = contrastive_loss(*directions, model.temperature, model.config.label_smoothing)
+    torch.testing.assert_close(added.loss, without.loss + 2 * term)
+
+
 def test_bidirectional_baseline_sees_later_queries():
     for causal in (True, False):
         model = tiny_image_tokenizer(causal_queries=causal)
@@ -245,6 +256,7 @@ def test_missing_parts_are_named():
         ({"codebook_ema_decay": 1.0}, r"allowed: \[0, 1\)"),
         ({"dead_code_steps": 5}, "codebook_ema_decay"),
         ({"contrastive_gather": "some"}, "'full', 'detached'"),
+        ({"generation_contrastive_loss_weight": 1.0, "use_text_tower": False}, "0 unless `use_text_tower`"),
         ({"decoder_config": {**TINY["decoder_config"], "hidden_size": 32}}, "decoder_config.hidden_size"),
     ],
 )

@@ -17,7 +17,7 @@ from tiny_language import build_base_tokenizer, build_language_model
 from tiny_training_data import HIDDEN_SIZE, save_bert, write_emoji, write_image_tokenizer_config
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from seed_hf import SeedForCausalLM, SeedImageTokenizer
+from seed_hf import SeedForCausalLM, SeedImageTokenizer, SeedProcessor
 from seed_hf.training_metrics import read_metrics
 
 
@@ -188,6 +188,12 @@ def test_own_text_feature_as_the_target_and_learned_codes_that_start_from_image_
     AcceleratorState._reset_state(reset_partial_state=True)
     flags = (*causal_lm_flags(data, second, tmp_path / "lm"), "--image_token_embedding", "learned", "--lora_rank", 0)
     run_script("train_causal_lm", third, *flags, "--start_image_tokens", "--learning_rate", 0, "--max_steps", 1)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    again = (*flags, "--init_model", third, "--image_tokenizer_id", "mine", "--learning_rate", 0, "--max_steps", 1)
+    run_script("train_causal_lm", tmp_path / "fourth", *again)
+    before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("third", "fourth"))
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    assert SeedProcessor.from_pretrained(tmp_path / "fourth").tokenizer.image_tokenizer_id == "mine"
     AcceleratorState._reset_state(reset_partial_state=True)
     with pytest.raises(ValueError, match="`start_image_tokens` with `image_token_embedding` 'projected_codes'"):
         flags = causal_lm_flags(data, second, tmp_path / "lm")

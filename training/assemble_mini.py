@@ -103,6 +103,10 @@ def save_language_model(source: Path, output: Path) -> None:
     model.half().save_pretrained(output)
     processor.save_pretrained(output)
     leave_code_out(output)
+    # four thousand image tokens, written in nine lines each otherwise
+    file = output / "tokenizer.json"
+    tokens = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(tokens, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
 def leave_code_out(folder: Path) -> None:

@@ -1,11 +1,12 @@
-"""Build the emoji data set that seed-mini is trained on: drawings in seven styles with human names and tags.
+"""Build the emoji data set that seed-mini is trained on: drawings in nine styles with human names and tags.
 
 The parquet files in `training/data/emoji` come from this script; users need neither npm nor this file. To rebuild:
 
     python training/build_emoji_dataset.py --output_dir training/data/emoji --cache_dir ~/.cache/seed_hf/emoji
 
 It needs `npm` (fetches packages with `npm pack`) and `pip install resvg-py datasets`. Every choice (which name means
-which emoji, splits, seeds) is in this file, so the same package versions give the same rows and splits.
+which emoji, splits, seeds) is in this file and in `emoji_sources.py`, so the same package versions give the same rows
+and splits.
 """
 
 from __future__ import annotations
@@ -22,55 +23,13 @@ import tarfile
 import unicodedata
 from collections import Counter, defaultdict
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import resvg_py
 from datasets import Dataset, Features, Image, List, Value
+from emoji_sources import SOURCES, TEXT_PACKAGE, Source
 from PIL import Image as PILImage
 
-
-@dataclass(frozen=True)
-class Source:
-    """One npm package of drawings.
-
-    Args:
-        style (`str`): Name of the style in the data set.
-        family (`str`): Styles of one family resemble each other and stay on one side of a split.
-        package (`str`): npm name and version.
-        licence (`str`): SPDX name of the artwork's licence.
-        title, author, url (`str`): For the attribution.
-        package_licence (`str`, *optional*): What the package says, where that differs from the artwork's own licence
-            file upstream, which counts.
-    """
-
-    style: str
-    family: str
-    package: str
-    licence: str
-    title: str
-    author: str
-    url: str
-    package_licence: str | None = None
-
-
-SOURCES = (
-    Source("noto", "noto", "@iconify-json/noto@1.2.9", "Apache-2.0", "Noto Emoji", "Google Inc.",
-           "https://github.com/googlefonts/noto-emoji"),
-    Source("noto-v1", "noto", "@iconify-json/noto-v1@1.2.5", "Apache-2.0", "Noto Emoji (v1)", "Google Inc.",
-           "https://github.com/googlefonts/noto-emoji"),
-    Source("fxemoji", "fxemoji", "@iconify-json/fxemoji@1.2.2", "CC-BY-4.0", "Firefox OS Emoji", "Mozilla",
-           "https://github.com/mozilla/fxemoji", package_licence="Apache-2.0"),
-    Source("fluent-flat", "fluent", "@iconify-json/fluent-emoji-flat@1.2.6", "MIT", "Fluent Emoji Flat",
-           "Microsoft Corporation", "https://github.com/microsoft/fluentui-emoji"),
-    Source("fluent-3d", "fluent", "@lobehub/fluent-emoji-3d@1.1.0", "MIT", "Fluent Emoji 3D",
-           "Microsoft Corporation; packaged by LobeHub", "https://github.com/lobehub/fluent-emoji"),
-    Source("twemoji", "twemoji", "@iconify-json/twemoji@1.2.5", "CC-BY-4.0", "Twemoji",
-           "Twitter, Inc. and other contributors", "https://github.com/jdecked/twemoji"),
-    Source("emojitwo", "emojione", "@iconify-json/emojione@1.2.3", "CC-BY-4.0", "EmojiTwo (from Emoji One 2)",
-           "Emoji One and the EmojiTwo project", "https://github.com/EmojiTwo/emojitwo"),
-)  # fmt: skip
-TEXT_PACKAGE = "emojibase-data@17.0.0"
 
 SIZE = 64
 RENDER_SIZE = 256
@@ -189,8 +148,9 @@ def match_by_name(icons: dict, tables: list[dict[str, str]], own_names: dict[str
         candidates = []
         for is_alias, name in [(0, icon), *((1, alias) for alias in aliases[icon])]:
             name = re.sub("^flag-for-(flag-)?", "flag-", name)
+            first = name.removesuffix("-1")  # "cactus-1", where a set draws several
             for rank, (table, flat) in enumerate(zip(tables, squashed, strict=True)):
-                hexcode = table.get(name) or flat.get(name.replace("-", ""))
+                hexcode = table.get(name) or flat.get(name.replace("-", "")) or table.get(first)
                 if hexcode:
                     candidates.append((2 * rank + is_alias, hexcode))
         if candidates:
@@ -235,7 +195,8 @@ def collect(source: Source, folder: Path, concepts: dict, tables: list[dict[str,
         names = {bare_hexcode(hexcode): name for hexcode, name in characters.items()}
         names = {hexcode: name for hexcode, name in names.items() if hexcode in concepts}
     else:
-        names = match_by_name(icons, tables, fxemoji_table(concepts) if source.style == "fxemoji" else {})
+        own_names = fxemoji_table(concepts) if source.style == "fxemoji" else dict.fromkeys(source.left_out, "")
+        names = match_by_name(icons, tables, own_names)
     return {hexcode: icon_svg(icons, name) for hexcode, name in names.items()}
 
 
@@ -323,22 +284,35 @@ def assign_splits(families: dict[str, set[str]], is_flag: dict[str, bool]) -> di
     return splits
 
 
+def assign_all_splits(pictures: dict[str, dict[str, bytes]], is_flag: dict[str, bool]) -> dict[tuple[str, str], str]:
+    """Split of every (concept, family) that has one. Families for training only have no say in it: of concepts that
+    are held out they draw nothing, and of flags, which are many already, neither."""
+    sources = {source.style: source for source in SOURCES}
+    families, added = defaultdict(set), set()
+    for style, drawn in pictures.items():
+        for concept in drawn:
+            if not sources[style].train_only:
+                families[concept].add(sources[style].family)
+            elif not is_flag[concept]:
+                added.add((concept, sources[style].family))
+    splits = assign_splits(families, is_flag)
+    held_out = set(families) - {concept for (concept, _), split in splits.items() if split == "train"}
+    return splits | {pair: "train" for pair in added if pair[0] not in held_out}
+
+
 def make_rows(concepts: dict[str, dict], pictures: dict[str, dict[str, bytes]]) -> list[dict]:
     """One row for each drawing, in CLDR order, with its split."""
     sources = {source.style: source for source in SOURCES}
-    families = defaultdict(set)
-    for style, drawn in pictures.items():
-        for concept in drawn:
-            families[concept].add(sources[style].family)
     is_flag = {hexcode: concept["group"] == "flags" for hexcode, concept in concepts.items()}
-    splits = assign_splits(families, is_flag)
+    splits = assign_all_splits(pictures, is_flag)
     in_train = {concept for (concept, _), split in splits.items() if split == "train"}
     rows = []
     for hexcode, concept in concepts.items():
         for style, drawn in pictures.items():
-            if hexcode not in drawn:
-                continue
             family = sources[style].family
+            split = splits.get((hexcode, family))
+            if hexcode not in drawn or split is None:
+                continue
             rows.append(
                 {
                     "image": {"bytes": drawn[hexcode], "path": f"{style}/{hexcode}.webp"},
@@ -347,7 +321,7 @@ def make_rows(concepts: dict[str, dict], pictures: dict[str, dict[str, bytes]]) 
                     "style": style,
                     "family": family,
                     "is_flag": is_flag[hexcode],
-                    "split": splits[hexcode, family],
+                    "split": split,
                     "concept_seen": hexcode in in_train,
                     "license": sources[style].licence,
                 }

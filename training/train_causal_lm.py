@@ -57,7 +57,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     model.add_argument("--language_model_revision", help="commit of it, which the saved adapter names too")
     model.add_argument("--language_model_config", help="configuration file of a small LM with new weights, instead")
     model.add_argument("--vocab_size", type=int, default=3000, help="words of that small LM")
-    init_help = "SeedForCausalLM folder, with its processor, to go on from instead (an adapter: --init_adapter)"
+    init_help = "SeedForCausalLM folder to go on from instead, image tokens and all (an adapter: --init_adapter)"
     model.add_argument("--init_model", help=init_help)
     model.add_argument("--image_tokenizer", help="folder of a trained SeedImageTokenizer and its processor")
     model.add_argument("--image_tokenizer_id", help="what the saved tokenizer names; default: --image_tokenizer")

@@ -152,8 +152,9 @@ def main(argv: list[str] | None = None) -> None:
     captions = all_captions(train.rows) + [row["caption"] for row in held_out]
     target_model = args.init_model if args.target_model == "own" else args.target_model
     targets = load_targets(target_model, model.config, captions)
-    # both see a micro-batch at a time
-    by_micro_batch = bool(model.config.codebook_ema_decay or model.config.code_contrastive_loss_weight)
+    # what sees a micro-batch at a time
+    fields = ("codebook_ema_decay", "code_contrastive_loss_weight", "generation_contrastive_loss_weight")
+    by_micro_batch = any(getattr(model.config, field) for field in fields)
     settings = {"also_save": ("quantizer.embedding",), "by_micro_batch": by_micro_batch}
     run = TrainingRun(args, model, frozen=[targets.module], **settings)
 
