@@ -7,7 +7,6 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
-from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, logging
@@ -23,6 +22,10 @@ from .strict_loading_seed import StrictLoadingMixin
 
 
 logger = logging.get_logger(__name__)
+
+# transformers 5.24 renames the first to the second and warns at the old name: it goes through `kwargs`, unnamed
+_CACHE_NAMES = ("past_key_values", "cache")
+_KEPT_OUTPUTS = (*_CACHE_NAMES, "hidden_states", "attentions")
 
 
 class SeedForCausalLM(
@@ -71,7 +74,7 @@ class SeedForCausalLM(
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
-    _skip_keys_device_placement = ["past_key_values"]
+    _skip_keys_device_placement = list(_CACHE_NAMES)
     # quantizers leave it alone: only its own weights give the codes that the language model has learned
     _keep_in_fp32_modules = ["image_tokenizer"]
     # a dict, not None: PEFT looks for tied weights in sub-modules only where the outermost model declares some form
@@ -283,7 +286,6 @@ class SeedForCausalLM(
         codes: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.LongTensor | None = None,
-        past_key_values: Cache | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
@@ -305,12 +307,11 @@ class SeedForCausalLM(
             codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)`, *optional*): Or their codes.
             attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*): 0 at padding.
             position_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*): Positions.
-            past_key_values (`Cache`, *optional*): Keys and values of earlier positions.
             inputs_embeds (`torch.FloatTensor` of shape `(batch_size, sequence_length, embedding_dim)`, *optional*):
                 Instead of `input_ids`.
             labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*): Targets, not shifted;
                 -100 is ignored.
-            use_cache (`bool`, *optional*): Whether to return `past_key_values`.
+            use_cache (`bool`, *optional*): Whether to return keys and values.
             logits_to_keep (`int` or `torch.LongTensor`, defaults to 0): Compute the logits of the last so many
                 positions, or of the given positions; 0 means all.
             target_logits_only (`bool`, defaults to `False`): With `labels`, compute logits only where there is a
@@ -319,6 +320,8 @@ class SeedForCausalLM(
                 shifted already, instead of `labels` (a part of a sequence can not shift its own).
             num_items_in_batch (`int` or `torch.Tensor`, *optional*): Divisor of the loss, instead of the mean.
             return_dict (`bool`, *optional*): `False` gives a tuple.
+            kwargs: What else the language model takes. Keys and values of earlier positions are `cache`, before
+                transformers 5.24 `past_key_values`; they come back under the same name.
 
         Returns:
             `CausalLMOutputWithPast`: `loss` is a float32 cross-entropy over text, image and special tokens.
@@ -332,7 +335,7 @@ class SeedForCausalLM(
             if input_ids is None:
                 raise ValueError("`inputs_embeds` was given with images; allowed: `input_ids`.")
             input_ids = self.insert_images(input_ids, pixel_values, codes)
-        lm_inputs = {"attention_mask": attention_mask, "past_key_values": past_key_values, "use_cache": use_cache}
+        lm_inputs = {"attention_mask": attention_mask, "use_cache": use_cache}
         if "position_ids" in self._lm_arguments:
             lm_inputs["position_ids"] = position_ids
         if self.image_embeddings is None and not target_logits_only:
@@ -360,13 +363,7 @@ class SeedForCausalLM(
                 vocab_size=self.config.vocab_size,
                 num_items_in_batch=num_items_in_batch,
             )
-        output = CausalLMOutputWithPast(
-            loss=loss,
-            logits=logits,
-            past_key_values=outputs.past_key_values,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-        )
+        output = _causal_lm_output(loss, logits, outputs)
         return output.to_tuple() if return_dict is False else output
 
     def _target_outputs(self, hidden_states, labels, shift_labels, outputs, num_items_in_batch):
@@ -384,7 +381,13 @@ class SeedForCausalLM(
             vocab_size=self.config.vocab_size,
             num_items_in_batch=num_items_in_batch,
         )
-        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=outputs.past_key_values)
+        return _causal_lm_output(loss, logits, outputs)
+
+
+def _causal_lm_output(loss, logits, outputs):
+    """With what the language model returned beside; the name of its cache is that of the installed transformers."""
+    kept = {name: value for name, value in outputs.items() if name in _KEPT_OUTPUTS}
+    return CausalLMOutputWithPast(loss=loss, logits=logits, **kept)
 
 
 __all__ = ["SeedForCausalLM", "SeedImageTokenEmbedding"]

@@ -1,10 +1,11 @@
 """SeedForCausalLM under every decoding of transformers: our version of its generation suite, with the grammar."""
 
 import copy
+import logging
 
 import pytest
 import torch
-from tiny_language import ARCHITECTURES, NUM_QUERY_TOKENS, build_codes, build_seed_model, check_grammar
+from tiny_language import ARCHITECTURES, CACHE_NAME, NUM_QUERY_TOKENS, build_codes, build_seed_model, check_grammar
 from transformers import LogitsProcessor, LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 
@@ -189,8 +190,20 @@ def test_vectors_instead_of_ids(model, mode, num_beams):
 def test_generation_goes_on_from_its_cache(model):
     prompts = torch.tensor([[5, 6, 7], [9, 8, 7]])
     first = model.generate(prompts, **options("text", 3), return_dict_in_generate=True)
-    both = model.generate(first.sequences, past_key_values=first.past_key_values, **options("text", 4))
+    both = model.generate(first.sequences, **{CACHE_NAME: first[CACHE_NAME]}, **options("text", 4))
     assert torch.equal(both, model.generate(prompts, **options("text", 7)))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_generation_uses_no_deprecated_name(model, mode, monkeypatch):
+    """transformers 5.24 renamed `past_key_values`; beside FutureWarning, an error in all tests, it logs this."""
+    said = []
+    monkeypatch.setattr(logging.Logger, "warning_once", lambda self, message, *args, **kwargs: said.append(message))
+    ids = torch.tensor([[5, 6, 7]])
+    model.generate(ids, **options(mode), guidance_scale=2.0, return_dict_in_generate=True)
+    for output in (model(ids, use_cache=True), model(ids, labels=ids, target_logits_only=True, use_cache=True)):
+        assert output[CACHE_NAME].get_seq_length() == 3
+    assert [message for message in said if "deprecated" in message] == []
 
 
 # ---------------------------------------------------------------------------------------------- beams, samples, ...

@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, inject_adapter_in_model
 from safetensors.torch import load_file, save_file
 from tiny_language import (
     ARCHITECTURES,
@@ -248,7 +248,7 @@ def test_lora_targets_the_language_model_and_nothing_else(architecture):
     assert len(hit) >= 2 * 4 and all(name.startswith("language_model.") for name in hit)
     assert not any(name.endswith(("lm_head", "wte", "embed_tokens")) for name in hit)
     settings = model.lora_settings()
-    model.add_adapter(LoraConfig(r=2, **settings))
+    inject_adapter_in_model(LoraConfig(r=2, **settings), model)
     assert model.lora_settings() == settings
 
 

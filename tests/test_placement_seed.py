@@ -4,7 +4,14 @@ import pytest
 import torch
 from accelerate import cpu_offload
 from tiny_image_tokenizer import tiny_image_tokenizer, tiny_pixels
-from tiny_language import build_codes, build_image_tokenizer, build_language_model, build_seed_model, build_tokenizer
+from tiny_language import (
+    CACHE_NAME,
+    build_codes,
+    build_image_tokenizer,
+    build_language_model,
+    build_seed_model,
+    build_tokenizer,
+)
 from transformers import StaticCache
 
 from seed_hf import SeedForCausalLM, SeedImageTokenizer
@@ -144,10 +151,10 @@ def test_a_step_of_decoding_compiles_whole_with_a_static_cache(compiled):
     model, tokenizer = build_seed_model("llama")
     ids = mixed_ids(tokenizer)
     length, prompt = ids.shape[1], 5
-    cache = StaticCache(config=model.config.get_text_config(), max_cache_len=length)
-    step = compiled(lambda ids, positions: model(ids, position_ids=positions, past_key_values=cache).logits)
+    cache = {CACHE_NAME: StaticCache(config=model.config.get_text_config(), max_cache_len=length)}
+    step = compiled(lambda ids, positions: model(ids, position_ids=positions, **cache).logits)
     with torch.no_grad():
-        logits = [model(ids[:, :prompt], past_key_values=cache).logits]
+        logits = [model(ids[:, :prompt], **cache).logits]
         for position in range(prompt, length):
             positions = torch.full((2, 1), position)
             logits.append(step(ids[:, position : position + 1], positions))

@@ -13,6 +13,7 @@ from transformers import (
     Qwen2Config,
     Qwen2ForCausalLM,
 )
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from seed_hf import SeedForCausalLM, SeedImageTokenizer, SeedImageTokenizerConfig, SeedTokenizer
 
@@ -21,6 +22,8 @@ CODEBOOK_SIZE = 16
 NUM_QUERY_TOKENS = 4
 CODE_DIM = 8
 ARCHITECTURES = ("opt", "llama", "gpt2", "qwen2")
+# what the installed transformers calls keys and values of earlier positions
+CACHE_NAME = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
 
 _TEXT = (
     "a photo of a red apple",
