@@ -1,0 +1,41 @@
+"""Which image files are read, and what their names end in; readers and writers of data sets share this list."""
+
+# Pillow's name of each format, and its file suffixes, the one to write first. Left out are formats that make Pillow run
+# a program (EPS), need the operating system or another library to draw (WMF, FPX, MIC, BUFR, GRIB, HDF5), open what is
+# inside as any format (IPTC), unpack without a bound (FITS), or that have no signature and hold measurements (SPIDER,
+# IMT, MCIDAS). TGA, which has no signature either, must be tried last.
+IMAGE_FORMATS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png", ".apng"),
+    "WEBP": (".webp",),
+    "GIF": (".gif",),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "MPO": (".mpo",),  # several JPEGs in one file, from phones; read as JPEG
+    "AVIF": (".avif", ".avifs"),
+    "JPEG2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
+    "ICO": (".ico",),
+    "CUR": (".cur",),
+    "ICNS": (".icns",),
+    "DIB": (".dib",),
+    "DDS": (".dds",),
+    "SGI": (".sgi", ".bw", ".rgb", ".rgba"),
+    "PCX": (".pcx",),
+    "DCX": (".dcx",),
+    "PSD": (".psd",),
+    "QOI": (".qoi",),
+    "SUN": (".ras",),
+    "MSP": (".msp",),
+    "PIXAR": (".pxr",),
+    "BLP": (".blp",),
+    "FTEX": (".ftc", ".ftu"),
+    "GBR": (".gbr",),
+    "FLI": (".fli", ".flc"),
+    "IM": (".im",),
+    "PCD": (".pcd",),
+    "XBM": (".xbm",),
+    "XPM": (".xpm",),
+    "TGA": (".tga", ".icb", ".vda", ".vst"),
+}
+IMAGE_SUFFIXES = tuple(suffix for suffixes in IMAGE_FORMATS.values() for suffix in suffixes)
