@@ -1,9 +1,9 @@
 """Which image files are read, and what their names end in; readers and writers of data sets share this list."""
 
-# Pillow's name of each format, and its file suffixes, the one to write first. Left out are formats that make Pillow run
-# a program (EPS), need the operating system or another library to draw (WMF, FPX, MIC, BUFR, GRIB, HDF5), open what is
-# inside as any format (IPTC), unpack without a bound (FITS), or that have no signature and hold measurements (SPIDER,
-# IMT, MCIDAS). TGA, which has no signature either, must be tried last.
+# Pillow's name of each format, and its file suffixes, the one to write first. Left out are formats that make Pillow
+# run a program (EPS), need the operating system or another library to draw (WMF, FPX, MIC, BUFR, GRIB, HDF5), hold an
+# image whose format or size is known only once it is decoded (IPTC, ICNS, BLP), unpack without a bound (FITS), or have
+# no signature and hold measurements (SPIDER, IMT, MCIDAS). TGA has no signature either, so it is tried last.
 IMAGE_FORMATS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "PNG": (".png", ".apng"),
@@ -17,7 +17,6 @@ IMAGE_FORMATS = {
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
     "ICO": (".ico",),
     "CUR": (".cur",),
-    "ICNS": (".icns",),
     "DIB": (".dib",),
     "DDS": (".dds",),
     "SGI": (".sgi", ".bw", ".rgb", ".rgba"),
@@ -28,7 +27,6 @@ IMAGE_FORMATS = {
     "SUN": (".ras",),
     "MSP": (".msp",),
     "PIXAR": (".pxr",),
-    "BLP": (".blp",),
     "FTEX": (".ftc", ".ftu"),
     "GBR": (".gbr",),
     "FLI": (".fli", ".flc"),

@@ -291,12 +291,12 @@ def test_truncated_and_opened_lazily():
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        ([], r"`images` is \[\], which holds no picture"),
-        ([[], []], "which holds no picture"),
+        ([], r"`images` is \[\], which holds no image"),
+        ([[], []], "which holds no image"),
         (b"", "`images` is 0 bytes"),
         (b"hello", "`images` is 5 bytes"),
         (None, "`images` is None"),
-        (3, "`images` is 3: int is no kind of picture"),
+        (3, "`images` is 3: int is no kind of image"),
         ([[make_photo()], [make_photo(), {"url": "x"}]], r"`images\[1\]\[1\]` is {'url': 'x'}"),
         ("no/such/file.png", "`images` is 'no/such/file.png'.*No such file"),
         ("data:image/png;base64,!!", "`images` is 'data:image"),

@@ -1,0 +1,103 @@
+"""How much memory and time one image may take, and which addresses it may come from."""
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from PIL import Image
+
+
+class ImageRefusedError(ValueError):
+    """An image that is not read because of [`IMAGE_LIMITS`], whatever else is right or wrong with it."""
+
+
+def _setting(name: str, default: int | bool) -> Any:
+    """A field with a default that an environment variable replaces, which child processes inherit."""
+    variable = f"SEED_HF_{name.upper()}"
+
+    def value():
+        text = os.environ.get(variable)
+        if text is None:
+            return default
+        try:
+            return type(default)(int(text))
+        except ValueError:
+            raise ValueError(f"The environment variable {variable} is {text!r}; allowed: an integer.") from None
+
+    return field(default_factory=value)
+
+
+@dataclass
+class ImageLimits:
+    """Limits of [`~image_loading_seed.load_rgb_image`], for the whole process.
+
+    Change [`IMAGE_LIMITS`], or set the environment variable `SEED_HF_` + the name in capitals before the start.
+
+    Args:
+        max_image_pixels (`int`, *optional*, defaults to 67,108,864):
+            Width times height, 8192 x 8192. Decoded, that is 256 MiB, of which a few copies exist at a time. JPEG
+            files of up to four times as many pixels, such as those of phones with 108 and 200 megapixels, are decoded
+            at half their width and height. If `PIL.Image.MAX_IMAGE_PIXELS` is lower, that holds.
+        max_image_bytes (`int`, *optional*, defaults to 536,870,912):
+            Of the file: what `max_image_pixels` take uncompressed at 8 bytes, the most that Pillow reads. A download
+            ends as soon as the image is whole, so what follows it does not count.
+        max_url_seconds (`int`, *optional*, defaults to 60):
+            For the whole download, redirects included.
+        allow_private_urls (`bool`, *optional*, defaults to `False`):
+            Whether URLs may lead to loopback, link-local, multicast and other addresses that are not public. In the
+            environment variable, 1 or 0.
+
+    Example:
+
+    ```python
+    >>> from seed_hf.image_limits_seed import IMAGE_LIMITS
+
+    >>> IMAGE_LIMITS.max_image_pixels
+    67108864
+    ```
+    """
+
+    max_image_pixels: int = _setting("max_image_pixels", 2**26)
+    max_image_bytes: int = _setting("max_image_bytes", 2**29)
+    max_url_seconds: int = _setting("max_url_seconds", 60)
+    allow_private_urls: bool = _setting("allow_private_urls", False)
+
+    def pixels(self) -> int:
+        """The limit that holds now, Pillow's own included."""
+        return min(self.max_image_pixels, Image.MAX_IMAGE_PIXELS or self.max_image_pixels)
+
+    def check_size(self, width: int, height: int) -> None:
+        """Refuses an image that is empty or too large.
+
+        Args:
+            width (`int`): In pixels.
+            height (`int`): In pixels.
+
+        Raises:
+            ImageRefusedError: If it is.
+        """
+        if width < 1 or height < 1:
+            raise ImageRefusedError(f"it has {width}x{height} pixels")
+        if width * height > self.pixels():
+            raise ImageRefusedError(
+                f"it has {width}x{height} pixels, more than the {self.pixels()} that IMAGE_LIMITS.max_image_pixels "
+                "(or the environment variable SEED_HF_MAX_IMAGE_PIXELS) and PIL.Image.MAX_IMAGE_PIXELS allow"
+            )
+
+    def check_bytes(self, size: int) -> None:
+        """Refuses a file that is too large.
+
+        Args:
+            size (`int`): Number of bytes.
+
+        Raises:
+            ImageRefusedError: If it is.
+        """
+        if size > self.max_image_bytes:
+            raise ImageRefusedError(
+                f"it has more than the {self.max_image_bytes} bytes that IMAGE_LIMITS.max_image_bytes (or the "
+                "environment variable SEED_HF_MAX_IMAGE_BYTES) allows"
+            )
+
+
+IMAGE_LIMITS = ImageLimits()
