@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,9 +29,7 @@ def claim_parts(paths: Sequence[Path], start: int = 0) -> Iterator[int]:
     Returns:
         `Iterator[int]`: numbers of parts to do.
     """
-    # of this job alone: other splits in the same folder have their own
-    locks = paths[0].parent / f".locks-{paths[0].stem}"
-    locks.mkdir(parents=True, exist_ok=True)
+    locks = _locks_of(paths)
     waiting = deque(range(len(paths)))
     waiting.rotate(-start)
     while waiting:
@@ -41,7 +39,7 @@ def claim_parts(paths: Sequence[Path], start: int = 0) -> Iterator[int]:
             if paths[number].exists():
                 continue
             try:
-                with FileLock(locks / f"{paths[number].name}.lock", blocking=False):
+                with _lock(paths, number):
                     # it may have been finished between the two
                     if not paths[number].exists():
                         claimed = True
@@ -52,6 +50,37 @@ def claim_parts(paths: Sequence[Path], start: int = 0) -> Iterator[int]:
             time.sleep(_POLL_SECONDS)
     # whoever still looks at a lock finds all files before it
     shutil.rmtree(locks, ignore_errors=True)
+
+
+def drop_parts(paths: Sequence[Path], looks_good: Callable[[int], bool], is_good: Callable[[int], bool]) -> None:
+    """Removes finished parts that are of no use any more, so that [`claim_parts`] gives them out again.
+
+    Args:
+        paths (`Sequence[Path]`): file of each part, in one folder.
+        looks_good (`Callable[[int], bool]`): quick, asked of each finished part.
+        is_good (`Callable[[int], bool]`): asked of the others while nobody else has the part, which it may rewrite.
+    """
+    suspects = [number for number, path in enumerate(paths) if path.exists() and not looks_good(number)]
+    for number in suspects:
+        try:
+            with _lock(paths, number):
+                if paths[number].exists() and not is_good(number):
+                    paths[number].unlink()
+        except Timeout:
+            continue  # whoever has it makes it anew, or asks the same
+    if suspects and all(path.exists() for path in paths):
+        shutil.rmtree(_locks_of(paths), ignore_errors=True)
+
+
+def _locks_of(paths: Sequence[Path]) -> Path:
+    """Of this job alone: other splits in the same folder have their own."""
+    return paths[0].parent / f".locks-{paths[0].stem}"
+
+
+def _lock(paths: Sequence[Path], number: int) -> FileLock:
+    locks = _locks_of(paths)
+    locks.mkdir(parents=True, exist_ok=True)
+    return FileLock(locks / f"{paths[number].name}.lock", blocking=False)
 
 
 @contextmanager
@@ -72,4 +101,4 @@ def write_whole(path: Path) -> Iterator[Path]:
     os.replace(temporary, path)
 
 
-__all__ = ["claim_parts", "write_whole"]
+__all__ = ["claim_parts", "drop_parts", "write_whole"]

@@ -11,11 +11,13 @@ import os
 import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from transformers.utils import logging
 
 from .data_reading import check_share, is_remote, tar_location
+from .image_identity import file_stamp
 
 
 logger = logging.get_logger(__name__)
@@ -34,6 +36,7 @@ CAPTION_FIELDS = (
 # Raise when rows of the index change, so that old ones in the cache are not used.
 _INDEX_VERSION = 1
 _SHARDS_PER_PROCESS = 4
+_STAMPS_AT_ONCE = 16
 
 
 def clean_captions(value: str | Iterable | None) -> list[str]:
@@ -92,7 +95,10 @@ def index_shards(shards: Sequence[str], max_unreadable_share: float = 0.01, keep
         ValueError: if no sample is left.
         TooManyUnreadableSamplesError: if too many are left out.
     """
-    stamped = [(shard, number, *_stamp(shard), _INDEX_VERSION) for number, shard in enumerate(shards)]
+    # another shard of the same name is indexed again; where a server is asked, many shards are asked at once
+    with ThreadPoolExecutor(_STAMPS_AT_ONCE) as pool:
+        stamps = [stamp or (0, 0) for stamp in pool.map(file_stamp, shards)]
+    stamped = [(shard, number, *stamps[number], _INDEX_VERSION) for number, shard in enumerate(shards)]
     num_processes = min(len(shards) // _SHARDS_PER_PROCESS, os.cpu_count() or 1) or None
     rows = generate_rows(_scan_shards, {"shards": stamped}, {"problem": "string", "shard": "int32"}, num_processes)
     problems = rows["problem"][:]
@@ -138,14 +144,6 @@ def generate_rows(generator, arguments: dict, more_columns: dict[str, str] | Non
         )
     except DatasetGenerationError as error:
         raise error.__cause__ or error from None  # our own words say what is wrong with which file
-
-
-def _stamp(shard: str) -> tuple[int, int]:
-    """Size and time of change of a local shard: another one of the same name is indexed again."""
-    if is_remote(shard):
-        return 0, 0
-    status = os.stat(shard)
-    return status.st_size, status.st_mtime_ns
 
 
 def _scan_shards(shards: list[tuple]) -> Iterator[dict]:

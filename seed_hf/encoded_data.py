@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from huggingface_hub import snapshot_download
 from transformers.utils import logging
 
+from .sealed_files import read_part_record
 from .training_checkpoint import package_versions
 
 
@@ -28,24 +29,44 @@ _NAMES_ONLY = ("source", "image_tokenizer")
 
 
 def split_name(split: str) -> str:
-    """Name of a split, possibly with a slice, as a part of file names.
+    """Name of a split, possibly with slices, as a part of file names and as a split that `datasets` takes.
 
     Args:
-        split (`str`): such as `"train"` or `"train[:1000]"`.
+        split (`str`): such as `"train"`, `"train[:1000]"`, `"train[-10%:]"` or `"train+validation"`.
 
     Returns:
-        `str`: letters, digits and underscores.
+        `str`: letters, digits and underscores; other ones for other slices.
 
     Example:
         ```python
         >>> from seed_hf.encoded_data import split_name
 
-        >>> split_name("train[:1000]")
-        'train_1000'
+        >>> split_name("train[:1000]"), split_name("train[1000:]"), split_name("train[-10%:]+test")
+        ('train_to_1000', 'train_from_1000', 'train_from_minus_10_percent_plus_test')
 
         ```
     """
-    return re.sub(r"\W+", "_", split).strip("_")
+    split = re.sub(r"\[([^\[\]:]*):([^\[\]:]*)\]", _slice_name, split)
+    return re.sub(r"\W+", "_", split.replace("+", "_plus_")).strip("_")
+
+
+def _slice_name(match: re.Match) -> str:
+    ends = {"from": match[1].strip(), "to": match[2].strip()}
+    words = [f"_{word}_{end}" for word, end in ends.items() if end]
+    return "".join(words).replace("-", "minus_").replace("%", "_percent")
+
+
+def description_path(folder: Path, split: str) -> Path:
+    """Names the description of a split.
+
+    Args:
+        folder (`Path`): of the output.
+        split (`str`): its name.
+
+    Returns:
+        `Path`: `encoding-<split>.json`.
+    """
+    return folder / f"encoding-{split_name(split)}.json"
 
 
 def part_paths(folder: Path, split: str, num_rows: int, rows_per_file: int) -> list[Path]:
@@ -88,8 +109,21 @@ def count_encoded(paths: list[Path]) -> tuple[int, int]:
     import pyarrow.parquet as pq
 
     finished = [path for path in paths if path.exists()]
-    skipped = [skipped_path(path).read_text().count("\n") for path in finished if skipped_path(path).exists()]
+    lists = [skipped_path(path) for path in finished]
+    skipped = [path.read_bytes().count(b"\n") for path in lists if path.exists()]
     return sum(pq.read_metadata(path).num_rows for path in finished), sum(skipped)
+
+
+def count_part(path: Path) -> int:
+    """Counts the rows that a finished part accounts for.
+
+    Args:
+        path (`Path`): parquet file of the part.
+
+    Returns:
+        `int`: images with codes and skipped images.
+    """
+    return sum(count_encoded([path]))
 
 
 def find_image_tokenizer(name: str | os.PathLike, revision: str | None = None) -> tuple[Path, Path]:
@@ -153,6 +187,40 @@ def rows_digest(rows: "Dataset") -> str:
     return digest.hexdigest()[:16]
 
 
+def codes_identity(description: dict) -> str:
+    """Stands for all that decides the content of parts.
+
+    Args:
+        description (`dict`): of the codes, as their folder has it.
+
+    Returns:
+        `str`: 16 hexadecimal digits.
+    """
+    names = ("rows", "weights", "dtype", "num_codes", "codebook_size", "augmented_views", "rows_per_file", "columns")
+    return hashlib.sha256(json.dumps([description.get(name) for name in names]).encode()).hexdigest()[:16]
+
+
+def read_description(path: Path) -> dict:
+    """Reads what [`check_description`] wrote.
+
+    Args:
+        path (`Path`): JSON file.
+
+    Returns:
+        `dict`: the description.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error}): remove it, and start the same command again.") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged (no JSON object): remove it, and start the same command again.")
+    return found
+
+
 def check_description(path: Path, description: dict) -> None:
     """Writes what a folder is to hold, or refuses to mix it with something else.
 
@@ -169,7 +237,9 @@ def check_description(path: Path, description: dict) -> None:
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         temporary.write_text(json.dumps({**description, "versions": package_versions()}, indent=2))
         os.replace(temporary, path)
-    found = json.loads(path.read_text())
+    found = read_description(path)
+    # older versions did not name the split
+    found.setdefault("split", description.get("split"))
     wanted = {name: value for name, value in description.items() if name not in _NAMES_ONLY}
     other = {name: found.get(name) for name, value in wanted.items() if found.get(name) != value}
     if other:
@@ -191,28 +261,27 @@ def read_codes(codes: str | os.PathLike, split: str = "train", image_tokenizer: 
         `datasets.Dataset`: `key`, `caption`, `codes` (`num_query_tokens` integers) and what else was kept.
 
     Raises:
-        ValueError: if there are no codes, no such split, or some parts have not been encoded yet.
+        ValueError: if there are no codes, no such split, or some parts are damaged or have not been encoded yet.
     """
     from datasets import load_dataset
 
     folder = Path(codes)
     if folder.is_dir():
-        description_path = folder / f"encoding-{split_name(split)}.json"
-        if not description_path.is_file():
+        file = description_path(folder, split)
+        if not file.is_file():
             found = sorted(path.stem.removeprefix("encoding-") for path in folder.glob("encoding-*.json"))
             raise ValueError(f"`split` is {split!r}; allowed in {str(folder)!r}: {found}.")
-        description = json.loads(description_path.read_text())
+        description = read_description(file)
+        written = description.get("split", split)
+        if split not in (written, split_name(written)):
+            raise ValueError(f"`split` is {split!r}, but {file} is of the split {written!r}.")
         paths = part_paths(folder, split, description["num_rows"], description["rows_per_file"])
-        missing = sum(not path.exists() for path in paths)
-        if missing:
-            raise ValueError(
-                f"`codes` {str(folder)!r} lacks {missing} of {len(paths)} parts of split {split!r}: the same "
-                "`seed-hf encode` command as before goes on with them."
-            )
+        _check_parts(folder, split, paths, description)
         if image_tokenizer is not None:
             _warn_of_other_weights(description, image_tokenizer)
         rows = load_dataset("parquet", data_files=[str(path) for path in paths], split="train")
     elif folder.is_file():
+        read_part_record(folder)
         rows = load_dataset("parquet", data_files=str(folder), split="train")
         if "split" in rows.column_names:
             rows = rows.filter(lambda value: value == split, input_columns="split")
@@ -223,6 +292,27 @@ def read_codes(codes: str | os.PathLike, split: str = "train", image_tokenizer: 
     if not len(rows):
         raise ValueError(f"`split` {split!r} leaves no row of {str(codes)!r}.")
     return rows
+
+
+def _check_parts(folder: Path, split: str, paths: list[Path], description: dict) -> None:
+    """Refuses parts that are missing, damaged, or those of another place."""
+    again = "the same `seed-hf encode` command as before goes on with them."
+    if missing := sum(not path.exists() for path in paths):
+        raise ValueError(f"`codes` {str(folder)!r} lacks {missing} of {len(paths)} parts of split {split!r}: {again}")
+    unsealed, rows_per_file = 0, description["rows_per_file"]
+    for part, path in enumerate(paths):
+        record = read_part_record(path)
+        num_rows = min(rows_per_file, description["num_rows"] - part * rows_per_file)
+        if (found := count_part(path)) != num_rows:
+            raise ValueError(f"{path} and its list of skipped images account for {found} of {num_rows} rows: {again}")
+        unsealed += record is None
+        place = {"made_from": codes_identity(description), "part": part}
+        if record is not None and any(record.get(name) != value for name, value in place.items()):
+            raise ValueError(
+                f"{path} was made from other rows or settings than {description_path(folder, split)} says."
+            )
+    if unsealed:
+        logger.warning(f"{unsealed} of {len(paths)} parts of {folder} have no checksums: damage would not be noticed.")
 
 
 def _warn_of_other_weights(description: dict, image_tokenizer: str | os.PathLike) -> None:

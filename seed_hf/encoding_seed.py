@@ -1,6 +1,7 @@
 """Codes of a whole data set, computed once: stage 3 never sees a picture (64 bytes a picture instead of 521 GFLOP)."""
 
 import argparse
+import hashlib
 import os
 import time
 from collections.abc import Sequence
@@ -15,24 +16,29 @@ from tqdm.auto import tqdm
 from .configuration_seed_image_tokenizer import SeedImageTokenizerConfig
 from .data_augmentation import augment
 from .data_parts import claim_parts, write_whole
-from .data_reading import SkippedSamples, UnreadableSampleError, read_image, row_key
+from .data_reading import SkippedSamples, UnreadableSampleError, read_image, read_image_bytes, row_key
 from .encoded_data import (
     check_description,
+    codes_identity,
     count_encoded,
+    count_part,
+    description_path,
     find_image_tokenizer,
     part_paths,
     read_codes,
     rows_digest,
     skipped_path,
-    split_name,
     weights_digest,
 )
 from .image_processing_seed import SeedImageProcessor
 from .modeling_seed_image_tokenizer import SeedImageTokenizer
+from .part_records import PartRecords
+from .sealed_files import write_part
 from .training_data import derive_seed
 
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import Dataset
 
 # Mild, since codes are to stay those of the same picture.
@@ -60,7 +66,8 @@ def encode_rows(
 
     The rows are cut into parts of `rows_per_file`, one file each. Files appear whole or not at all, and the same call
     goes on with the parts that are missing: after a kill, in more processes, or on several machines at once that share
-    the folder. A picture that cannot be read is left out and listed under `skipped/`.
+    the folder. A picture that cannot be read is left out and listed under `skipped/`. Parts that are damaged, or whose
+    images have been replaced since (by size and time of change of their files, then by content), are made anew.
 
     Args:
         rows (`datasets.Dataset`): what [`~seed_hf.data_rows.load_rows`] gives.
@@ -114,6 +121,7 @@ def encode_rows(
     config = SeedImageTokenizerConfig.from_pretrained(folders[0]).to_dict()
     description = {
         "source": source,
+        "split": split,
         "num_rows": len(rows),
         "rows": rows_digest(rows),
         "image_tokenizer": str(image_tokenizer),
@@ -125,13 +133,16 @@ def encode_rows(
         "rows_per_file": rows_per_file,
         "columns": _kept_columns(rows, columns),
     }
-    check_description(Path(output_dir) / f"encoding-{split_name(split)}.json", description)
+    check_description(description_path(Path(output_dir), split), description)
     paths = part_paths(Path(output_dir), split, len(rows), rows_per_file)
+    records = PartRecords(rows, rows_per_file, codes_identity(description), count_part)
+    records.drop_stale(paths)
     started, before = time.monotonic(), count_encoded(paths)[0]
     job = partial(
         _encode_parts,
         num_processes=num_processes,
         rows=rows,
+        records=records,
         folders=folders,
         paths=paths,
         description=description,
@@ -182,13 +193,12 @@ def _kept_columns(rows: "Dataset", columns: Sequence[str]) -> list[str]:
 
 
 def _encode_parts(
-    index: int, num_processes, rows, folders, paths, description, loader_settings, skipped: SkippedSamples
+    index: int, num_processes, rows, records: PartRecords, folders, paths, description, loader_settings, skipped
 ) -> None:
     """What one process does: parts that nobody else has, until there are none."""
     device = f"cuda:{index % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
     model = SeedImageTokenizer.from_pretrained(folders[0], dtype=description["dtype"]).eval().to(device)
     encoder = _Encoder(model, SeedImageProcessor.from_pretrained(folders[1]), description["augmented_views"])
-    rows_per_file = description["rows_per_file"]
     # smoothing=0: images/s and the time left are means since the start, over all processes
     progress = tqdm(
         desc="codes",
@@ -201,13 +211,14 @@ def _encode_parts(
     )
     for part in claim_parts(paths, start=index * len(paths) // num_processes):
         progress.update(max(0, sum(count_encoded(paths)) - progress.n))
-        numbers = range(part * rows_per_file, min((part + 1) * rows_per_file, len(rows)))
-        loader = DataLoader(_Views(rows, numbers, encoder), collate_fn=_collate, **loader_settings)
+        record, digests = records.start(part), []
+        loader = DataLoader(_Views(rows, records.numbers(part), encoder), collate_fn=_collate, **loader_settings)
         skipped.log_file = skipped_path(paths[part])
         skipped.log_file.unlink(missing_ok=True)
         with write_whole(paths[part]) as temporary:
             found: dict[int, tuple[str, list]] = {}
-            for good, pixel_values, errors in loader:
+            for good, pixel_values, errors, read in loader:
+                digests += read
                 skipped.num_read += len(good) + len(errors)
                 for error in errors:
                     skipped.add(error)
@@ -215,7 +226,8 @@ def _encode_parts(
                     codes = encoder.encode(pixel_values)
                     found |= {number: (key, views) for (number, key), views in zip(good, codes, strict=True)}
                 progress.update(len(good) + len(errors))
-            _write_codes(temporary, rows.select(list(found)), list(found.values()), description, model.config)
+            table = _table_of_codes(rows.select(list(found)), list(found.values()), description, model.config)
+            write_part(temporary, table, records.finish(record, digests))
     progress.update(len(rows) - progress.n)
     progress.close()
 
@@ -249,27 +261,30 @@ class _Views(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def __getitem__(self, index: int) -> tuple[int, str, torch.Tensor | UnreadableSampleError]:
-        number = self.numbers[index]
+    def __getitem__(self, index: int) -> tuple[int, str, torch.Tensor | UnreadableSampleError, bytes | None]:
+        number, digest = self.numbers[index], None
         row = self.rows[number]
         key = row_key(row) or f"{number:09d}"
         try:
-            return number, key, self.views(row, number)
+            data = read_image_bytes(row)
+            digest = hashlib.sha256(data).digest()
+            views = self.views({**row, "image": {**row["image"], "bytes": data}}, number)
         except UnreadableSampleError as error:
-            return number, key, UnreadableSampleError(error.shard, key, error.reason)
+            views = UnreadableSampleError(error.shard, key, error.reason)
+        return number, key, views, digest
 
 
-def _collate(samples: list) -> tuple[list[tuple[int, str]], torch.Tensor | None, list[UnreadableSampleError]]:
+def _collate(samples: list) -> tuple[list[tuple[int, str]], torch.Tensor | None, list, list[bytes | None]]:
+    """Numbers and keys of good images, their views, the errors of the others; and the hashes of all files."""
     good = [sample for sample in samples if isinstance(sample[2], torch.Tensor)]
-    errors = [value for *_, value in samples if isinstance(value, UnreadableSampleError)]
-    pixel_values = torch.stack([views for *_, views in good]) if good else None
-    return [(number, key) for number, key, _ in good], pixel_values, errors
+    errors = [views for _, _, views, _ in samples if isinstance(views, UnreadableSampleError)]
+    pixel_values = torch.stack([views for _, _, views, _ in good]) if good else None
+    return [(number, key) for number, key, _, _ in good], pixel_values, errors, [digest for *_, digest in samples]
 
 
-def _write_codes(path: Path, rows: "Dataset", found: list[tuple[str, list]], description: dict, config) -> None:
-    """One parquet file: 16 bits a code."""
+def _table_of_codes(rows: "Dataset", found: list[tuple[str, list]], description: dict, config) -> "pa.Table":
+    """Rows of one parquet file: 16 bits a code."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
     from datasets import Features, List, Value
 
     codes = List(Value("uint16" if config.codebook_size <= 2**16 else "uint32"), length=config.num_query_tokens)
@@ -280,7 +295,7 @@ def _write_codes(path: Path, rows: "Dataset", found: list[tuple[str, list]], des
     if description["augmented_views"]:
         features["augmented_codes"] = List(codes)
         table["augmented_codes"] = [views[1:] for _, views in found]
-    pq.write_table(pa.Table.from_pydict(table, schema=Features(features).arrow_schema), path)
+    return pa.Table.from_pydict(table, schema=Features(features).arrow_schema)
 
 
 __all__ = ["encode_once", "encode_rows"]

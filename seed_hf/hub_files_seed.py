@@ -73,7 +73,10 @@ def repository_kind(folder: str | os.PathLike) -> str | None:
 
 def read_json(path: Path) -> dict:
     """A JSON file of a folder, or an empty dict where there is none."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"{path} is no valid JSON: {error}") from error
 
 
 def find_repository_files(

@@ -116,6 +116,8 @@ class RangeServer(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Length", str(size if head else len(data)))
         self.send_header("Accept-Ranges", "bytes")
+        if self.server.tells_versions:
+            self.send_header("ETag", f'"{path.stat().st_mtime_ns:x}"')
         if status == 206:
             self.send_header("Content-Range", f"bytes {first}-{last or size - 1}/{size}")
         self.end_headers()
@@ -129,7 +131,7 @@ class RangeServer(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(tmp_path):
     with ThreadingHTTPServer(("127.0.0.1", 0), RangeServer) as server:
-        server.folder, server.bytes_sent = tmp_path, 0
+        server.folder, server.bytes_sent, server.tells_versions = tmp_path, 0, False
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield server
@@ -144,6 +146,21 @@ def test_shards_behind_a_url(tmp_path, server):
     before = server.bytes_sent
     data = read_bytes(rows[5]["image"]["path"])
     assert data == picture_bytes(5) and server.bytes_sent - before == len(data)
+
+
+@pytest.mark.parametrize("tells_versions", [True, False])
+def test_a_shard_replaced_behind_its_url_is_indexed_again(tmp_path, server, tells_versions):
+    server.tells_versions = tells_versions
+    shard, url = tmp_path / "train-0.tar", f"http://127.0.0.1:{server.server_port}/train-0.tar"
+    write_shard(shard, [sample(0, txt="before")])
+    assert load_rows(url)["caption"][:] == ["before"]
+    # as many bytes, so that only the version tells; or more of them
+    more = [] if tells_versions else [sample(number) for number in range(1, 9)]
+    write_shard(shard, [sample(0, txt="behind"), *more])
+    rows = load_rows(url)
+    assert rows["caption"][0] == "behind" and read_bytes(rows[0]["image"]["path"]) == picture_bytes(0)
+    sent = server.bytes_sent
+    assert load_rows(url)["caption"][:] == rows["caption"][:] and server.bytes_sent == sent
 
 
 # Everything else

@@ -2,7 +2,9 @@
 
 import json
 import os
+import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,19 +12,21 @@ import threading
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from datasets import load_dataset
+from datasets import NamedSplit, load_dataset
 from tiny_image_tokenizer import tiny_image_tokenizer
-from tiny_shards import sample, write_shard, write_shards
+from tiny_shards import picture_bytes, sample, write_shard, write_shards
 
 from seed_hf import SeedImageProcessor
 from seed_hf.commands import main
-from seed_hf.data_reading import TooManyUnreadableSamplesError, read_image
+from seed_hf.data_reading import TooManyUnreadableSamplesError, read_image, read_image_bytes
 from seed_hf.data_rows import load_rows
-from seed_hf.encoded_data import read_codes, weights_digest
+from seed_hf.encoded_data import read_codes, split_name, weights_digest
 from seed_hf.encoding_seed import encode_once, encode_rows
+from seed_hf.sealed_files import DamagedFileError
 
 
 ROOT = Path(__file__).parents[1]
@@ -104,13 +108,204 @@ def test_encoded_once(tmp_path, image_tokenizer, monkeypatch):
     def read_again(row):
         raise AssertionError("a picture is read although its codes are there")
 
-    monkeypatch.setattr("seed_hf.encoding_seed.read_image", read_again)
+    for name in ("encoding_seed.read_image_bytes", "image_identity.read_image_bytes"):
+        monkeypatch.setattr(f"seed_hf.{name}", read_again)
     assert encode_once(rows, image_tokenizer, tmp_path / "cache", "train")[:] == first[:]
     with pytest.raises(AssertionError, match="read although"):
         encode_once(rows.select(range(3)), image_tokenizer, tmp_path / "cache", "train")
 
 
 ENCODE = "from seed_hf.commands import main; import sys; sys.exit(main(sys.argv[1:]))"
+
+
+SPLITS = {
+    "train": "train",
+    "train[:]": "train",
+    "train[:5000]": "train_to_5000",
+    "train[5000:]": "train_from_5000",
+    "train[-5000:]": "train_from_minus_5000",
+    "train[:-5000]": "train_to_minus_5000",
+    "train[10:20]": "train_from_10_to_20",
+    "train[:10%]": "train_to_10_percent",
+    "train[-10%:]": "train_from_minus_10_percent",
+    "train+test": "train_plus_test",
+    "train[:5]+test[5:]": "train_to_5_plus_test_from_5",
+}
+
+
+def test_slices_have_names_of_their_own_that_datasets_takes():
+    assert {split: split_name(split) for split in SPLITS} == SPLITS
+    assert len(set(SPLITS.values())) == len(SPLITS) - 1  # all rows are all rows
+    for name in SPLITS.values():
+        assert NamedSplit(name) == name and split_name(name) == name
+
+
+def test_slices_are_different_splits(tmp_path, image_tokenizer):
+    dataset, output = write_shards(tmp_path / "shards", 1, 6), tmp_path / "codes"
+    for split in ("train[4:]", "train[:4]"):
+        encode_rows(load_rows(dataset, split), image_tokenizer, output, split)
+    assert read_codes(output, "train[:4]")["caption"][:] == [f"picture {number}" for number in range(4)]
+    assert read_codes(output, "train[4:]")["caption"][:] == ["picture 4", "picture 5"]
+    assert load_dataset(str(output), split="train_from_4")["caption"][:] == ["picture 4", "picture 5"]
+    with pytest.raises(ValueError, match=r"allowed in .*: \['train_from_4', 'train_to_4'\]"):
+        read_codes(output, "train[1:]")
+    # another split whose own name is the same
+    with pytest.raises(ValueError, match=r"was made with \{'split': 'train\[:4\]'\}.*\{'split': 'train_to_4'\}"):
+        encode_rows(load_rows(dataset, "train[:4]"), image_tokenizer, output, "train_to_4")
+    encode_rows(load_rows(dataset), image_tokenizer, output, "a.b")
+    with pytest.raises(ValueError, match=r"`split` is 'a-b', but .*encoding-a_b.json is of the split 'a.b'"):
+        read_codes(output, "a-b")
+
+
+def write_pictures(folder, *numbers):
+    folder.mkdir(exist_ok=True)
+    lines = [f"{index}.jpg,a thing" for index, _ in enumerate(numbers)]
+    (folder / "captions.csv").write_text("\n".join(["file_name,caption", *lines]))
+    for index, number in enumerate(numbers):
+        (folder / f"{index}.jpg").write_bytes(picture_bytes(number))
+
+
+def write_parquet(folder, *numbers):
+    folder.mkdir(exist_ok=True)
+    images = [{"bytes": picture_bytes(number), "path": None} for number in numbers]
+    pq.write_table(pa.table({"image": images, "caption": ["a thing"] * len(numbers)}), folder / "train.parquet")
+
+
+def write_tar(folder, *numbers):
+    write_shard(folder / "train-0.tar", [sample(i, jpg=picture_bytes(n), txt="a") for i, n in enumerate(numbers)])
+
+
+def count_reads(monkeypatch):
+    reads = []
+    for module in ("encoding_seed", "image_identity"):
+        read = lambda row, module=module: reads.append(module) or read_image_bytes(row)  # noqa: E731
+        monkeypatch.setattr(f"seed_hf.{module}.read_image_bytes", read)
+    return reads
+
+
+@pytest.mark.parametrize("write", [write_pictures, write_parquet, write_tar])
+def test_changed_pictures_are_noticed(tmp_path, image_tokenizer, monkeypatch, caplog, write):
+    data, output, reads = tmp_path / "data", tmp_path / "codes", count_reads(monkeypatch)
+
+    def encode(folder=data):
+        reads.clear()
+        rows = load_rows(str(folder))
+        done = encode_rows(rows, image_tokenizer, output, rows_per_file=2)
+        assert read_codes(output)["codes"][:] == direct_codes(rows)
+        return done["num_encoded"]
+
+    write(data, 0, 1, 2, 3)
+    assert encode() == 4 and set(reads) == {"encoding_seed"}
+    assert encode() == 0 and not reads
+    write(data, 0, 1, 2, 7)
+    assert encode() == 2 and reads.count("encoding_seed") == 2
+    assert "train-00001-of-00002.parquet have changed; it is made anew" in caplog.text
+    # a copy has other times: its images are read once, and not encoded
+    shutil.copytree(data, tmp_path / "copy", copy_function=shutil.copyfile)
+    assert encode(tmp_path / "copy") == 0 and set(reads) <= {"image_identity"}
+    assert encode(tmp_path / "copy") == 0 and not reads
+    assert not list((output / "data").glob(".*"))
+
+
+def test_codes_outlive_their_pictures(tmp_path, image_tokenizer, caplog):
+    write_pictures(tmp_path / "data", 0, 1)
+    rows = load_rows(str(tmp_path / "data"))
+    codes = encode_once(rows, image_tokenizer, tmp_path / "cache", "train")["codes"][:]
+    (tmp_path / "data" / "1.jpg").unlink()
+    assert encode_once(rows, image_tokenizer, tmp_path / "cache", "train")["codes"][:] == codes
+    assert "cannot be read any more" in caplog.text
+
+
+@pytest.fixture(scope="module")
+def encoded(tmp_path_factory, image_tokenizer):
+    """Rows in three parts, one image of which cannot be read, and the folder of their codes."""
+    folder = tmp_path_factory.mktemp("encoded")
+    numbers = [sample(number, **{"jpg": b"no picture"} if number == 4 else {}) for number in range(6)]
+    write_shard(folder / "train-0.tar", numbers)
+    rows = load_rows(str(folder / "train-0.tar"))
+    encode_rows(rows, image_tokenizer, folder / "codes", rows_per_file=2)
+    return rows, folder / "codes"
+
+
+def damages(path):
+    """Every kind of damage, with what is left of the file."""
+    content, draw = path.read_bytes(), random.Random(0)
+    yield "truncated", content[:-1]
+    yield "half", content[: len(content) // 2]
+    yield "empty", b""
+    for place in draw.sample(range(len(content)), 60) + list(range(len(content) - 8, len(content))):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << draw.randrange(8)
+        yield f"byte {place}", bytes(flipped)
+
+
+def test_damage_of_a_part_is_found(tmp_path, encoded):
+    _, folder = encoded
+    codes, output = read_codes(folder)[:], tmp_path / "codes"
+    shutil.copytree(folder, output)
+    part = output / "data" / "train-00001-of-00003.parquet"
+    for name, content in damages(part):
+        part.write_bytes(content)
+        with pytest.raises(ValueError, match="train-00001-of-00003.parquet is damaged"):
+            raise AssertionError(f"{name} gives {read_codes(output)[:] == codes}")
+        with pytest.raises(DamagedFileError):
+            read_codes(part)
+
+
+def spoil(folder, kind):
+    """Damage between files."""
+    first, second, third = sorted((folder / "data").glob("train-*.parquet"))
+    if kind == "swapped":
+        content = first.read_bytes()
+        first.write_bytes(second.read_bytes())
+        second.write_bytes(content)
+    elif kind == "missing row, as another program writes it":
+        pq.write_table(pq.read_table(second).slice(1), second)
+    elif kind == "skipped list":
+        (folder / "skipped" / f"{third.stem}.jsonl").unlink()
+    else:
+        second.write_bytes(second.read_bytes()[:-9])
+
+
+@pytest.mark.parametrize("kind", ["swapped", "missing row, as another program writes it", "skipped list", "truncated"])
+def test_damaged_parts_are_refused_and_made_anew(tmp_path, image_tokenizer, encoded, kind, caplog):
+    rows, folder = encoded
+    output = tmp_path / "codes"
+    shutil.copytree(folder, output)
+    spoil(output, kind)
+    with pytest.raises(ValueError, match="parquet"):
+        read_codes(output)
+    done = encode_rows(rows, image_tokenizer, output, rows_per_file=2)
+    assert "made anew" in caplog.text and done["num_images"] == 5 and done["num_skipped"] == 1
+    assert read_codes(output)[:] == read_codes(folder)[:]
+
+
+def test_codes_of_older_versions_are_read_with_a_notice(tmp_path, image_tokenizer, encoded, caplog):
+    rows, folder = encoded
+    output = tmp_path / "codes"
+    shutil.copytree(folder, output)
+    for path in (output / "data").glob("*.parquet"):
+        pq.write_table(pq.read_table(path), path)
+    description = json.loads((output / "encoding-train.json").read_text())
+    del description["split"]
+    (output / "encoding-train.json").write_text(json.dumps(description))
+    assert read_codes(output)[:] == read_codes(folder)[:]
+    assert encode_rows(rows, image_tokenizer, output, rows_per_file=2)["num_encoded"] == 0
+    assert caplog.text.count("3 of 3 parts") == 2 and caplog.text.count("no checksums") == 2
+    part = output / "data" / "train-00001-of-00003.parquet"
+    part.write_bytes(part.read_bytes()[:-20])
+    with pytest.raises(ValueError, match="train-00001-of-00003.parquet is damaged"):
+        read_codes(output)
+    assert encode_rows(rows, image_tokenizer, output, rows_per_file=2)["num_encoded"] == 2
+    assert read_codes(output)[:] == read_codes(folder)[:]
+
+
+def test_a_damaged_description_is_named(tmp_path, encoded):
+    output = tmp_path / "codes"
+    shutil.copytree(encoded[1], output)
+    (output / "encoding-train.json").write_bytes(b'{"num_rows": \xff')
+    with pytest.raises(ValueError, match="encoding-train.json is damaged"):
+        read_codes(output)
 
 
 def start_command(*arguments):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
+from datasets import Image as ImageFeature
 from PIL import Image
 from tiny_demo import build_seed, save_pipeline
 from tiny_pictures import build_images
@@ -23,6 +24,7 @@ from seed_hf.evaluation import (
     load_question_rows,
 )
 from seed_hf.evaluation.retrieval import pair_texts
+from seed_hf.evaluation.running import Predictor, run_predictor
 
 
 @pytest.fixture(autouse=True)
@@ -126,6 +128,50 @@ def test_content_hash_follows_pictures_and_captions(models, coco, tmp_path):
 
     hashes = {change: hash_of(change) for change in ("nothing", "place", "picture", "caption")}
     assert hashes["nothing"] == hashes["place"] and len(set(hashes.values())) == 3
+
+
+class Colours(Predictor):
+    """The first pixel of each image."""
+
+    def load(self):
+        pass
+
+    def predict(self, rows, numbers):
+        return [{"colour": row["image"].getpixel((0, 0))[0]} for row in rows]
+
+
+def test_a_work_folder_follows_its_images_and_finds_damage(tmp_path):
+    def draw(number, value):
+        Image.new("RGB", (4, 4), (value, 0, 0)).save(tmp_path / f"{number}.png")
+
+    def run():
+        records = [{"key": str(n), "image": {"bytes": None, "path": str(tmp_path / f"{n}.png")}} for n in range(4)]
+        rows = Dataset.from_list(records).cast_column("image", ImageFeature(decode=False))
+        found, counts = run_predictor(Colours(), rows, tmp_path / "work", {"task": "colours"}, rows_per_part=2)
+        return [row["colour"] for row in found], counts["pictures_sha256"]
+
+    for number in range(4):
+        draw(number, value=number + 1)
+    colours, before = run()
+    parts = sorted((tmp_path / "work").glob("part-*.parquet"))
+    written = [part.stat().st_mtime_ns for part in parts]
+    assert colours == [1, 2, 3, 4] and run() == (colours, before)
+    assert [part.stat().st_mtime_ns for part in parts] == written
+    draw(3, value=9)
+    colours, after = run()
+    assert colours == [1, 2, 3, 9] and after != before
+    assert parts[0].stat().st_mtime_ns == written[0] and parts[1].stat().st_mtime_ns > written[1]
+    parts[0].write_bytes(parts[1].read_bytes())
+    assert run() == (colours, after)
+    parts[1].write_bytes(parts[1].read_bytes()[:-50])
+    assert run() == (colours, after)
+
+
+def test_a_damaged_report_is_named(tmp_path):
+    for content in (b'{"task": "vq', b'{"task": "vqa"}', b"\xff"):
+        (tmp_path / "report.json").write_bytes(content)
+        with pytest.raises(ValueError, match=r"report\.json' is no report of `seed-hf eval`"):
+            EvaluationReport.load(tmp_path / "report.json")
 
 
 def test_equal_captions_are_one_text_where_asked():

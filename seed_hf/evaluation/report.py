@@ -80,8 +80,14 @@ class EvaluationReport:
 
         Returns:
             [`EvaluationReport`].
+
+        Raises:
+            ValueError: if the file is no report.
         """
-        return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
+        try:
+            return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"`path` {str(path)!r} is no report of `seed-hf eval`: {error}") from error
 
 
 def describe_model(name: str | os.PathLike, *folders: Path, without: str | None = None) -> dict[str, str | None]:

@@ -1,6 +1,7 @@
 """Predictions for the rows of a data set: in parts that survive a kill, by any number of processes."""
 
 import hashlib
+import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from ..data_parts import claim_parts, write_whole
 from ..data_reading import SkippedSamples, UnreadableSampleError, read_image_bytes, row_key
 from ..encoded_data import check_description
 from ..image_processing_seed import load_rgb_image
+from ..part_records import PartRecords
+from ..sealed_files import write_part
 
 
 if TYPE_CHECKING:
@@ -63,8 +66,9 @@ def run_predictor(
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Predicts for every row, resumable and shared between processes.
 
-    The same call goes on with the parts that are missing. Batches are cut the same way whoever computes them, so the
-    result is the same to the last digit whatever the number of processes, and after a kill.
+    The same call goes on with the parts that are missing, damaged, or of images that have been replaced since. Batches
+    are cut the same way whoever computes them, so the result is the same to the last digit whatever the number of
+    processes, and after a kill.
 
     Args:
         predictor ([`Predictor`]): the task.
@@ -93,13 +97,16 @@ def run_predictor(
     paths = [work_dir / f"part-{part:05d}-of-{num_parts:05d}.parquet" for part in range(num_parts)]
     settings = {**description, "num_rows": len(rows), "rows_per_part": rows_per_part, "batch_size": batch_size}
     check_description(work_dir / "run.json", settings)
+    identity = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    records = PartRecords(rows, rows_per_part, identity, _count_rows)
+    records.drop_stale(paths)
     job = partial(
         _predict_parts,
         num_processes=num_processes,
         predictor=predictor,
         rows=rows,
+        records=records,
         paths=paths,
-        rows_per_part=rows_per_part,
         batch_size=batch_size,
         max_unreadable_share=max_unreadable_share,
     )
@@ -108,6 +115,10 @@ def run_predictor(
     elif not all(path.exists() for path in paths):
         job(int(os.environ.get("LOCAL_RANK", 0)))
     return _read_parts(paths)
+
+
+def _count_rows(path: Path) -> int:
+    return pq.read_metadata(path).num_rows
 
 
 def _read_parts(paths: Sequence[Path]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -123,7 +134,7 @@ def _read_parts(paths: Sequence[Path]) -> tuple[list[dict[str, Any]], dict[str, 
 
 
 def _predict_parts(
-    index: int, num_processes, predictor: Predictor, rows, paths, rows_per_part, batch_size, max_unreadable_share
+    index: int, num_processes, predictor: Predictor, rows, records, paths, batch_size, max_unreadable_share
 ) -> None:
     """What one process does: parts that nobody else has, until there are none."""
     predictor.device = f"cuda:{index % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
@@ -133,13 +144,12 @@ def _predict_parts(
 
     def show_finished() -> None:
         """What other processes, or this one before a kill, have done."""
-        finished = sum(path.exists() for path in paths) * rows_per_part
+        finished = sum(path.exists() for path in paths) * records.rows_per_part
         progress.update(max(0, min(finished, len(rows)) - progress.n))
 
     for part in claim_parts(paths, start=index * len(paths) // num_processes):
         show_finished()
-        numbers = range(part * rows_per_part, min((part + 1) * rows_per_part, len(rows)))
-
+        numbers, record = records.numbers(part), records.start(part)
         first_size = batch_size or _FIRST_BATCH_SIZE[predictor.device.partition(":")[0]]
 
         # after running out of memory a part is done anew, in smaller batches
@@ -155,8 +165,10 @@ def _predict_parts(
         found, size = predict()
         batch_size = batch_size or size
         table = pa.Table.from_pylist(found, schema=_schema_of(found))
+        table = table.replace_schema_metadata({"batch_size": str(size)})
+        digests = [bytes.fromhex(row["sha256"] or "") for row in found]
         with write_whole(paths[part]) as temporary:
-            pq.write_table(table.replace_schema_metadata({"batch_size": str(size)}), temporary)
+            write_part(temporary, table, records.finish(record, digests))
     show_finished()
     progress.close()
 

@@ -1,0 +1,179 @@
+"""Files that hold the hash of themselves, so that damage is found when they are read, wherever they were copied."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_MARK = "seed_hf_sha256:"
+# stands in a file while it is hashed; as long as what takes its place
+UNSEALED = _MARK + "0" * 64
+_SEAL = re.compile(rb"seed_hf_sha256:([0-9a-f]{64})")
+_RECORD = b"seed_hf"
+
+
+class DamagedFileError(ValueError):
+    """A file that is not what was written: truncated, or with other bytes."""
+
+
+def seal(content: bytes) -> bytes:
+    """Puts the hash of a file in the last place of it that says `UNSEALED`.
+
+    Args:
+        content (`bytes`): of the file.
+
+    Returns:
+        `bytes`: as many, with the hash.
+
+    Raises:
+        ValueError: if there is no such place.
+    """
+    before, mark, after = content.rpartition(UNSEALED.encode())
+    if not mark:
+        raise ValueError(f"`content` has no place for its hash; allowed: one that holds {UNSEALED[:20]!r} ...")
+    return before + f"{_MARK}{hashlib.sha256(content).hexdigest()}".encode() + after
+
+
+def has_whole_seal(content: bytes) -> bool | None:
+    """Says whether a file is what was sealed.
+
+    Args:
+        content (`bytes`): of the file.
+
+    Returns:
+        `bool` or `None`: `None` for a file that was never sealed, as those of older versions.
+    """
+    found = list(_SEAL.finditer(content))
+    if not found:
+        return None
+    start, end = found[-1].span()
+    digest = hashlib.sha256(content[:start])
+    digest.update(UNSEALED.encode())
+    digest.update(content[end:])
+    return digest.hexdigest().encode() == found[-1][1]
+
+
+def file_digest(path: Path) -> str:
+    """Hashes a file without holding it in memory.
+
+    Args:
+        path (`Path`): the file.
+
+    Returns:
+        `str`: 64 hexadecimal digits of SHA-256.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_record(path: Path, record: dict) -> None:
+    """Writes a JSON file with its own hash as the last entry.
+
+    Args:
+        path (`Path`): the file.
+        record (`dict`): what it says.
+    """
+    path.write_bytes(seal(json.dumps({**record, "seal": UNSEALED}, indent=2).encode()))
+
+
+def read_record(path: Path) -> tuple[dict, bool]:
+    """Reads a JSON file, of [`write_record`] or of an older version.
+
+    Args:
+        path (`Path`): the file.
+
+    Returns:
+        `tuple[dict, bool]`: what it says, and whether it was sealed.
+
+    Raises:
+        DamagedFileError: if it is not what was written.
+    """
+    try:
+        content = path.read_bytes()
+        record = json.loads(content)
+    except (OSError, ValueError, RecursionError) as error:
+        raise DamagedFileError(f"{path.name} cannot be read: {error}") from error
+    is_whole = has_whole_seal(content)
+    if not isinstance(record, dict) or is_whole is False or (is_whole is None and "seal" in record):
+        raise DamagedFileError(f"{path.name} is damaged: its hash is another one than it says")
+    return {name: value for name, value in record.items() if name != "seal"}, is_whole is not None
+
+
+def write_part(path: Path, table: "pa.Table", record: dict) -> None:
+    """Writes a parquet file with checksums of its pages, a record of its own, and the hash of it all.
+
+    Args:
+        path (`Path`): the file.
+        table (`pa.Table`): its rows.
+        record (`dict`): what [`read_part_record`] is to give.
+    """
+    import pyarrow.parquet as pq
+
+    with pq.ParquetWriter(path, table.schema, write_page_checksum=True) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({_RECORD: json.dumps({**record, "seal": UNSEALED})})
+    path.write_bytes(seal(path.read_bytes()))
+
+
+def read_part_record(path: Path) -> dict | None:
+    """Reads what a parquet file says of itself, after a check of all of its bytes.
+
+    Args:
+        path (`Path`): the file.
+
+    Returns:
+        `dict` or `None`: the record; `None` for a file without one, of which all pages could be read.
+
+    Raises:
+        DamagedFileError: if it is not what was written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    content = path.read_bytes()
+    is_whole = has_whole_seal(content)
+    if is_whole is False:
+        raise DamagedFileError(f"{path} is damaged: its hash is another one than it says")
+    try:
+        if is_whole is None:
+            pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+        record = (pq.read_metadata(pa.BufferReader(content)).metadata or {}).get(_RECORD)
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedFileError(f"{path} is damaged: {error}") from error
+    if record is not None and is_whole is None:
+        raise DamagedFileError(f"{path} is damaged: it has lost its hash")
+    return None if record is None else json.loads(record)
+
+
+def peek_record(path: Path) -> dict:
+    """Reads what a parquet file says of itself, quickly and without a check.
+
+    Args:
+        path (`Path`): the file.
+
+    Returns:
+        `dict`: the record, with `num_rows`, the rows of the file itself; no more than these for a file without one.
+    """
+    import pyarrow.parquet as pq
+
+    metadata = pq.read_metadata(path)
+    return {**json.loads((metadata.metadata or {}).get(_RECORD, b"{}")), "num_rows": metadata.num_rows}
+
+
+__all__ = [
+    "UNSEALED",
+    "DamagedFileError",
+    "file_digest",
+    "has_whole_seal",
+    "peek_record",
+    "read_part_record",
+    "read_record",
+    "seal",
+    "write_part",
+    "write_record",
+]
