@@ -1,11 +1,19 @@
 """What [`SeedPipeline`] is given: checks that name argument, value and what is allowed, and the way to embeddings."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
+
+from .pipeline_call_seed import draw_seed
 
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+# `generate` draws from the process-wide random numbers, so that two threads must not sample at once
+SAMPLING = threading.Lock()
 
 
 def check_components(image_tokenizer: Any, unet: Any, empty_prompt: Any) -> None:
@@ -48,11 +56,12 @@ def check_codes(codes: Any, num_query_tokens: int, codebook_size: int, name: str
         ValueError: Codes of another dtype or shape, or out of range.
     """
     try:
-        codes = torch.as_tensor(codes)
+        codes = as_code_tensor(codes)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"`{name}` is no rectangular array of integers: {error}.") from error
     if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
         raise ValueError(f"`{name}` has dtype {codes.dtype}; allowed: an integer dtype.")
+    codes = codes.long()  # unsigned integers have no `min`
     shape = tuple(codes.shape)
     codes = codes[None] if codes.ndim == 1 else codes
     if codes.ndim != 2 or codes.shape[1] != num_query_tokens or codes.shape[0] == 0:
@@ -60,7 +69,17 @@ def check_codes(codes: Any, num_query_tokens: int, codebook_size: int, name: str
         raise ValueError(f"`{name}` has shape {shape}; allowed: {allowed}.")
     if not (0 <= codes.min() and codes.max() < codebook_size):
         raise ValueError(f"`{name}` spans [{codes.min()}, {codes.max()}]; allowed: [0, {codebook_size}).")
-    return codes.long()
+    return codes
+
+
+def as_code_tensor(codes: Any) -> torch.Tensor:
+    """Codes as a tensor: arrays of any integer dtype and byte order, as `seed-hf encode` writes them, too."""
+    if isinstance(codes, torch.Tensor):
+        return codes
+    array = np.asarray(codes)
+    if array.dtype == object:  # a column of arrays, such as that of a data frame
+        array = np.stack([np.asarray(row) for row in array])
+    return torch.as_tensor(array.astype(np.int64) if array.dtype.kind in "iu" else array)
 
 
 def check_generation_embeds(embeds: Any, row_shape: tuple[int, ...]) -> None:
@@ -95,6 +114,51 @@ def check_settings(
         raise ValueError(f"`callback_on_step_end_tensor_inputs` has {unknown}; allowed: {allowed_tensor_names}.")
 
 
+def check_size(height: Any, width: Any, multiple: int) -> None:
+    """Raises `ValueError` unless both are None or positive multiples of what a latent covers."""
+    for name, value in {"height": height, "width": width}.items():
+        if value is not None and (not isinstance(value, int) or value < 1 or value % multiple):
+            raise ValueError(f"`{name}` is {value!r}; allowed: a positive multiple of {multiple}.")
+
+
+def check_generator(generator: Any) -> Any:
+    """The generator, or a list with one for each image; raises `ValueError` for anything else."""
+    generator = list(generator) if isinstance(generator, tuple) else generator
+    each = generator if isinstance(generator, list) else [generator]
+    if generator is not None and not all(isinstance(one, torch.Generator) for one in each):
+        raise ValueError(f"`generator` is {generator!r}; allowed: a torch.Generator or a list of them.")
+    return generator
+
+
+def check_generator_count(generator: Any, count: int, what: str) -> None:
+    """Raises `ValueError` for a list of another length than `count`."""
+    if isinstance(generator, list) and len(generator) != count:
+        raise ValueError(f"`generator` has {len(generator)} entries; allowed: {count}, one for each {what}.")
+
+
+@contextmanager
+def seeded_sampling(generator: torch.Generator | None, device: torch.device) -> Iterator[None]:
+    """
+    Lets a generator rule what is drawn inside, by code that takes none; the caller's random numbers go on untouched.
+
+    Args:
+        generator (`torch.Generator`, *optional*): On any device. None leaves what is drawn to torch.
+        device (`torch.device`): Where it is drawn. On `mps`, whose state torch does not fork, numbers go on seeded.
+    """
+    with SAMPLING:
+        if generator is None:
+            yield
+            return
+        module = torch.get_device_module(device)
+        devices = [] if device.type in ("cpu", "mps") else range(module.device_count())
+        with torch.random.fork_rng(devices, device_type=device.type):
+            seed = draw_seed(generator)
+            torch.default_generator.manual_seed(seed)
+            if device.type != "cpu":
+                getattr(module, "manual_seed_all", module.manual_seed)(seed)
+            yield
+
+
 def expand_to(tensor: torch.Tensor, batch_size: int, name: str) -> torch.Tensor:
     """Repeats a single row for the whole batch; `ValueError` unless there are 1 or `batch_size` rows."""
     if tensor.shape[0] not in (1, batch_size):
@@ -127,12 +191,14 @@ class PipelineInputsMixin:
         device = self._start(self.image_tokenizer)
         return self.image_tokenizer.encode(pixel_values.to(device, self.image_tokenizer.dtype))
 
-    def encode_prompt(self, prompt: str | list[str], **generation_kwargs) -> torch.LongTensor:
+    def encode_prompt(self, prompt: str | list[str], generator: Any = None, **generation_kwargs) -> torch.LongTensor:
         r"""
         Prompts -> codes, written by the language model.
 
         Args:
             prompt (`str` or `list[str]`): What the pictures should show; goes into `processor.image_prompt`.
+            generator (`torch.Generator` or a list with one for each prompt, *optional*): Makes sampled codes
+                repeatable. Without sampling it is not used.
             generation_kwargs: For `language_model.generate`, such as `do_sample` and `guidance_scale`.
 
         Returns:
@@ -149,12 +215,40 @@ class PipelineInputsMixin:
         prompts = [prompt] if isinstance(prompt, str) else prompt
         if not isinstance(prompts, list | tuple) or not prompts or not all(isinstance(text, str) for text in prompts):
             raise ValueError(f"`prompt` is {prompt!r}; allowed: a string or a list of strings.")
+        generator = check_generator(generator)
+        check_generator_count(generator, len(prompts), "prompt")
         texts = [self.processor.image_prompt.format(caption=text) for text in prompts]
+        if not self._samples(generation_kwargs):
+            return self._write_codes(texts, generation_kwargs)
+        if not isinstance(generator, list):
+            with seeded_sampling(generator, self._execution_device):
+                return self._write_codes(texts, generation_kwargs)
+        rows = []
+        for number, (text, one) in enumerate(zip(texts, generator, strict=True)):  # each prompt as if it were alone
+            with seeded_sampling(one, self._execution_device):
+                rows.append(self._write_codes([text], _row_of(generation_kwargs, number, len(texts))))
+        return torch.cat(rows)
+
+    def _encode_prompts(self, prompt, num_images_per_prompt, generator, generation_kwargs) -> torch.LongTensor:
+        """Codes of the prompts of a call, whose list of generators has one for each picture: the first one counts."""
+        if isinstance(generator, list) and isinstance(prompt, str | list | tuple):
+            count = 1 if isinstance(prompt, str) else len(prompt)
+            check_generator_count(generator, count * num_images_per_prompt, "picture")
+            generator = generator[::num_images_per_prompt]
+        return self.encode_prompt(prompt, generator, **generation_kwargs)
+
+    def _samples(self, generation_kwargs: dict[str, Any]) -> bool:
+        """Whether the language model draws tokens at random."""
+        settings = generation_kwargs.get("generation_config") or self.language_model.generation_config
+        return bool(generation_kwargs.get("do_sample", settings.do_sample))
+
+    def _write_codes(self, texts: list[str], generation_kwargs: dict[str, Any]) -> torch.LongTensor:
+        """One row of codes for each text, by one call of `generate`."""
         device = self._start(self.language_model)
         inputs = self.processor(text=texts, padding=True, return_tensors="pt").to(device)
         generated = self.language_model.generate(**inputs, generation_mode="image", **generation_kwargs)
-        if generated.shape[0] != len(prompts):
-            allowed = f"{len(prompts)}, one for each prompt"
+        if generated.shape[0] != len(texts):
+            allowed = f"{len(texts)}, one for each prompt"
             raise ValueError(f"`generation_kwargs` asks for {generated.shape[0]} sequences; allowed: {allowed}.")
         codes = self.processor.post_process_generation(
             generated, output="codes", prompt_length=inputs["input_ids"].shape[1]
@@ -185,8 +279,8 @@ class PipelineInputsMixin:
         """Generation embeddings, those of the negative codes if guidance needs them, and checked codes."""
         config = self.image_tokenizer.config
         if generation_embeds is None:
+            codes = check_codes(codes, config.num_query_tokens, config.codebook_size).to(self._execution_device)
             generation_embeds = self.decode_codes(codes)
-            codes = torch.as_tensor(codes, device=generation_embeds.device).reshape(len(generation_embeds), -1)
         else:
             row_shape = (config.num_generation_tokens, config.generation_dim)
             check_generation_embeds(generation_embeds, row_shape[1:] if self.is_unclip else row_shape)
@@ -202,3 +296,14 @@ class PipelineInputsMixin:
         if hook is not None and hasattr(hook, "pre_forward"):
             hook.pre_forward(model)
         return self._execution_device
+
+
+def _row_of(generation_kwargs: dict[str, Any], number: int, count: int) -> dict[str, Any]:
+    """The settings for one prompt of several: tensors with a row for each, such as negative prompts, give its row."""
+    has_rows = {
+        name for name, value in generation_kwargs.items() if isinstance(value, torch.Tensor) and value.ndim > 1
+    }
+    return {
+        name: value[number : number + 1] if name in has_rows and len(value) == count else value
+        for name, value in generation_kwargs.items()
+    }

@@ -20,7 +20,22 @@ from transformers.image_processing_utils import BaseImageProcessor
 from .hub_files_seed import find_repository_files  # noqa: F401
 from .hub_seed import HubUploadMixin
 from .modeling_seed_empty_prompt import SeedEmptyPrompt
-from .pipeline_inputs_seed import PipelineInputsMixin, check_components, check_one_given, check_settings
+from .pipeline_call_seed import (
+    PipelineCallMixin,
+    condition_rows,
+    names_for_callback,
+    run_callback,
+    seed_noise_sampler,
+)
+from .pipeline_inputs_seed import (
+    PipelineInputsMixin,
+    check_components,
+    check_generator,
+    check_generator_count,
+    check_one_given,
+    check_settings,
+    check_size,
+)
 from .pipeline_saving_seed import PortablePipelineMixin
 from .pipeline_unclip_seed import check_unclip, noise_image_embeds
 
@@ -39,7 +54,7 @@ class SeedPipelineOutput(BaseOutput):
     codes: torch.LongTensor | None = None
 
 
-class SeedPipeline(HubUploadMixin, PortablePipelineMixin, PipelineInputsMixin, DiffusionPipeline):
+class SeedPipeline(HubUploadMixin, PortablePipelineMixin, PipelineInputsMixin, PipelineCallMixin, DiffusionPipeline):
     r"""
     Decodes SEED's codes with a stock diffusion model of diffusers.
 
@@ -97,7 +112,8 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, PipelineInputsMixin, D
         "processor",
     ]
     _attached_components = ("language_model", "processor")
-    _callback_tensor_inputs = ["latents", "encoder_hidden_states", "class_labels"]
+    # the last is the second under the name of Stable Diffusion, which callbacks of diffusers ask for
+    _callback_tensor_inputs = ["latents", "encoder_hidden_states", "class_labels", "prompt_embeds"]
 
     def __init__(
         self,
@@ -130,6 +146,11 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, PipelineInputsMixin, D
         )
         self.register_to_config(guidance_scale=guidance_scale, num_inference_steps=num_inference_steps)
         self._output_processor = VaeImageProcessor()
+
+    @property
+    def vae_scale_factor(self) -> int:
+        """Pixels for each side of a latent."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     # ------------------------------------------------------------------------------------------ embeddings -> latents
 
@@ -171,15 +192,24 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, PipelineInputsMixin, D
             return self.empty_prompt(len(condition)).to(condition.device, condition.dtype), condition
         return condition, None
 
-    def prepare_latents(self, num_images: int, generator=None, latents=None) -> torch.FloatTensor:
+    def prepare_latents(
+        self,
+        num_images: int,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: torch.FloatTensor | None = None,
+        height: int | None = None,
+        width: int | None = None,
+    ) -> torch.FloatTensor:
         r"""
-        The noise that sampling starts from.
+        The noise that sampling starts from. The scheduler's timesteps, on which its scale depends, must be set.
 
         Args:
             num_images (`int`): Pictures to draw.
             generator (`torch.Generator` or a list of `num_images`, *optional*): A list gives each picture its own.
             latents (`torch.FloatTensor` of shape `(num_images, channels, height, width)`, *optional*): Unit normal
                 noise to use instead.
+            height (`int`, *optional*): Of the pictures, in pixels; that of the UNet's `sample_size` by default.
+            width (`int`, *optional*): Likewise.
 
         Returns:
             `torch.FloatTensor` of shape `(num_images, channels, height, width)`, scaled for the scheduler.
@@ -187,11 +217,14 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, PipelineInputsMixin, D
         Raises:
             ValueError: `generator` of another length or `latents` of another shape.
         """
-        if isinstance(generator, list) and len(generator) != num_images:
-            raise ValueError(f"`generator` has {len(generator)} entries; allowed: {num_images}, one for each picture.")
+        check_generator_count(generator, num_images, "picture")
         size = self.unet.config.sample_size
-        height, width = (size, size) if isinstance(size, int) else size
-        shape = (num_images, self.unet.config.in_channels, height, width)
+        own = (size, size) if isinstance(size, int) else size
+        rows, columns = (
+            default if pixels is None else pixels // self.vae_scale_factor
+            for pixels, default in zip((height, width), own, strict=True)
+        )
+        shape = (num_images, self.unet.config.in_channels, rows, columns)
         if latents is None:
             latents = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=self.unet.dtype)
         elif tuple(latents.shape) != shape:
@@ -212,21 +245,40 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, PipelineInputsMixin, D
         shift = getattr(config, "shift_factor", None) or 0.0
         return self.vae.decode((latents / config.scaling_factor + shift).to(self.vae.dtype), return_dict=False)[0]
 
-    def _predict(self, latents, timestep, encoder_hidden_states, class_labels, guidance_scale):
-        """One look of the UNet, guided if the condition has two halves."""
-        do_guidance = encoder_hidden_states.shape[0] == 2 * latents.shape[0]
-        model_input = torch.cat([latents, latents]) if do_guidance else latents
+    def _denoise(self, latents, condition, step_kwargs, callback, tensor_names) -> torch.FloatTensor:
+        """All steps, on the copy of the pipeline that [`PipelineCallMixin`] makes for a call."""
+        tensors = {"latents": latents, "encoder_hidden_states": condition[0], "class_labels": condition[1]}
+        with self.progress_bar(total=self.num_timesteps) as progress_bar:
+            for step, timestep in enumerate(self.scheduler.timesteps):
+                if self.interrupt:
+                    break
+                prediction = self._predict(*tensors.values(), timestep)
+                stepped = self.scheduler.step(
+                    prediction, timestep, tensors["latents"], **step_kwargs, return_dict=False
+                )
+                tensors["latents"] = stepped[0]
+                if callback is not None:
+                    tensors = run_callback(callback, self, step, timestep, tensors, tensor_names)
+                progress_bar.update()
+        return tensors["latents"]
+
+    def _predict(self, latents, encoder_hidden_states, class_labels, timestep) -> torch.FloatTensor:
+        """One look of the UNet, guided if the scale asks for it and the condition has two halves."""
+        is_guided, condition = condition_rows(
+            [encoder_hidden_states, class_labels], len(latents), self.do_classifier_free_guidance
+        )
+        model_input = torch.cat([latents, latents]) if is_guided else latents
         prediction = self.unet(
             self.scheduler.scale_model_input(model_input, timestep),
             timestep,
-            encoder_hidden_states=encoder_hidden_states,
-            class_labels=class_labels,
+            encoder_hidden_states=condition[0],
+            class_labels=condition[1],
             return_dict=False,
         )[0]
-        if not do_guidance:
+        if not is_guided:
             return prediction
         unconditional, conditional = prediction.chunk(2)
-        return unconditional + guidance_scale * (conditional - unconditional)
+        return unconditional + self.guidance_scale * (conditional - unconditional)
 
     # ------------------------------------------------------------------------------------------ call
 
@@ -245,6 +297,8 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, PipelineInputsMixin, D
         eta: float = 0.0,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: torch.FloatTensor | None = None,
+        height: int | None = None,
+        width: int | None = None,
         generation_kwargs: dict[str, Any] | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
@@ -269,16 +323,23 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, PipelineInputsMixin, D
             num_images_per_prompt (`int`, defaults to 1): Pictures for each input; those of one input are neighbours.
             noise_level (`int`, defaults to 0): SEED-2: noise on the image embedding, as a timestep; 0 adds a little.
             eta (`float`, defaults to 0.0): For schedulers that take it (DDIM).
-            generator (`torch.Generator` or a list with one for each picture, *optional*): Makes the call repeatable.
+            generator (`torch.Generator` or a list with one for each picture, *optional*): Makes the call repeatable,
+                the codes that the language model samples included.
             latents (`torch.FloatTensor` of shape `(num_pictures, channels, height, width)`, *optional*): Unit normal
                 noise to start from.
+            height (`int`, *optional*): Of the pictures, a multiple of `vae_scale_factor`. The default, the size that
+                the UNet was trained for, is best.
+            width (`int`, *optional*): Likewise.
             generation_kwargs (`dict`, *optional*): For the language model's `generate`.
             output_type (`str`, defaults to `"pil"`): `"pil"`, `"np"`, `"pt"`, or `"latent"` for undecoded latents.
             return_dict (`bool`, defaults to `True`): `False` gives the tuple `(images, codes)`.
-            callback_on_step_end (`Callable`, *optional*): Called as `callback(pipeline, step, timestep, tensors)`; a
-                dict that it returns replaces tensors.
+            callback_on_step_end (`Callable`, *optional*): Called as `callback(pipeline, step, timestep, tensors)`, or
+                a `PipelineCallback` of diffusers; a dict that it returns replaces tensors. The pipeline that it gets
+                is a copy for this call, with the same models: `_interrupt = True` ends the call, `_guidance_scale`
+                changes its guidance. `_interrupt` of the pipeline itself ends all its calls.
             callback_on_step_end_tensor_inputs (`list[str]`, defaults to `("latents",)`): Tensors that it gets: of
-                `latents`, `encoder_hidden_states`, `class_labels`.
+                `latents`, `encoder_hidden_states` (or `prompt_embeds`, the same), `class_labels`. A
+                `PipelineCallback` names its own.
 
         Returns:
             [`SeedPipelineOutput`] or `tuple`.
@@ -290,53 +351,38 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, PipelineInputsMixin, D
         guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
         num_inference_steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
         check_one_given(image=image, codes=codes, generation_embeds=generation_embeds, prompt=prompt)
-        tensor_names = callback_on_step_end_tensor_inputs
+        tensor_names = names_for_callback(callback_on_step_end, callback_on_step_end_tensor_inputs)
         settings = (num_inference_steps, num_images_per_prompt, guidance_scale, output_type)
         check_settings(*settings, tensor_names, self._callback_tensor_inputs)
+        check_size(height, width, self.vae_scale_factor)
+        generator = check_generator(generator)
         if self.is_unclip:
             check_unclip(self.components, noise_level)
+        call = self._begin_call(guidance_scale, num_inference_steps)
 
         # 2. Encode: image or prompt -> codes -> generation embeddings
         if image is not None:
             codes = self.encode_image(image)
         elif prompt is not None:
-            codes = self.encode_prompt(prompt, **(generation_kwargs or {}))
+            codes = self._encode_prompts(prompt, num_images_per_prompt, generator, generation_kwargs or {})
         embeds, negative_embeds, codes = self._embed(codes, generation_embeds, negative_codes, guidance_scale)
         embeds = embeds.repeat_interleave(num_images_per_prompt, dim=0)
         if negative_embeds is not None:
             negative_embeds = negative_embeds.repeat_interleave(num_images_per_prompt, dim=0)
 
         # 3. Starting noise, before the condition draws its own
-        latents = self.prepare_latents(len(embeds), generator, latents)
-        encoder_hidden_states, class_labels = self.prepare_condition(
-            embeds, negative_embeds, guidance_scale > 1, noise_level, generator
-        )
+        latents = call.prepare_latents(len(embeds), generator, latents, height, width)
+        condition = self.prepare_condition(embeds, negative_embeds, guidance_scale > 1, noise_level, generator)
 
-        # 4. Timesteps
-        self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
-        accepted = inspect.signature(self.scheduler.step).parameters
+        # 4. Denoising loop
+        seed_noise_sampler(call.scheduler, generator, len(embeds))
+        accepted = inspect.signature(call.scheduler.step).parameters
         step_kwargs = {name: value for name, value in {"eta": eta, "generator": generator}.items() if name in accepted}
+        images = call._denoise(latents, condition, step_kwargs, callback_on_step_end, tensor_names)
 
-        # 5. Denoising loop
-        with self.progress_bar(total=len(self.scheduler.timesteps)) as progress_bar:
-            for step, timestep in enumerate(self.scheduler.timesteps):
-                prediction = self._predict(latents, timestep, encoder_hidden_states, class_labels, guidance_scale)
-                latents = self.scheduler.step(prediction, timestep, latents, **step_kwargs, return_dict=False)[0]
-                if callback_on_step_end is not None:
-                    tensors = {
-                        "latents": latents,
-                        "encoder_hidden_states": encoder_hidden_states,
-                        "class_labels": class_labels,
-                    }
-                    chosen = {name: tensors[name] for name in tensor_names}
-                    tensors |= callback_on_step_end(self, step, timestep, chosen) or {}
-                    latents, encoder_hidden_states, class_labels = tensors.values()
-                progress_bar.update()
-
-        # 6. Decode
-        images = latents
+        # 5. Decode
         if output_type != "latent":
-            images = self._output_processor.postprocess(self.decode_latents(latents), output_type=output_type)
+            images = self._output_processor.postprocess(self.decode_latents(images), output_type=output_type)
         self.maybe_free_model_hooks()
         return SeedPipelineOutput(images, codes) if return_dict else (images, codes)
 
