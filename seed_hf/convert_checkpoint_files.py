@@ -2,16 +2,20 @@
 
 import json
 import os
-import pickle
+import pickletools
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+
+from .hub_secrets_seed import hide_credentials
 
 
 # What a folder may hold, best first: index files name the shards.
@@ -27,6 +31,13 @@ FOLDER_FILES = (
 # Under which name training checkpoints keep their weights beside optimizer, epoch and the like.
 STATE_DICT_LEVELS = ("model", "state_dict")
 MAX_SHARD_BYTES = 5 * 10**9
+# Before the values of the old format: magic number, protocol, system, content, keys of the storages.
+NUM_PICKLES = 5
+# A byte of a pickle can ask for an object (an empty set is the largest) or for any number of equal values. Honest
+# files stay far below these limits; whoever has one that does not can set them here before converting.
+OBJECT_BYTES = 216
+MAX_OBJECTS_BYTES = 512 * 2**20  # or twice the size of the file, if that is more
+MAX_SIZE_RATIO = 8  # of all tensors together to their file: some are stored once and used several times
 
 
 def checkpoint_files(path: str | os.PathLike) -> list[Path]:
@@ -38,22 +49,37 @@ def checkpoint_files(path: str | os.PathLike) -> list[Path]:
             raise ValueError(f"`path` is {str(path)!r}; allowed: a folder with one of {FOLDER_FILES}.")
         path = found[0]
     if path.name.endswith(".index.json"):
-        shards = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
+        shards = sorted(set(_read_weight_map(path).values()))
         files = [path.with_name(shard) for shard in shards]
     else:
         files = [path]
     missing = [str(file) for file in files if not file.is_file()]
     if missing:
-        raise ValueError(f"`path` is {str(path)!r}, which needs {missing}; allowed: files that exist.")
+        raise ValueError(
+            hide_credentials(f"`path` is {str(path)!r}: no such file {missing}; allowed: files that exist.")
+        )
     return files
+
+
+def _read_weight_map(path: Path) -> dict[str, str]:
+    try:
+        weight_map = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        if all(isinstance(shard, str) for shard in weight_map.values()):
+            return weight_map
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass  # one message for all that it may be instead
+    raise ValueError(f"`{path}` is no index of weights: a JSON object whose `weight_map` has the file of each weight.")
 
 
 def read_pickle(path: Path) -> dict:
     """What a pickle holds, with `weights_only=True`; tensors stay on the disk until they are used."""
+    _check_pickle_size(path)
     try:
         # only the zip format (torch >= 1.6) can be mapped; older files are read whole
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # torch's unpickler raises whatever the bytes of a broken file make it stumble over
         # torch's own text would talk the reader into weights_only=False
         names = sorted(set(re.findall(r"GLOBAL ([\w.]+)", str(error))))
         reason = f"it would run code of {', '.join(names)}" if names else "it holds something else than tensors"
@@ -64,6 +90,40 @@ def read_pickle(path: Path) -> dict:
     if not isinstance(content, dict):
         raise ValueError(f"`{path}` holds a {type(content).__name__}; allowed: a dict of tensors.")
     return content
+
+
+def _check_pickle_size(path: Path):
+    """Refuses a pickle that would take much more memory than the file has bytes, before anything is loaded."""
+    size = path.stat().st_size
+    max_objects = max(2 * size, MAX_OBJECTS_BYTES) // OBJECT_BYTES
+    if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            num_objects = _count_objects(file, max_objects)
+    else:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(info.file_size for info in archive.infolist())
+            if unpacked > size:
+                raise ValueError(f"`{path}` has {size:,} bytes and unpacks to {unpacked:,}; allowed: no compression.")
+            pickles = [info for info in archive.infolist() if info.filename.endswith(".pkl")]
+            num_objects = sum(_count_objects(archive.open(info), max_objects) for info in pickles)
+    if num_objects > max_objects:
+        raise ValueError(
+            f"`{path}` has {size:,} bytes and asks for more than {max_objects:,} objects; allowed: that many, or a "
+            "larger `seed_hf.convert_checkpoint_files.MAX_OBJECTS_BYTES`."
+        )
+
+
+def _count_objects(file: IO[bytes], max_objects: int) -> int:
+    """Steps of the pickles at the start of a file, each of which makes at most one object; stops beyond the limit."""
+    count = 0
+    # what is no pickle, such as the raw values behind them in old files, is for `torch.load` to judge
+    with suppress(Exception):
+        for _ in range(NUM_PICKLES):
+            for _ in pickletools.genops(file):
+                count += 1
+                if count > max_objects:
+                    return count
+    return count
 
 
 @dataclass
@@ -103,9 +163,24 @@ def _open(path: Path) -> _File:
             others = {name: f"training state beside `{level}`, no weights" for name in content if name != level}
             content = content[level]
             break
-    tensors = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
-    others |= {name: "no tensor" for name in content if name not in tensors}
+    tensors = {name: value for name, value in content.items() if isinstance(name, str) and _is_dense(value)}
+    others |= {name: "no dense tensor with a name" for name in content if name not in tensors}
+    _check_tensor_sizes(path, tensors)
     return _File(tensors, {f"{path.name}: {name}": reason for name, reason in others.items()})
+
+
+def _is_dense(value) -> bool:
+    return isinstance(value, torch.Tensor) and value.layout is torch.strided
+
+
+def _check_tensor_sizes(path: Path, tensors: dict[str, torch.Tensor]):
+    """A view says of one stored value that it is any number of them."""
+    size, declared = path.stat().st_size, sum(map(tensor_bytes, tensors.values()))
+    if declared > MAX_SIZE_RATIO * size + 2**20:
+        raise ValueError(
+            f"`{path}` has {size:,} bytes and tensors of {declared:,}; allowed: {MAX_SIZE_RATIO} times its size, or a "
+            "larger `seed_hf.convert_checkpoint_files.MAX_SIZE_RATIO`."
+        )
 
 
 class Checkpoint(Mapping):

@@ -18,6 +18,7 @@ from .configuration_seed_image_tokenizer import SeedImageTokenizerConfig
 from .convert_checkpoint_files import Checkpoint, Shard, checkpoint_files, plan_shards, write_shards
 from .convert_key_tables import KeyReport, Layout, check_shapes, match_keys
 from .convert_record import RECORD_FILE, check_output
+from .hub_secrets_seed import hide_credentials
 from .image_processing_seed import SeedImageProcessor
 from .modeling_seed_empty_prompt import SeedEmptyPrompt
 from .modeling_seed_image_tokenizer import SeedImageTokenizer
@@ -127,7 +128,8 @@ def fetch_decoder(
     candidates, failed = [str(decoder), *map(str, fallbacks)], []
     for candidate in candidates:
         if not os.path.isdir(candidate) and "@" not in candidate:
-            raise ValueError(f"`decoder` or `fallbacks` has {candidate!r}; allowed: a folder, or owner/name@revision.")
+            shown = hide_credentials(candidate)
+            raise ValueError(f"`decoder` or `fallbacks` has {shown!r}; allowed: a folder, or owner/name@revision.")
     for candidate in candidates:
         if os.path.isdir(candidate):
             return Path(candidate), {"decoder": os.path.basename(os.path.abspath(candidate)), "failed": failed}
@@ -135,7 +137,8 @@ def fetch_decoder(
         try:
             folder = _download(repository, revision)
         except (HfHubHTTPError, OSError, ValueError) as error:
-            failed.append(f"{candidate}: {type(error).__name__}: {str(error).splitlines()[0]}")
+            # it is written down, and published with the pipeline
+            failed.append(hide_credentials(f"{candidate}: {type(error).__name__}: {str(error).splitlines()[0]}"))
             logger.warning(f"The decoder can not be had from {failed[-1]}")
             continue
         return folder, {"decoder": repository, "revision": revision, "commit": folder.name, "failed": failed}

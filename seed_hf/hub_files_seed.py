@@ -2,15 +2,15 @@
 
 import json
 import os
-import pickle
 import re
-import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 
 from huggingface_hub.utils import filter_repo_objects
 from safetensors import SafetensorError, safe_open
+
+from .hub_secrets_seed import find_secret, is_json, is_pickle
 
 
 # names, or paths where there is a slash
@@ -36,15 +36,13 @@ TRAINING_STATE = re.compile(
     r"training_args|(scheduler|scaler)\.(pt|bin)$)"
 )
 OPTIMIZER_TENSOR = re.compile(r"(^|\.)(exp_avg(_sq)?|momentum_buffer)(\.|$)")
-SECRET_NAMES = re.compile(r"(^|/)(\.env[^/]*|\.netrc|\.?token|\.git-credentials|id_(rsa|ed25519)|[^/]*\.(pem|key))$")
-SECRETS = {
-    "a Hugging Face token": rb"\bhf_[A-Za-z0-9]{30,}",
-    "a private key": rb"-----BEGIN [A-Z ]*PRIVATE KEY-----",
-    "an AWS key": rb"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
-    "a GitHub token": rb"\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{60,})",
-    "an OpenAI key": rb"\bsk-(?:proj-|ant-)?[A-Za-z0-9_-]{40,}",
-}
-TEXT_SUFFIXES = (".md", ".json", ".jsonl", ".jinja", ".py", ".txt", ".yaml", "")
+SECRET_NAMES = re.compile(
+    r"(^|/)(\.env[^/]*|\.netrc|\.?token|\.git-credentials|\.npmrc|\.pypirc|\.aws/.*|\.ssh/.*|id_(rsa|dsa|ecdsa|ed25519)|"
+    r"[^/]*\.(pem|key|p12|pfx|jks|kdbx|ppk|asc))$"
+)
+# one of several files of the same data or weights
+NUMBERED = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.[a-z]+)")
+INDEX_SUFFIX = ".safetensors.index.json"
 
 
 def repository_kind(folder: str | os.PathLike) -> str | None:
@@ -72,11 +70,13 @@ def repository_kind(folder: str | os.PathLike) -> str | None:
 
 
 def read_json(path: Path) -> dict:
-    """A JSON file of a folder, or an empty dict where there is none."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError as error:
-        raise ValueError(f"{path} is no valid JSON: {error}") from error
+    """A JSON file of a folder, or an empty dict where there is none. `ValueError`: it holds no JSON object."""
+    if not path.is_file():
+        return {}
+    values = json.loads(path.read_text(encoding="utf-8")) if is_json(path) else None
+    if not isinstance(values, dict):
+        raise ValueError(f"`{path}` is no JSON object, such as {{}}.")
+    return values
 
 
 def find_repository_files(
@@ -97,13 +97,13 @@ def find_repository_files(
         `dict[str, Path]`: File by its path in the repository, sorted.
 
     Raises:
-        ValueError: Pickles, optimizer states, secrets, broken weights, files that are no part of a repository, code
-            that is named but missing; or a base model that is a local path. All are named, with the reason.
+        ValueError: Pickles, optimizer states, secrets, broken weights, links to folders or to something outside, files
+            that are no part of a repository; code, shards, weights or components that are named but missing; or a
+            base model that is a local path. All are named, with the reason.
+        OSError: A folder in it that cannot be read.
     """
     root = Path(folder)
-    if not root.is_dir():
-        raise ValueError(f"`folder` is {str(folder)!r}; allowed: an existing folder.")
-    found = {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*")) if not path.is_dir()}
+    found = list_files(root)
     ignored = [pattern for name in ignore_patterns for pattern in (name, f"{name.rstrip('/')}/*")]
     kept = filter_repo_objects(found, ignore_patterns=[*ignored, *LEFTOVERS])
     files = {name: found[name] for name in kept}
@@ -116,6 +116,7 @@ def find_repository_files(
     # a part alone, such as a configuration, names code that comes with the weights
     missing = missing - problems.keys() if repository_kind(root) else set()
     problems |= dict.fromkeys(missing, "is named as code of a class, and missing; `save_pretrained` writes it")
+    problems = _missing_parts(root, files, problems) | problems
     base = read_json(root / "adapter_config.json").get("base_model_name_or_path")
     if base is not None and not is_hub_id(base):
         problems["adapter_config.json"] = f"names the base model {base!r}, which is no repository on the Hub"
@@ -136,8 +137,12 @@ def is_hub_id(name: str) -> bool:
 
 def _problem(name: str, path: Path, root: Path, allowed: tuple[str, ...], secrets: list[str]) -> str | None:
     """Why a file must not be sent."""
-    if not path.is_file() or not path.resolve().is_relative_to(root.resolve()):
+    if path.is_dir():
+        return "a link to a folder; put the folder itself there"
+    if not path.resolve().is_relative_to(root.resolve()):
         return "a link to something outside of the folder"
+    if not path.is_file():
+        return "no regular file"
     if TRAINING_STATE.search(name):
         return "training state"
     if SECRET_NAMES.search(name):
@@ -147,20 +152,15 @@ def _problem(name: str, path: Path, root: Path, allowed: tuple[str, ...], secret
     if not any(fnmatch(name if "/" in pattern else path.name, pattern) for pattern in allowed):
         return "no part of a repository"
     if path.suffix == ".safetensors":
-        return _weights_problem(path)
-    if _is_pickle(path):
+        if problem := _weights_problem(path):
+            return problem
+    # a valid header of safetensors may start as a pickle does
+    elif is_pickle(path):
         return "a pickle under another name"
-    if path.suffix == ".json" and not _is_json(path):
+    if path.suffix == ".json" and not is_json(path):
         return "no valid JSON"
-    return _secret_problem(path, secrets) if path.suffix in TEXT_SUFFIXES else None
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:  # bad UTF-8 is one too
-        return False
-    return True
+    secret = find_secret(path, secrets)
+    return f"holds {secret}" if secret else None
 
 
 def _weights_problem(path: Path) -> str | None:
@@ -172,23 +172,93 @@ def _weights_problem(path: Path) -> str | None:
     return "training state" if any(OPTIMIZER_TENSOR.search(name) for name in names) else None
 
 
-def _is_pickle(path: Path) -> bool:
-    """Whether a file is a pickle, or an archive with one as torch writes it."""
-    with path.open("rb") as file:
-        start = file.read(2)
-    if len(start) == 2 and start[:1] == pickle.PROTO and start[1] <= pickle.HIGHEST_PROTOCOL:
-        return True
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith(".pkl") for name in archive.namelist())
+def list_files(folder: str | os.PathLike) -> dict[str, Path]:
+    """
+    Everything in a folder but folders; links to folders are listed, and what is behind them is not.
+
+    Args:
+        folder (`str` or `os.PathLike`): Where to look, at any depth.
+
+    Returns:
+        `dict[str, Path]`: File by its path in the folder, sorted.
+
+    Raises:
+        ValueError: No such folder.
+        OSError: One that cannot be read.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise ValueError(f"`folder` is {str(folder)!r}; allowed: an existing folder.")
+
+    def stop(error: OSError):
+        raise error
+
+    found = []
+    for folder, folders, names in os.walk(root, onerror=stop):
+        linked = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        found += [Path(folder, name) for name in (*names, *linked)]
+    return {path.relative_to(root).as_posix(): path for path in sorted(found)}
 
 
-def _secret_problem(path: Path, secrets: list[str]) -> str | None:
-    content = path.read_bytes()
-    if any(secret.encode() in content for secret in secrets):
-        return "holds the token in use"
-    return next((f"holds {what}" for what, pattern in SECRETS.items() if re.search(pattern, content)), None)
+def _missing_parts(root: Path, files: dict[str, Path], refused: Mapping[str, str]) -> dict[str, str]:
+    """What these files need and are without, be it that the folder lacks it or that it is left out, by path."""
+    missing: dict[str, str] = {}
+    for name in files.keys() - refused.keys():
+        if name.endswith(INDEX_SUFFIX):
+            missing |= _missing_shards(name, files, refused)
+        elif numbered := NUMBERED.fullmatch(name):
+            stem, count, suffix = numbered["stem"], int(numbered["count"]), numbered["suffix"]
+            first = 1 if suffix == ".safetensors" else 0
+            others = {f"{stem}-{number:05d}-of-{count:05d}{suffix}" for number in range(first, first + count)}
+            others |= {f"{stem}{INDEX_SUFFIX}"} if suffix == ".safetensors" else set()
+            missing |= dict.fromkeys(others - files.keys(), f"belongs to {name}, and is missing")
+        elif (split := re.fullmatch(r"encoding-(.+)\.json", name)) and not _any(files, f"data/{split[1]}-*.parquet"):
+            missing[f"data/{split[1]}-*.parquet"] = f"is described in {name}, and missing"
+    if repository_kind(root) == "adapter" and not _any(files, "adapter_model*.safetensors"):
+        missing["adapter_model.safetensors"] = "belongs to adapter_config.json, and is missing"
+    return missing | _missing_components(root, files)
+
+
+def _missing_shards(name: str, files: dict[str, Path], refused: Mapping[str, str]) -> dict[str, str]:
+    """Shards that an index names and that are not there, or without the weights that it says they have."""
+    missing, weights = {}, {}
+    weight_map = read_json(files[name]).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
+        return {name: "no index of weights"}
+    for weight, shard in weight_map.items():
+        weights.setdefault((Path(name).parent / shard).as_posix(), set()).add(weight)
+    for shard, wanted in weights.items():
+        if shard not in files:
+            missing[shard] = f"is named in {name}, and missing"
+        if shard not in files or shard in refused:
+            continue
+        with safe_open(files[shard], framework="pt") as file:
+            if lost := wanted - set(file.keys()):
+                missing[shard] = f"lacks {len(lost)} weights that {name} says it has"
+    return missing
+
+
+def _missing_components(root: Path, files: dict[str, Path]) -> dict[str, str]:
+    """Components that the index of a pipeline names and that are not there, or without their weights."""
+    missing = {}
+    for part, value in read_json(root / "model_index.json").items():
+        if not _is_class_name(value) or part.startswith("_"):
+            continue
+        if not _any(files, f"{part}/*"):
+            missing[part] = "is named in model_index.json, and missing"
+        # what has no weights has no `config.json`: schedulers, processors and tokenizers call theirs otherwise
+        elif f"{part}/config.json" in files and not _any(files, f"{part}/*.safetensors"):
+            missing[part] = "has a configuration and no weights"
+    return missing
+
+
+def _is_class_name(value) -> bool:
+    """Whether an entry of a pipeline's index is `[module, class]`; `[null, null]` is a component that it has not."""
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(name, str) for name in value)
+
+
+def _any(names: Iterable[str], pattern: str) -> bool:
+    return any(fnmatch(name, pattern) for name in names)
 
 
 def _code_files(root: Path, files: dict[str, Path]) -> tuple[set[str], set[str]]:
@@ -205,7 +275,7 @@ def _code_files(root: Path, files: dict[str, Path]) -> tuple[set[str], set[str]]
             missing.add(name)
             continue
         code.add(name)
-        text = files[name].read_text(encoding="utf-8")
+        text = files[name].read_text(encoding="utf-8", errors="replace")
         imported = re.findall(r"^\s*from\s+\.(\w+)\s+import", text, flags=re.MULTILINE)
         pending += [(Path(name).parent / f"{module}.py").as_posix() for module in imported]
     # transformers, given the folder of a component as `subfolder`, looks for its code at the top
@@ -214,27 +284,24 @@ def _code_files(root: Path, files: dict[str, Path]) -> tuple[set[str], set[str]]
 
 def _named_code(path: Path, folder: Path) -> list[str]:
     """Code files named in an `auto_map` at any level, or in the index of a pipeline."""
-    values = read_json(path)
-    modules = set()
-
-    def walk(value, is_auto_map=False):
+    values = json.loads(path.read_text(encoding="utf-8"))
+    modules, pending = set(), [(values, False)]
+    while pending:
+        value, is_auto_map = pending.pop()
         if isinstance(value, dict):
-            for key, part in value.items():
-                walk(part, is_auto_map or key == "auto_map")
+            pending += [(part, is_auto_map or key == "auto_map") for key, part in value.items()]
         elif isinstance(value, list):
-            for part in value:
-                walk(part, is_auto_map)
+            pending += [(part, is_auto_map) for part in value]
         elif is_auto_map and isinstance(value, str) and "--" not in value:
             modules.add(value.rpartition(".")[0])
-
-    walk(values if isinstance(values, dict) else {})
     names = {(folder / f"{module}.py").as_posix() for module in modules if module}
-    for part, value in values.items() if path.name == "model_index.json" else ():
+    is_index = path.name == "model_index.json" and isinstance(values, dict)
+    for part, value in values.items() if is_index else ():
         # the names of our own modules; those of diffusers are of packages
-        if isinstance(value, list) and len(value) == 2 and re.search(r"_seed(_|$)", value[0] or ""):
+        if _is_class_name(value) and re.search(r"_seed(_|$)", value[0]):
             at = folder if part == "_class_name" else folder / part
             names.add((at / f"{value[0]}.py").as_posix())
     return sorted(names)
 
 
-__all__ = ["find_repository_files", "is_hub_id", "read_json", "repository_kind"]
+__all__ = ["find_repository_files", "is_hub_id", "list_files", "read_json", "repository_kind"]

@@ -14,12 +14,15 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import logging
 from huggingface_hub.utils.sha import git_hash, sha_fileobj
 
-from .hub_files_seed import find_repository_files, repository_kind
+from .hub_files_seed import find_repository_files, list_files, repository_kind
+from .hub_secrets_seed import hide_credentials
 
 
 logger = logging.get_logger(__name__)
 
 WEIGHTS = re.compile(r"(?P<stem>.+?)(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+# what may be too large to be held in memory
+LARGE_SUFFIXES = (".safetensors", ".parquet")
 HINTS = {
     401: "No token, or one that the server does not know: `hf auth login`, or `token=`.",
     403: "The token may not do that there: it needs write access to the namespace and the repository.",
@@ -98,12 +101,14 @@ def push_folder(
 
     Raises:
         ValueError: The folder holds what can not be published (see [`find_repository_files`]); its card is not valid;
-            `create_pr` together with `revision`; or the repository is public and `private=True`.
+            `create_pr` together with `revision`; the repository is public and `private=True`; or a file changed
+            between the check and the commit, of which then nothing is visible.
         OSError: The server refused (as `HfHubHTTPError`, which has the status), or the connection broke.
     """
     if create_pr and revision is not None:
         raise ValueError(f"`revision` is {revision!r} with `create_pr`; allowed: pull requests to the default branch.")
     token = token or get_token()
+    before = _states(list_files(folder))
     files = find_repository_files(folder, ignore_patterns, [token] if token else [])
     repo_type = "dataset" if repository_kind(folder) == "codes" else "model"
     api = HfApi(token=token, library_name="seed_hf")
@@ -116,9 +121,12 @@ def push_folder(
         head = (_find_head if dry_run else _head)(api, repository, revision)
         remote = _list_files(api, repository, head) if head else {}
         report = _compare(files, remote, PushReport(**repository))
-        operations = [CommitOperationAdd(path, str(files[path])) for path in (*report.new, *report.changed)]
-        operations += [CommitOperationDelete(path) for path in report.deleted]
+        added = [] if dry_run else [_operation(path, files[path]) for path in (*report.new, *report.changed)]
+        operations = [*added, *(CommitOperationDelete(path) for path in report.deleted)]
         if operations and not dry_run:
+            # nothing of this is visible before the commit
+            api.preupload_lfs_files(additions=added, **repository, revision=revision, create_pr=create_pr)
+            _check_unchanged(folder, files, before)
             # not `upload_folder`: where Xet is installed, that commits in batches, which show half of a folder
             commit = api.create_commit(
                 **repository,
@@ -132,6 +140,30 @@ def push_folder(
     if "README.md" not in {**files, **remote}:
         logger.warning(f"{repo_id} has no card; `seed-hf card` makes one from what is known.")
     return report
+
+
+def _states(files: dict[str, Path]) -> dict[str, tuple]:
+    """What changes with the content of each file; a link has the state of what it leads to."""
+    states = {name: path.stat() for name, path in files.items() if path.exists()}
+    return {
+        name: (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns) for name, state in states.items()
+    }
+
+
+def _check_unchanged(folder: str | os.PathLike, files: dict[str, Path], before: dict[str, tuple]) -> None:
+    """What is sent must be what was checked."""
+    now = _states(files)
+    if changed := [name for name in files if name not in now or now[name] != before.get(name)]:
+        raise ValueError(
+            f"`folder` {str(folder)!r} changed while it was sent: {changed}; allowed: one that nothing writes to. "
+            "Nothing of it is visible; the same command again checks and sends anew."
+        )
+
+
+def _operation(name: str, path: Path) -> CommitOperationAdd:
+    """Large files are hashed now, and the server refuses them with another hash later; small ones are read now."""
+    is_large = path.suffix in LARGE_SUFFIXES
+    return CommitOperationAdd(name, str(path) if is_large else path.read_bytes())
 
 
 def _prepare_repository(api: HfApi, repository: dict, revision: str | None, private: bool | None, gated) -> None:
@@ -202,7 +234,7 @@ def _weights_stem(name: str) -> str | None:
 
 @contextmanager
 def _clear_errors(token: str | None) -> Iterator[None]:
-    """Adds what to do to errors of the server, makes lost connections `OSError`, and keeps the token out of both."""
+    """Adds what to do to errors of the server, makes lost connections `OSError`, and keeps secrets out of both."""
     try:
         yield
     except HfHubHTTPError as error:
@@ -220,7 +252,8 @@ def _clear_errors(token: str | None) -> Iterator[None]:
 
 
 def _without(token: str | None, text: str | None) -> str | None:
-    return text.replace(token, "<token>") if token and text else text
+    text = text.replace(token, "<token>") if token and text else text
+    return hide_credentials(text) if text else text
 
 
 class HubUploadMixin:

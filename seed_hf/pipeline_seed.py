@@ -18,6 +18,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 # diffusers copies the code that this file imports, and not what that imports in turn
 from .hub_files_seed import find_repository_files  # noqa: F401
+from .hub_secrets_seed import find_secret  # noqa: F401
 from .hub_seed import HubUploadMixin
 from .modeling_seed_empty_prompt import SeedEmptyPrompt
 from .pipeline_call_seed import (

@@ -1,18 +1,24 @@
 """What may be published, and what is refused."""
 
 import json
+import os
 import pickle
 import re
 import shutil
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiny_hub import write_codes_folder
 from tiny_language import build_image_tokenizer, build_tokenizer
+from tiny_pictures import build_pipeline
 
-from seed_hf import SeedImageProcessor, SeedProcessor
+import seed_hf
+from seed_hf import SeedImageProcessor, SeedProcessor, hub_secrets_seed
 from seed_hf.hub_files_seed import find_repository_files, is_hub_id, repository_kind
+from seed_hf.hub_secrets_seed import find_secret
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +63,57 @@ def test_pickles(folder):
     assert all("pickle" in problem for problem in problems.values())
 
 
+class Evil:
+    def __reduce__(self):
+        return os.mkdir, ("was_run",)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize(
+    "content", [{"a": 0}, [1.5, "x"], OrderedDict(a=1), Evil()], ids=lambda value: type(value).__name__
+)
+def test_pickles_of_every_protocol(content, protocol, folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    (folder / "spiece.model").write_bytes(pickle.dumps(content, protocol))
+    assert refused(folder) == {"spiece.model": "a pickle under another name"}
+    assert not (folder.parent / "was_run").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"cos\nmkdir\n(S'was_run'\ntR",  # has run before it breaks off
+        b"cos\nmkdir\n(S'was_run'\ntRN.",  # leaves more behind than its end allows for
+        b"cos\nmkdir\np0\np0\n(S'was_run'\ntR.and text",
+        b"(S'was_run'\nios\nmkdir\n.",
+        b"(cos\nmkdir\nS'was_run'\no.",
+    ],
+)
+def test_pickles_that_a_disassembler_refuses(content, folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    (folder / "LICENSE").write_bytes(content)
+    assert refused(folder) == {"LICENSE": "a pickle under another name"}
+    assert not (folder.parent / "was_run").exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["cat\ndog\n", "(c) 2026 Robot.\n", "Iot\n.", "Copyright\n", "I am.\n", "#version: 0.2\n"]
+)
+def test_text_that_starts_like_a_pickle(text, folder):
+    (folder / "vocab.txt").write_text(text)
+    assert "vocab.txt" in find_repository_files(folder)
+
+
+def test_weights_whose_header_starts_like_a_pickle(folder):
+    """The first bytes are the length of the header: 0x0480 looks like protocol 4."""
+    for pad in range(2000):
+        save_file({"x": torch.ones(1)}, folder / "model.safetensors", metadata={"pad": "-" * pad})
+        if (folder / "model.safetensors").read_bytes()[:2] == b"\x80\x04":
+            break
+    assert (folder / "model.safetensors").read_bytes()[:2] == b"\x80\x04"
+    assert "model.safetensors" in find_repository_files(folder)
+
+
 def test_training_state(folder):
     for name in ("checkpoint-12/model.safetensors", "optimizer.safetensors", "training_state.json", "scheduler.pt"):
         (folder / name).parent.mkdir(exist_ok=True)
@@ -69,29 +126,103 @@ def test_training_state(folder):
     }  # fmt: skip
 
 
+A = "a1B2c3D4e5F6g7H8i9J0" * 10
+HEX = "0123456789abcdef" * 4
+# by kind; put together here, so that no scanner takes this file for one that leaks
 SECRETS = {
-    "config.json": json.dumps({"token": "hf_" + "aB3" * 11 + "z"}),
-    "README.md": "-----BEGIN RSA PRIVATE KEY-----\nabc",
-    "modeling_seed_image_tokenizer.py": "key = 'AKIA" + "ABCDEFGH12345678'",
-    "LICENSE": "ghp_" + "a1" * 18,
-    "tokenizer_config.json": '{"key": "sk-proj-' + "x1" * 24 + '"}',
+    "a Hugging Face token": ["hf_" + A[:34], "api_org_" + A[:34]],
+    "a private key": [
+        *(
+            f"-----BEGIN {kind}PRIVATE " + f"KEY{end}-----"
+            for kind, end in (("RSA ", ""), ("", ""), ("PGP ", " BLOCK"))
+        ),
+        "-----BEGIN OPENSSH PRIVATE " + "KEY-----",
+        "PuTTY-User-Key-" + "File-3: ssh-ed25519",
+    ],
+    "a password in a URL": ["postgres://me:" + "hunter2@db.example.com/x", "https://:" + "pw1234@example.com"],
+    "a signed URL": ["https://x.s3.amazonaws.com/y?a=b&X-Amz-" + "Signature=" + HEX],
+    "a JSON web token": ["eyJ" + A[:20] + ".eyJ" + A[:40] + "." + A[:40]],
+    "an AWS key": ["AKIA" + "ABCDEFGH12345678", 'aws_secret_access_key = "' + A[:40] + '"'],
+    "a Google key": ["AIza" + A[:35], "GOCSPX-" + A[:28]],
+    "an Azure key": ["AccountKey=" + A[:86] + "=="],
+    "a DigitalOcean token": ["dop_v1_" + HEX],
+    "a GitHub token": ["ghp_" + A[:36], "github_pat_" + A[:82]],
+    "a GitLab token": ["glpat-" + A[:20]],
+    "an Atlassian token": ["ATATT3xFfGF0" + A[:40]],
+    "a package index token": ["pypi-AgEIcHlwaS5vcmc" + A[:70], "npm_" + A[:36], "dckr_pat_" + A[:27]],
+    "a key of a model server": ["sk-proj-" + A[:48], "sk-ant-" + "api03-" + A[:90], "gsk_" + A[:52], "r8_" + A[:37]],
+    "a tracker's key": ["WANDB_API_KEY=" + HEX[:40], "lin_api_" + A[:40]],
+    "a Slack token": ["xoxb-1234567890-" + A[:24]],
+    "a Slack address": ["https://hooks.slack.com/services/" + "T0123ABCD/B0123ABCD/" + A[:24]],
+    "a Discord token": ["M" + A[:23] + "." + A[:6] + "." + A[:27]],
+    "a Discord address": ["https://discord.com/api/webhooks/" + "123456789/" + A[:60]],
+    "a Telegram token": ["123456789:AA" + A[:33]],
+    "a key of a mail service": ["SG." + A[:22] + "." + A[:43], HEX[:32] + "-us12"],
+    "a Twilio key": ["SK" + HEX[:32]],
+    "a payment key": ["sk_live_" + A[:24], "whsec_" + A[:32], "sq0csp-" + A[:43]],
+    "a shop's token": ["shpat_" + HEX[:32]],
+    "a password": ['"api_key": "' + A[:20] + '"', "client_secret = '" + A[:24] + "'"],
 }
 
 
-@pytest.mark.parametrize("name", SECRETS)
-def test_secrets_in_files(folder, name):
-    (folder / name).write_text(SECRETS[name])
-    assert refused(folder)[name].startswith("holds a")
+@pytest.mark.parametrize("what", SECRETS)
+def test_secrets_of_every_kind(what, tmp_path):
+    for secret in SECRETS[what]:
+        for encoding in ("utf-8", "utf-16", "utf-32-be"):
+            (tmp_path / "file").write_bytes(f"some text\nkey: {secret}\n".encode(encoding))
+            assert find_secret(tmp_path / "file") == what, secret
+    assert what in {kind for kind, *_ in hub_secrets_seed.SECRETS}
 
 
-def test_secrets_by_name_and_the_token_in_use(folder):
-    for name in (".env", ".env.local", "id_rsa", "server.pem", "token"):
+def test_every_kind_of_secret_is_tested():
+    assert {what for what, *_ in hub_secrets_seed.SECRETS} == SECRETS.keys()
+
+
+def test_what_only_looks_like_a_secret(tmp_path):
+    """Every file that this package itself publishes or copies, its vocabularies among them, and usual examples."""
+    shipped = [*Path(seed_hf.__file__).parent.glob("*.py"), *Path(seed_hf.__file__).parent.glob("mini/**/*")]
+    found = {path.name: find_secret(path) for path in shipped if path.is_file()}
+    assert len(found) > 60 and {name: secret for name, secret in found.items() if secret} == {}
+    examples = [
+        'api_key="none"', 'password: "<your password>"', 'api_key="$OPENAI_KEY_1"',
+        "http://localhost:8000/v1", "git@github.com:owner/name", "https://user@host/a:b", "https://{user}:{token}@host",
+        "<a href='https://host/?sig=1'>", 'OpenAI(api_key="your-api-key-here-please")', "sk-learn",
+    ]  # fmt: skip
+    (tmp_path / "file").write_text("\n".join(examples))
+    assert find_secret(tmp_path / "file") is None
+
+
+def test_secret_across_two_chunks(tmp_path, monkeypatch):
+    monkeypatch.setattr(hub_secrets_seed, "CHUNK_BYTES", 8192)
+    (tmp_path / "file").write_text(" " * 8180 + "the secret " + "ghp_" + A[:36] + " " * 9000)
+    assert find_secret(tmp_path / "file") == "a GitHub token"
+
+
+TOKEN = "my-very-own-token"
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "README.md", "modeling_seed_image_tokenizer.py", "LICENSE",
+                                  "spiece.model", "assets/sheet.png", "assets/sheet.svg", "merges.txt"])  # fmt: skip
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le"])
+def test_the_token_in_use_in_any_file(folder, name, encoding):
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(b"\x89PNG\r\n\0" * (name.endswith("png")) + f'{{"token": "{TOKEN}"}}'.encode(encoding))
+    # JSON in UTF-16 is none for those who read it
+    allowed = {"holds the token in use"} | ({"no valid JSON"} if name.endswith(".json") else set())
+    assert refused(folder, secrets=[TOKEN])[name] in allowed
+
+
+@pytest.mark.parametrize("where", ["metadata", "name"])
+def test_the_token_in_use_in_weights(folder, where):
+    metadata = {"format": "pt"} | ({"made_with": TOKEN} if where == "metadata" else {})
+    save_file({"a" if where == "metadata" else TOKEN: torch.ones(1)}, folder / "model.safetensors", metadata=metadata)
+    assert refused(folder, secrets=[TOKEN]) == {"model.safetensors": "holds the token in use"}
+
+
+def test_secrets_by_name(folder):
+    for name in (".env", ".env.local", "id_rsa", "id_ecdsa", ".npmrc", "server.pem", "store.p12", "token"):
         (folder / name).write_text("x")
     assert set(refused(folder).values()) == {"looks like a secret"}
-    for path in (*folder.glob(".env*"), folder / "id_rsa", folder / "server.pem", folder / "token"):
-        path.unlink()
-    (folder / "README.md").write_text("written with my-very-own-token")
-    assert refused(folder, secrets=["my-very-own-token"]) == {"README.md": "holds the token in use"}
 
 
 def test_what_is_no_part_of_a_repository(folder, tmp_path):
@@ -123,6 +254,105 @@ def test_broken_weights_and_missing_code(folder):
     problems = refused(folder)
     assert problems["model.safetensors"].startswith("broken weights")
     assert "missing" in problems["modeling_seed_quantizer.py"] and len(problems) == 2
+
+
+# ------------------------------------------------------------------------------------------------ what is missing
+@pytest.fixture(scope="module")
+def saved_pipeline(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved_pipeline")
+    pipeline = build_pipeline()
+    pipeline.save_pretrained(folder)
+    (folder / "image_tokenizer" / "model.safetensors").unlink()
+    pipeline.image_tokenizer.save_pretrained(folder / "image_tokenizer", max_shard_size="60KB")
+    return folder
+
+
+@pytest.fixture
+def pipeline(saved_pipeline, tmp_path):
+    return Path(shutil.copytree(saved_pipeline, tmp_path / "pipeline"))
+
+
+def test_saved_pipeline_is_whole(pipeline):
+    assert len(list(pipeline.glob("image_tokenizer/*-of-*.safetensors"))) >= 2
+    assert len(find_repository_files(pipeline)) == sum(path.is_file() for path in pipeline.rglob("*"))
+
+
+@pytest.mark.parametrize("place", ["outside", "inside"])
+def test_linked_folders_are_named(pipeline, tmp_path, place):
+    target = (tmp_path if place == "outside" else pipeline) / "elsewhere"
+    (pipeline / "unet").rename(target)
+    (pipeline / "unet").symlink_to(target, target_is_directory=True)
+    problems = refused(pipeline)
+    assert problems["unet"] == "a link to a folder; put the folder itself there"
+    # in a folder of its own name too, and where it leads to nothing
+    (pipeline / "unet").unlink()
+    (pipeline / "unet").symlink_to(tmp_path / "nothing", target_is_directory=True)
+    assert "link" in refused(pipeline)["unet"]
+
+
+def test_linked_folder_that_is_left_out(folder, tmp_path):
+    (folder / "logs").symlink_to(tmp_path, target_is_directory=True)
+    assert "config.json" in find_repository_files(folder, ignore_patterns=["logs"])
+
+
+def test_what_is_no_regular_file(folder):
+    os.mkfifo(folder / "merges.txt")
+    assert refused(folder) == {"merges.txt": "no regular file"}
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "scheduler", "image_tokenizer", "empty_prompt"])
+def test_pipeline_without_a_component(pipeline, part):
+    assert refused(pipeline, ignore_patterns=[part])[part] == "is named in model_index.json, and missing"
+    shutil.rmtree(pipeline / part)
+    assert refused(pipeline)[part] == "is named in model_index.json, and missing"
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "empty_prompt"])
+def test_pipeline_without_the_weights_of_a_component(pipeline, part):
+    (pipeline / part / "diffusion_pytorch_model.safetensors").unlink()
+    assert refused(pipeline) == {part: "has a configuration and no weights"}
+
+
+def test_index_without_a_shard(pipeline):
+    tokenizer = pipeline / "image_tokenizer"
+    first, second = sorted(path.name for path in tokenizer.glob("*.safetensors"))[:2]
+    (tokenizer / second).unlink()
+    assert "missing" in refused(pipeline)[f"image_tokenizer/{second}"]
+    # another one in its place has not the weights that the index promises
+    shutil.copy(tokenizer / first, tokenizer / second)
+    assert re.match(r"lacks \d+ weights", refused(pipeline)[f"image_tokenizer/{second}"])
+    (tokenizer / second).unlink()
+    (tokenizer / "model.safetensors.index.json").unlink()
+    assert {f"image_tokenizer/{second}", "image_tokenizer/model.safetensors.index.json"} == refused(pipeline).keys()
+
+
+@pytest.mark.parametrize("content", ["{}", '{"weight_map": {"a": 1}}', '{"weight_map": ["a"]}'])
+def test_index_that_is_none(pipeline, content):
+    index = "image_tokenizer/model.safetensors.index.json"
+    (pipeline / index).write_text(content)
+    assert refused(pipeline) == {index: "no index of weights"}
+
+
+def test_codes_without_a_part(tmp_path):
+    folder = write_codes_folder(tmp_path / "codes")
+    assert "data/train-00000-of-00001.parquet" in find_repository_files(folder)
+    (folder / "data" / "train-00000-of-00001.parquet").rename(folder / "data" / "train-00001-of-00003.parquet")
+    assert refused(folder).keys() == {f"data/train-0000{part}-of-00003.parquet" for part in (0, 2)}
+    shutil.rmtree(folder / "data")
+    assert refused(folder) == {"data/train-*.parquet": "is described in encoding-train.json, and missing"}
+
+
+def test_adapter_without_weights(tmp_path):
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "facebook/opt-2.7b"}))
+    assert refused(tmp_path).keys() == {"adapter_model.safetensors"}
+
+
+@pytest.mark.parametrize("name", ["config.json", "adapter_config.json", "model_index.json"])
+@pytest.mark.parametrize("content", ["[]", "{", "null", "[" * 10**5], ids=["list", "cut", "null", "deep"])
+def test_files_that_decide_and_are_no_json_object(folder, name, content):
+    (folder / name).write_text(content)
+    with pytest.raises(ValueError, match=f"{name}. is no JSON object"):
+        find_repository_files(folder)
 
 
 def test_adapter_on_a_local_folder(tmp_path, folder):

@@ -1,6 +1,7 @@
 """Pushing to the Hub: the real client against the server of hub_server.py."""
 
 import logging
+import os
 from pathlib import Path
 
 import huggingface_hub
@@ -235,6 +236,61 @@ def test_short_interruption_is_bridged(hub, folder, monkeypatch):
     hub.cut = cut_once
     push_folder(folder, REPO)
     assert contents(folder).items() <= hub.files(REPO).items() and len(times) > 1
+
+
+# ------------------------------------------------------------------------------------------------ after the check
+@pytest.mark.parametrize("name", ["config.json", "README.md", "model.safetensors.index.json"])
+@pytest.mark.parametrize("moment", ["/preupload/", "/objects/batch", "/lfs-objects/"])
+def test_file_that_changes_after_the_check(hub, folder, name, moment):
+    """Neither the new text, with its token, nor half of the folder becomes visible."""
+
+    def change(method, path):
+        if moment in path:
+            (folder / name).write_text((folder / name).read_text() + hub.owner_token)
+        return False
+
+    hub.cut = change
+    with pytest.raises(ValueError, match=f"changed while it was sent: .*{name}.*again"):
+        push_folder(folder, REPO)
+    assert list(hub.files(REPO)) == [".gitattributes"] and not hub.sent("POST", "/commit/")
+    assert not [data for data in hub.objects.values() if hub.owner_token.encode() in data]
+
+
+@pytest.mark.parametrize("how", ["same size", "other time", "gone"])
+def test_weights_that_change_after_the_check(hub, folder, how):
+    weights = sorted(folder.glob("*.safetensors"))[0]
+    content, times = weights.read_bytes(), (weights.stat().st_atime, weights.stat().st_mtime)
+
+    def change(method, path):
+        if "/preupload/" in path and weights.exists():
+            weights.unlink()
+            if how != "gone":
+                weights.write_bytes(content[:-1] + b"\1")
+            if how == "same size":
+                os.utime(weights, times)
+        return False
+
+    hub.cut = change
+    with pytest.raises((ValueError, OSError)):
+        push_folder(folder, REPO)
+    assert list(hub.files(REPO)) == [".gitattributes"]
+
+
+def test_signed_urls_of_the_server_are_not_repeated(hub, folder, monkeypatch):
+    """Large files go to addresses that whoever has them may write to."""
+    send = huggingface_hub.HfApi.preupload_lfs_files
+
+    def refuse(api, *args, **kwargs):
+        try:
+            raise RuntimeError("403 for https://user:word@store/x?X-Amz-Signature=abc123 (Forbidden)")
+        except RuntimeError as error:
+            raise RuntimeError("upload failed") from error
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "preupload_lfs_files", refuse)
+    with pytest.raises(OSError, match=r"403 for https://<hidden>@store/x\?<hidden> \(Forbidden\)"):
+        push_folder(folder, REPO)
+    monkeypatch.setattr(huggingface_hub.HfApi, "preupload_lfs_files", send)
+    assert push_folder(folder, REPO).url
 
 
 # ------------------------------------------------------------------------------------------------ the token
