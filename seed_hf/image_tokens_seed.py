@@ -151,6 +151,29 @@ class ImageTokenLayout:
         tokens = self.codes_to_token_ids(codes).to(input_ids.device).flatten()
         return input_ids.masked_scatter(is_placeholder, tokens.to(input_ids.dtype))
 
+    def replace_placeholder_targets(
+        self, labels: torch.Tensor | None, target_ids: torch.Tensor | None
+    ) -> torch.Tensor | None:
+        """
+        Training targets without `<image>`, which no model should learn to write.
+
+        Args:
+            labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*): Targets.
+            target_ids (`torch.LongTensor` of shape `(batch_size, length)`, *optional*): The ids that stand at the
+                places of the first `length` targets, with image tokens in place of placeholders.
+
+        Returns:
+            `torch.LongTensor` of the shape of `labels`: where `<image>` was, the image token, or -100 (no target)
+            where there is none; `None` without `labels`.
+        """
+        if labels is None:
+            return None
+        targets = torch.full_like(labels, -100)
+        if target_ids is not None:
+            is_image = self.is_image_token(target_ids)
+            targets[:, : target_ids.shape[1]] = torch.where(is_image, target_ids, -100).to(targets)
+        return torch.where(labels == self.image_placeholder_token_id, targets, labels)
+
     def span_state(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """
         Whether each sequence ends inside an image span, and how far.

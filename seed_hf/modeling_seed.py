@@ -91,7 +91,9 @@ class SeedForCausalLM(
         self.image_tokenizer = None
         if config.image_tokenizer_config is not None:
             # frozen: no gradient passes through codes, and distributed training refuses weights without one
-            self.image_tokenizer = SeedImageTokenizer(config.image_tokenizer_config).requires_grad_(False)
+            # by `_from_config`, since transformers itself hands a dtype down by one level only
+            self.image_tokenizer = SeedImageTokenizer._from_config(config.image_tokenizer_config)
+            self.image_tokenizer.requires_grad_(False)
         else:
             # left out on purpose: the weights in the file are then not unexpected
             self._keys_to_ignore_on_load_unexpected = [r"^image_tokenizer\."]
@@ -291,7 +293,6 @@ class SeedForCausalLM(
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         target_logits_only: bool = False,
-        shift_labels: torch.LongTensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         return_dict: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
@@ -310,18 +311,19 @@ class SeedForCausalLM(
             inputs_embeds (`torch.FloatTensor` of shape `(batch_size, sequence_length, embedding_dim)`, *optional*):
                 Instead of `input_ids`.
             labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*): Targets, not shifted;
-                -100 is ignored.
+                -100 is ignored. Where an image is inserted, an `<image>` means the image token that takes its place;
+                any other `<image>` is ignored.
             use_cache (`bool`, *optional*): Whether to return keys and values.
             logits_to_keep (`int` or `torch.LongTensor`, defaults to 0): Compute the logits of the last so many
                 positions, or of the given positions; 0 means all.
             target_logits_only (`bool`, defaults to `False`): With `labels`, compute logits only where there is a
                 target; they then have shape `(num_targets, vocab_size)`, in reading order.
-            shift_labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*): Targets that are
-                shifted already, instead of `labels` (a part of a sequence can not shift its own).
             num_items_in_batch (`int` or `torch.Tensor`, *optional*): Divisor of the loss, instead of the mean.
             return_dict (`bool`, *optional*): `False` gives a tuple.
             kwargs: What else the language model takes. Keys and values of earlier positions are `cache`, before
-                transformers 5.24 `past_key_values`; they come back under the same name.
+                transformers 5.24 `past_key_values`; they come back under the same name. `shift_labels` of the shape of
+                `labels` are targets that are shifted already, instead of `labels` (a part of a sequence cannot shift
+                its own).
 
         Returns:
             `CausalLMOutputWithPast`: `loss` is a float32 cross-entropy over text, image and special tokens.
@@ -335,6 +337,13 @@ class SeedForCausalLM(
             if input_ids is None:
                 raise ValueError("`inputs_embeds` was given with images; allowed: `input_ids`.")
             input_ids = self.insert_images(input_ids, pixel_values, codes)
+        # no argument of its own: transformers' Trainer would take it for labels that every evaluation must have
+        shift_labels = kwargs.pop("shift_labels", None)
+        layout = self.config.image_token_layout
+        labels = layout.replace_placeholder_targets(labels, input_ids)
+        shift_labels = layout.replace_placeholder_targets(
+            shift_labels, None if input_ids is None else input_ids[:, 1:]
+        )
         lm_inputs = {"attention_mask": attention_mask, "use_cache": use_cache}
         if "position_ids" in self._lm_arguments:
             lm_inputs["position_ids"] = position_ids

@@ -142,7 +142,8 @@ class SeedQuantizer(nn.Module):
             vectors = self.lookup(codes).float()
             loss = F.mse_loss(compared, vectors.detach()) + self.beta * F.mse_loss(vectors, compared.detach())
             quantized = compared + (vectors - compared).detach()
-        decoded = self.decode(quantized.to(projected.dtype))
+        # not the dtype of `projected`, which is float32 with `normalize_codes`
+        decoded = self.decode(quantized.to(causal_embeds.dtype))
         return SeedQuantizerOutput(loss=loss, codes=codes, projected=projected, quantized=quantized, decoded=decoded)
 
     @torch.no_grad()
@@ -197,7 +198,7 @@ class SeedQuantizer(nn.Module):
     def _move_codebook(self, vectors: torch.Tensor, codes: torch.LongTensor):
         """One moving-average step over the vectors of all processes, then restarts of codes long unused."""
         counts = torch.bincount(codes, minlength=self.embedding.num_embeddings).to(vectors.dtype)
-        sums = torch.zeros_like(self.ema_sum).index_add_(0, codes, vectors)
+        sums = torch.zeros_like(self.ema_sum, dtype=vectors.dtype).index_add_(0, codes, vectors)
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(counts)
             dist.all_reduce(sums)
