@@ -1,5 +1,7 @@
 """Configuration of the SEED image tokenizer (image -> codes -> generation embeddings)."""
 
+import math
+
 from huggingface_hub.dataclasses import strict
 from transformers import Blip2QFormerConfig, Blip2VisionConfig, PreTrainedConfig
 
@@ -7,6 +9,17 @@ from .hub_seed import HubUploadMixin
 
 
 GENERATION_HEADS = ("text", "mlp", "qformer")
+NON_NEGATIVE_FIELDS = (
+    "ln_vision_eps",
+    "quantizer_loss_weight",
+    "reconstruction_loss_weight",
+    "generation_loss_weight",
+    "code_contrastive_loss_weight",
+    "generation_contrastive_loss_weight",
+    "label_smoothing",
+    "dead_code_steps",
+    "initializer_range",
+)
 
 
 class SeedCodeDecoderConfig(Blip2VisionConfig):
@@ -177,6 +190,9 @@ class SeedImageTokenizerConfig(HubUploadMixin, PreTrainedConfig):
         )
         for name in ("num_query_tokens", "codebook_size", "code_dim", "num_generation_tokens", "generation_dim"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "a positive integer")
+        for name in NON_NEGATIVE_FIELDS:
+            value = getattr(self, name)
+            _require(0 <= value < math.inf, name, value, "a finite number, 0 or above")
         _require(0.0 <= self.codebook_ema_decay < 1.0, "codebook_ema_decay", self.codebook_ema_decay, "[0, 1)")
         _require(
             self.dead_code_steps == 0 or self.codebook_ema_decay > 0,

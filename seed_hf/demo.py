@@ -184,9 +184,8 @@ class Demo:
         if self.language_model is not None:
             with self.step("Caption, and answer a question"):
                 captions = self.write_text(codes, self.processor.caption_prompt)
-                answers = self.write_text(
-                    codes, self.processor.question_prompt.replace("{question}", self.args.question)
-                )
+                question = self.processor.tokenizer.escape_control_tokens(self.args.question)
+                answers = self.write_text(codes, self.processor.question_prompt.replace("{question}", question))
             print(f"  asked: {self.args.question}")
             for picture, caption, answer in zip(seen, captions, answers, strict=True):
                 picture.caption, picture.answer = caption, answer

@@ -65,16 +65,15 @@ class ImageTokenLayout:
         Codes to ids in the text vocabulary.
 
         Args:
-            codes (`torch.LongTensor` of any shape): Codes in `[0, codebook_size)`.
+            codes (`torch.LongTensor` of any shape, or what `check_codes` takes): Codes in `[0, codebook_size)`.
 
         Returns:
             `torch.LongTensor` of the same shape: image tokens.
 
         Raises:
-            ValueError: `codes` is not an integer tensor or holds a value out of range.
+            ValueError: `codes` are no integers or out of range.
         """
-        codes = self.check_codes(codes)
-        return codes + self.first_image_token_id
+        return self.check_codes(codes) + self.first_image_token_id
 
     def token_ids_to_codes(self, token_ids: torch.Tensor) -> torch.Tensor:
         """
@@ -99,28 +98,17 @@ class ImageTokenLayout:
         return token_ids - self.first_image_token_id
 
     def check_codes(self, codes: torch.Tensor) -> torch.Tensor:
-        """`codes` as a `torch.LongTensor`; raises `ValueError` on a wrong dtype or a value out of range."""
-        codes = as_integer_tensor(codes, "codes")
-        if codes.numel() > 0 and (codes.min() < 0 or codes.max() >= self.codebook_size):
-            bad = codes[(codes < 0) | (codes >= self.codebook_size)].flatten()[0].item()
-            raise ValueError(f"`codes` holds {bad}; allowed: [0, {self.codebook_size}).")
-        return codes
+        """`codes` of any shape as a `torch.LongTensor`; see the function `check_codes` of this module."""
+        return check_codes(codes, self.codebook_size)
 
     def check_image_codes(self, codes: torch.Tensor) -> torch.Tensor:
         """Like `check_codes`; a vector counts as one image. The result has shape `(num_images, codes per image)`."""
-        codes = self.check_codes(codes)
-        codes = codes[None] if codes.ndim == 1 else codes
-        if codes.ndim != 2 or codes.shape[1] != self.num_query_tokens:
-            raise ValueError(
-                f"`codes` has shape {tuple(codes.shape)}; allowed: (num_images, {self.num_query_tokens}) or "
-                f"({self.num_query_tokens},)."
-            )
-        return codes
+        return check_codes(codes, self.codebook_size, self.num_query_tokens)
 
     def span(self, codes: torch.Tensor) -> list[int]:
         """Token ids of one whole image span: `<img>`, the image tokens of `codes`, `</img>`."""
         codes = self.check_image_codes(codes)
-        return [self.boi_token_id, *self.codes_to_token_ids(codes)[0].tolist(), self.eoi_token_id]
+        return [self.boi_token_id, *(codes[0] + self.first_image_token_id).tolist(), self.eoi_token_id]
 
     def placeholder_span(self) -> list[int]:
         """Token ids of an image span whose codes are not known yet."""
@@ -148,7 +136,7 @@ class ImageTokenLayout:
                 f"`input_ids` holds {num_placeholders} `{IMAGE_PLACEHOLDER_TOKEN}` placeholders but {codes.shape[0]} "
                 f"images were given; allowed: {self.num_query_tokens} placeholders for each image."
             )
-        tokens = self.codes_to_token_ids(codes).to(input_ids.device).flatten()
+        tokens = (codes + self.first_image_token_id).to(input_ids.device).flatten()
         return input_ids.masked_scatter(is_placeholder, tokens.to(input_ids.dtype))
 
     def replace_placeholder_targets(
@@ -225,10 +213,48 @@ class ImageTokenLayout:
         return pieces
 
 
-def as_integer_tensor(values, name: str) -> torch.Tensor:
+def check_codes(
+    codes, codebook_size: int, num_query_tokens: int | None = None, name: str = "codes", allow_vector: bool = True
+) -> torch.LongTensor:
+    r"""
+    What every function that is given codes does with them first.
+
+    Args:
+        codes (`torch.Tensor` or `np.ndarray` of any integer dtype, or nested lists of `int` or of such arrays): Codes.
+        codebook_size (`int`): Number of codes.
+        num_query_tokens (`int`, *optional*): Codes per image. With it the shape has to be
+            `(batch_size, num_query_tokens)` or `(num_query_tokens,)`, without it any shape will do.
+        name (`str`, defaults to `"codes"`): What errors call the codes.
+        allow_vector (`bool`, defaults to `True`): Whether the codes of one image may come as a vector.
+
+    Returns:
+        `torch.LongTensor` of the same shape, with `num_query_tokens` always `(batch_size, num_query_tokens)`.
+
+    Raises:
+        ValueError: Codes that are no integers, of another shape, or out of range.
+    """
+    codes = as_integer_tensor(codes, name)
+    if num_query_tokens is not None:
+        shape = tuple(codes.shape)
+        codes = codes[None] if codes.ndim == 1 and allow_vector else codes
+        if codes.ndim != 2 or codes.shape[1] != num_query_tokens:
+            allowed = f"(batch_size, {num_query_tokens})" + (f" or ({num_query_tokens},)" if allow_vector else "")
+            raise ValueError(f"`{name}` has shape {shape}; allowed: {allowed}.")
+    if torch.compiler.is_compiling():
+        return codes  # a compiled graph cannot branch on values
+    is_bad = (codes < 0) | (codes >= codebook_size)
+    if is_bad.any():
+        raise ValueError(f"`{name}` holds {codes[is_bad][0].item()}; allowed: [0, {codebook_size}).")
+    return codes
+
+
+def as_integer_tensor(values, name: str) -> torch.LongTensor:
     """`values` as a `torch.LongTensor`; raises `ValueError` naming `name` where they are not integers."""
+    if isinstance(values, list | tuple):  # of tensors or arrays too, which torch does not take
+        values = [value.tolist() if hasattr(value, "tolist") else value for value in values]
     try:
-        tensor = torch.as_tensor(values)
+        # a copy of an array, since those of parquet files are not writable, of which torch warns
+        tensor = values if isinstance(values, torch.Tensor) else torch.tensor(values)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"`{name}` is not a rectangular array of integers: {error}.") from error
     if tensor.dtype.is_floating_point or tensor.dtype.is_complex or tensor.dtype == torch.bool:

@@ -14,11 +14,12 @@ from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 
 from .configuration_seed_image_tokenizer import SeedImageTokenizerConfig
 from .hub_seed import HubUploadMixin
+from .image_tokens_seed import check_codes
 from .losses_seed import contrastive_loss, reconstruction_loss
 from .modeling_seed_conv_stem import SeedConvStem
 from .modeling_seed_detokenizer import HEAD_CLASSES, SeedCodeDecoder
 from .modeling_seed_qformer import SeedCausalQFormer, SeedReverseQFormer
-from .modeling_seed_quantizer import SeedQuantizer
+from .modeling_seed_quantizer import NO_CODE, SeedQuantizer, check_finite
 from .retrieval_seed import RetrievalMixin
 from .strict_loading_seed import StrictLoadingMixin
 
@@ -209,9 +210,13 @@ class SeedImageTokenizer(RetrievalMixin, HubUploadMixin, StrictLoadingMixin, Pre
             i depends on queries <= i only.
 
         Raises:
-            ValueError: `pixel_values` of another shape.
+            ValueError: `pixel_values` of another shape; NaN or infinity in an image, in the weights or on the way,
+                which have no nearest code. A compiled or exported model gives -1 there, which is no code.
         """
-        return self.quantizer(self.get_causal_embeds(pixel_values), codes_only=True).codes
+        codes = self.quantizer(self.get_causal_embeds(pixel_values), codes_only=True).codes
+        # the largest value of each image too, since a ReLU6 in the stem makes a finite value of infinity
+        is_finite = torch.isfinite(pixel_values.abs().amax((1, 2, 3))).to(codes.device)
+        return check_finite(torch.where(is_finite[:, None], codes, NO_CODE), self.dtype)
 
     def get_code_vectors(self, codes: torch.LongTensor) -> torch.FloatTensor:
         r"""
@@ -226,8 +231,7 @@ class SeedImageTokenizer(RetrievalMixin, HubUploadMixin, StrictLoadingMixin, Pre
         Raises:
             ValueError: Codes that are no integers or out of range.
         """
-        self.quantizer.check_codes(codes)
-        return self.quantizer.lookup(codes)
+        return self.quantizer.lookup(check_codes(codes, self.config.codebook_size))
 
     def decode(self, codes: torch.LongTensor) -> torch.FloatTensor:
         r"""
@@ -271,8 +275,8 @@ class SeedImageTokenizer(RetrievalMixin, HubUploadMixin, StrictLoadingMixin, Pre
 
     def _lookup_images(self, codes: torch.LongTensor) -> torch.FloatTensor:
         """Codes of whole images -> what both decoders read, `(batch_size, num_query_tokens, hidden_size)`."""
-        self.quantizer.check_codes(codes, self.config.num_query_tokens)
-        return self.quantizer.decode(self.quantizer.lookup(codes))
+        sizes = (self.config.codebook_size, self.config.num_query_tokens)
+        return self.quantizer.decode(self.quantizer.lookup(check_codes(codes, *sizes, allow_vector=False)))
 
     @can_return_tuple
     def forward(
@@ -321,8 +325,9 @@ class SeedImageTokenizer(RetrievalMixin, HubUploadMixin, StrictLoadingMixin, Pre
             output = self._contrastive_objective(causal_embeds, input_ids, attention_mask)
         else:
             quantized = self.quantizer(causal_embeds)
+            is_finite = torch.isfinite(quantized.quantized.sum(-1))
             output = SeedImageTokenizerOutput(
-                codes=quantized.codes,
+                codes=check_finite(torch.where(is_finite, quantized.codes, NO_CODE), self.dtype),
                 causal_embeds=causal_embeds,
                 generation_embeds=self.generation_head(self.generation_decoder(quantized.decoded)),
                 quantizer_loss=quantized.loss,

@@ -10,6 +10,10 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 
+# In place of a code where there is none; it is out of range for whatever takes codes
+NO_CODE = -1
+
+
 @dataclass
 class SeedQuantizerOutput(ModelOutput):
     r"""
@@ -104,21 +108,10 @@ class SeedQuantizer(nn.Module):
             first = parts.shape[1] * torch.arange(self.num_parts, device=flat.device)[:, None]
             return (distances.argmin(2) + first).t().reshape(projected.shape[:-1])
 
-    def check_codes(self, codes: torch.LongTensor, length: int | None = None):
-        """`ValueError` unless `codes` are codes, and with `length` of shape `(batch_size, length)`."""
-        if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
-            raise ValueError(f"`codes` has dtype {codes.dtype}; allowed: an integer dtype.")
-        if length is not None and (codes.ndim != 2 or codes.shape[1] != length):
-            raise ValueError(f"`codes` has shape {tuple(codes.shape)}; allowed: (batch_size, {length}).")
-        size = self.embedding.num_embeddings
-        if torch.compiler.is_compiling():
-            return  # a compiled graph can not branch on values
-        if codes.numel() and not (0 <= codes.min() and codes.max() < size):
-            raise ValueError(f"`codes` span [{codes.min()}, {codes.max()}]; allowed: [0, {size}).")
-
     def lookup(self, codes: torch.LongTensor) -> torch.Tensor:
         """Code vectors `(..., code_dim)` of codes `(...)`."""
-        return F.embedding(codes.long(), self.get_codebook())
+        codebook = self.get_codebook()
+        return F.embedding(codes.long().to(codebook.device), codebook)
 
     def decode(self, code_vectors: torch.Tensor) -> torch.Tensor:
         """Code vectors `(..., code_dim)` -> `(..., hidden_size)`."""
@@ -128,13 +121,15 @@ class SeedQuantizer(nn.Module):
         """
         Quantize `(batch_size, num_query_tokens, hidden_size)` causal embeddings; see [`SeedQuantizerOutput`].
 
-        With `codes_only` the output has nothing but `codes`, and no codebook moves. Offloaded parameters of this
-        module are there in a forward pass only, so even that goes through here.
+        With `codes_only` the output has nothing but `codes`, and no codebook moves; NaN and infinity have no nearest
+        code, and there the code is `NO_CODE`. Offloaded parameters of this module are there
+        in a forward pass only, so even that goes through here.
         """
         projected = self.project(causal_embeds)
         codes = self.nearest(projected)
         if codes_only:
-            return SeedQuantizerOutput(codes=codes)
+            is_finite = torch.isfinite(projected.float().sum(-1) + self.lookup(codes).float().sum(-1))
+            return SeedQuantizerOutput(codes=torch.where(is_finite, codes, NO_CODE))
         with torch.autocast(projected.device.type, enabled=False):
             compared = projected.float()
             if self.training and self.ema_decay > 0:
@@ -221,6 +216,20 @@ class SeedQuantizer(nn.Module):
         self.ema_sum.copy_(torch.where(dead.unsqueeze(1), picks, self.ema_sum))
         self.ema_count.masked_fill_(dead, 1.0)
         self.steps_unused.masked_fill_(dead, 0)
+
+
+def check_finite(codes: torch.LongTensor, dtype: torch.dtype) -> torch.LongTensor:
+    """`codes` `(batch_size, num_query_tokens)`; `ValueError` naming the images that have a `NO_CODE`."""
+    if torch.compiler.is_compiling():
+        return codes  # a compiled graph cannot branch on values
+    is_missing = (codes == NO_CODE).any(-1)
+    if is_missing.any():
+        raise ValueError(
+            f"NaN or infinity in {is_missing.sum()} of {len(codes)} images of `pixel_values` (first: "
+            f"{is_missing.nonzero()[0].item()}), in the weights, or in what they compute; allowed: finite values, and "
+            f"a dtype with room for them (this model has {dtype})."
+        )
+    return codes
 
 
 __all__ = ["SeedQuantizer", "SeedQuantizerOutput"]

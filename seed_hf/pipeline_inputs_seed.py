@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 
+from .image_tokens_seed import check_codes
 from .pipeline_call_seed import draw_seed
 
 
@@ -38,48 +38,6 @@ def check_one_given(**inputs: Any) -> None:
     given = [name for name, value in inputs.items() if value is not None]
     if len(given) != 1:
         raise ValueError(f"Inputs given: {given or None}; allowed: exactly one of {list(inputs)}.")
-
-
-def check_codes(codes: Any, num_query_tokens: int, codebook_size: int, name: str = "codes") -> torch.LongTensor:
-    r"""
-    Args:
-        codes (`torch.LongTensor`, array or nested lists of shape `(batch_size, num_query_tokens)` or
-            `(num_query_tokens,)`): Codes.
-        num_query_tokens (`int`): Codes per image.
-        codebook_size (`int`): Number of codes.
-        name (`str`, defaults to `"codes"`): What errors call it.
-
-    Returns:
-        `torch.LongTensor` of shape `(batch_size, num_query_tokens)`.
-
-    Raises:
-        ValueError: Codes of another dtype or shape, or out of range.
-    """
-    try:
-        codes = as_code_tensor(codes)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"`{name}` is no rectangular array of integers: {error}.") from error
-    if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
-        raise ValueError(f"`{name}` has dtype {codes.dtype}; allowed: an integer dtype.")
-    codes = codes.long()  # unsigned integers have no `min`
-    shape = tuple(codes.shape)
-    codes = codes[None] if codes.ndim == 1 else codes
-    if codes.ndim != 2 or codes.shape[1] != num_query_tokens or codes.shape[0] == 0:
-        allowed = f"(batch_size, {num_query_tokens}) or ({num_query_tokens},)"
-        raise ValueError(f"`{name}` has shape {shape}; allowed: {allowed}.")
-    if not (0 <= codes.min() and codes.max() < codebook_size):
-        raise ValueError(f"`{name}` spans [{codes.min()}, {codes.max()}]; allowed: [0, {codebook_size}).")
-    return codes
-
-
-def as_code_tensor(codes: Any) -> torch.Tensor:
-    """Codes as a tensor: arrays of any integer dtype and byte order, as `seed-hf encode` writes them, too."""
-    if isinstance(codes, torch.Tensor):
-        return codes
-    array = np.asarray(codes)
-    if array.dtype == object:  # a column of arrays, such as that of a data frame
-        array = np.stack([np.asarray(row) for row in array])
-    return torch.as_tensor(array.astype(np.int64) if array.dtype.kind in "iu" else array)
 
 
 def check_generation_embeds(embeds: Any, row_shape: tuple[int, ...]) -> None:
@@ -217,7 +175,8 @@ class PipelineInputsMixin:
             raise ValueError(f"`prompt` is {prompt!r}; allowed: a string or a list of strings.")
         generator = check_generator(generator)
         check_generator_count(generator, len(prompts), "prompt")
-        texts = [self.processor.image_prompt.format(caption=text) for text in prompts]
+        captions = map(self.processor.tokenizer.escape_control_tokens, prompts)
+        texts = [self.processor.image_prompt.format(caption=caption) for caption in captions]
         if not self._samples(generation_kwargs):
             return self._write_codes(texts, generation_kwargs)
         if not isinstance(generator, list):
@@ -271,7 +230,9 @@ class PipelineInputsMixin:
             ValueError: Codes out of range, of a wrong dtype or shape.
         """
         config = self.image_tokenizer.config
-        codes = check_codes(codes, config.num_query_tokens, config.codebook_size, name)
+        codes = check_codes(codes, config.codebook_size, config.num_query_tokens, name)
+        if len(codes) == 0:
+            raise ValueError(f"`{name}` has shape {tuple(codes.shape)}; allowed: at least one image.")
         device = self._start(self.image_tokenizer)
         return self.image_tokenizer.decode(codes.to(device))
 
@@ -279,7 +240,7 @@ class PipelineInputsMixin:
         """Generation embeddings, those of the negative codes if guidance needs them, and checked codes."""
         config = self.image_tokenizer.config
         if generation_embeds is None:
-            codes = check_codes(codes, config.num_query_tokens, config.codebook_size).to(self._execution_device)
+            codes = check_codes(codes, config.codebook_size, config.num_query_tokens).to(self._execution_device)
             generation_embeds = self.decode_codes(codes)
         else:
             row_shape = (config.num_generation_tokens, config.generation_dim)

@@ -7,6 +7,7 @@ from transformers.processing_utils import MultiModalData
 from transformers.tokenization_utils_base import TextInput
 from transformers.utils import logging
 
+from .chat_seed import prepare_chat
 from .hub_seed import HubUploadMixin
 from .image_tokens_seed import BOI_TOKEN, EOI_TOKEN, IMAGE_PLACEHOLDER_TOKEN, image_token
 
@@ -129,7 +130,7 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
             spans = [BOI_TOKEN + "".join(map(image_token, row)) + EOI_TOKEN for row in codes.tolist()]
         if texts is not None:
             texts, offsets = self._insert_spans(texts, spans or [])
-            encoded = self.tokenizer(texts, **text_settings)
+            encoded = self._tokenize(texts, text_settings)
             self._check_not_truncated(encoded["input_ids"], spans or [])
             if extras["return_mm_token_type_ids"]:
                 encoded["mm_token_type_ids"] = self.create_mm_token_type_ids(encoded["input_ids"])
@@ -139,6 +140,33 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
         return BatchFeature(
             data, tensor_type=text_settings.get("return_tensors"), skip_tensor_conversion=self.skip_tensor_conversion
         )
+
+    def apply_chat_template(self, conversation, *args, sanitize_control_tokens: bool = True, **kwargs):
+        """
+        As in transformers; but what people write is always text, never a special token or an image token.
+
+        Args:
+            conversation (`list[dict]` or `list[list[dict]]`): Messages. Images come as parts of type `"image"`; an
+                `<image>` in a text is text (see [`SeedTokenizer.escape_control_tokens`]).
+            sanitize_control_tokens (`bool`, defaults to `True`): Accepted as in transformers; always on here.
+            args, kwargs: As in transformers.
+        """
+        conversation = prepare_chat(conversation, self.tokenizer.escape_control_tokens)
+        return super().apply_chat_template(conversation, *args, **kwargs)
+
+    def _tokenize(self, texts: list[str], settings: dict):
+        """Asks for padding only where there is something to pad, so that a tokenizer may be without a pad token."""
+        if self.tokenizer.pad_token is not None or settings.get("padding") not in (True, "longest"):
+            return self.tokenizer(texts, **settings)
+        unpadded = self.tokenizer(texts, **{**settings, "padding": False, "return_tensors": None})
+        lengths = {len(ids) for ids in unpadded["input_ids"]}
+        if len(lengths) > 1 or settings.get("pad_to_multiple_of"):
+            raise ValueError(
+                f"`padding` is {settings['padding']!r} for texts of {sorted(lengths)} tokens and the tokenizer has no "
+                "pad token; allowed: texts of one length, or a `pad_token`, such as `processor.tokenizer.pad_token = "
+                "processor.tokenizer.eos_token`."
+            )
+        return unpadded.convert_to_tensors(settings.get("return_tensors"))
 
     def replace_image_token(self, image_inputs: dict, image_idx: int, **kwargs) -> str:
         """What stands for an image in a text instead of `<image>`; all images are equally long."""

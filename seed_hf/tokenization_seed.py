@@ -8,6 +8,7 @@ from tokenizers import AddedToken, Tokenizer
 from transformers import AutoImageProcessor, AutoModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
+from .chat_seed import control_token_pattern, escape_control_tokens, prepare_chat
 from .hub_seed import HubUploadMixin
 from .image_tokens_seed import BOI_TOKEN, EOI_TOKEN, IMAGE_PLACEHOLDER_TOKEN, ImageTokenLayout, image_token
 
@@ -64,7 +65,7 @@ class SeedTokenizer(HubUploadMixin, PreTrainedTokenizerFast):
         self.num_query_tokens = num_query_tokens
         self.image_tokenizer_id = image_tokenizer_id
         self.image_tokenizer_revision = image_tokenizer_revision
-        self._image_tokenizer = self._image_processor = self._pipeline = None
+        self._image_tokenizer = self._image_processor = self._pipeline = self._control_tokens = None
         self._add_image_tokens()
 
     @classmethod
@@ -89,6 +90,9 @@ class SeedTokenizer(HubUploadMixin, PreTrainedTokenizerFast):
         """
         Adds the image tokens to a tokenizer; the given one is not changed.
 
+        Where that one has an `<img>`, `</img>` or `<image>` of its own but no codes, its own is renamed, to
+        `<base_img>` and so on, and keeps its id: here these words mean what this package means by them.
+
         Args:
             tokenizer (`PreTrainedTokenizerFast`): Of the language model.
             codebook_size (`int`, defaults to 8192): Number of codes.
@@ -101,7 +105,8 @@ class SeedTokenizer(HubUploadMixin, PreTrainedTokenizerFast):
             [`SeedTokenizer`]
 
         Raises:
-            ValueError: `tokenizer` has no `tokenizers` backend.
+            ValueError: `tokenizer` has no `tokenizers` backend, some image tokens but not all, or puts one of the
+                words together from parts.
 
         Example:
 
@@ -127,6 +132,12 @@ class SeedTokenizer(HubUploadMixin, PreTrainedTokenizerFast):
         for name in ("model_max_length", "clean_up_tokenization_spaces", "chat_template"):
             settings[name] = getattr(tokenizer, name, None)
         settings = {name: value for name, value in settings.items() if value is not None}
+        own = [
+            word for word in (BOI_TOKEN, EOI_TOKEN, IMAGE_PLACEHOLDER_TOKEN) if backend.token_to_id(word) is not None
+        ]
+        if own and backend.token_to_id(image_token(0)) is None:
+            names = {word: word.replace("<", "<base_") for word in own}
+            backend, settings = _rename_tokens(backend, names), _rename_values(settings, names)
         return cls(
             tokenizer_object=backend,
             codebook_size=codebook_size,
@@ -162,7 +173,9 @@ class SeedTokenizer(HubUploadMixin, PreTrainedTokenizerFast):
         contents = [image_token(code) for code in range(self.codebook_size)]
         contents += [BOI_TOKEN, EOI_TOKEN, IMAGE_PLACEHOLDER_TOKEN]
         backend = self.backend_tokenizer
-        missing = [content for content in contents if backend.token_to_id(content) is None]
+        # a word of the base vocabulary has to be added too, with its id, to be found inside a text
+        added = {token.content for token in backend.get_added_tokens_decoder().values()}
+        missing = [content for content in contents if content not in added]
         if missing:
             backend.add_special_tokens([AddedToken(content, normalized=False, special=True) for content in missing])
         ids = [backend.token_to_id(content) for content in contents]
@@ -207,6 +220,41 @@ class SeedTokenizer(HubUploadMixin, PreTrainedTokenizerFast):
         """The image span of one image as text: `<img><img_00003>...</img>`."""
         codes = self.image_token_layout.check_image_codes(codes)[0].tolist()
         return "".join([BOI_TOKEN, *map(image_token, codes), EOI_TOKEN])
+
+    # ------------------------------------------------------------------------------------------ text of others
+    def escape_control_tokens(self, text: str) -> str:
+        """
+        Text of others, such as a caption or a question, made safe to be put into a prompt.
+
+        Args:
+            text (`str`): Any text.
+
+        Returns:
+            `str`: reads the same, but no part of it is a special token or an image token: inside each of these words
+            stands an invisible space.
+        """
+        size = len(self)
+        if self._control_tokens is None or self._control_tokens[0] != size:
+            layout = self.image_token_layout
+            images = range(layout.first_image_token_id, layout.end_image_token_id)
+            added = self.backend_tokenizer.get_added_tokens_decoder().items()
+            words = [token.content for index, token in added if token.special and index not in images]
+            self._control_tokens = (
+                size,
+                control_token_pattern([BOI_TOKEN, EOI_TOKEN, IMAGE_PLACEHOLDER_TOKEN, *words]),
+            )
+        return escape_control_tokens(text, self._control_tokens[1])
+
+    def apply_chat_template(self, conversation, *args, sanitize_control_tokens: bool = True, **kwargs):
+        """
+        As in transformers; but what people write is always text, never a special token or an image token.
+
+        Args:
+            conversation (`list[dict]`): Messages; see [`~SeedTokenizer.escape_control_tokens`] for their texts.
+            sanitize_control_tokens (`bool`, defaults to `True`): Accepted as in transformers; always on here.
+            args, kwargs: As in transformers.
+        """
+        return super().apply_chat_template(prepare_chat(conversation, self.escape_control_tokens), *args, **kwargs)
 
     # ------------------------------------------------------------------------------------------ images
     def encode_image(
@@ -284,6 +332,34 @@ class SeedTokenizer(HubUploadMixin, PreTrainedTokenizerFast):
                 "parts to `encode_image` and `decode_image`."
             )
         return self.image_tokenizer_id
+
+
+def _rename_tokens(backend: Tokenizer, names: dict[str, str]) -> Tokenizer:
+    """A copy of a backend in which tokens have other names and the same ids."""
+    state = json.loads(backend.to_str())
+    for token in state["added_tokens"]:
+        token["content"] = names.get(token["content"], token["content"])
+    model = state["model"]
+    for merge in model.get("merges") or []:
+        word = "".join(merge) if isinstance(merge, list) else merge.replace(" ", "")
+        if word in names:
+            raise ValueError(f"`tokenizer` puts {word!r} together from {merge}; allowed: a vocabulary without it.")
+    if isinstance(model["vocab"], dict):
+        model["vocab"] = {names.get(word, word): index for word, index in model["vocab"].items()}
+    else:
+        model["vocab"] = [[names.get(word, word), score] for word, score in model["vocab"]]
+    return Tokenizer.from_str(json.dumps(state))
+
+
+def _rename_values(settings: dict, names: dict[str, str]) -> dict:
+    """Settings of a tokenizer in which special tokens have other names."""
+    renamed = {}
+    for name, value in settings.items():
+        if isinstance(value, list):
+            renamed[name] = [names.get(str(token), token) for token in value]
+        else:
+            renamed[name] = names.get(str(value), value)
+    return renamed
 
 
 __all__ = ["SeedTokenizer"]

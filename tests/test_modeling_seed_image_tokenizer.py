@@ -217,8 +217,8 @@ def test_attention_implementation_reaches_every_part(model):
         (torch.zeros(2, 8), "dtype torch.float32"),
         (torch.zeros(2, 7, dtype=torch.long), r"\(2, 7\); allowed: \(batch_size, 8\)"),
         (torch.zeros(8, dtype=torch.long), r"\(8,\); allowed"),
-        (torch.full((1, 8), 64), r"\[64, 64\]; allowed: \[0, 64\)"),
-        (torch.full((1, 8), -1), r"\[-1, -1\]; allowed"),
+        (torch.full((1, 8), 64), r"holds 64; allowed: \[0, 64\)"),
+        (torch.full((1, 8), -1), "holds -1; allowed"),
         (torch.zeros(2, 8, dtype=torch.bool), "dtype torch.bool"),
     ],
 )
@@ -258,6 +258,16 @@ def test_missing_parts_are_named():
         ({"contrastive_gather": "some"}, "'full', 'detached'"),
         ({"generation_contrastive_loss_weight": 1.0, "use_text_tower": False}, "0 unless `use_text_tower`"),
         ({"decoder_config": {**TINY["decoder_config"], "hidden_size": 32}}, "decoder_config.hidden_size"),
+        ({"codebook_ema_decay": float("nan")}, "`codebook_ema_decay` is nan"),
+        ({"ln_vision_eps": float("nan")}, "`ln_vision_eps` is nan; allowed: a finite number, 0 or above"),
+        ({"initializer_range": float("inf")}, "`initializer_range` is inf"),
+        ({"dead_code_steps": -1}, "`dead_code_steps` is -1"),
+        ({"quantizer_loss_weight": float("nan")}, "`quantizer_loss_weight` is nan"),
+        ({"reconstruction_loss_weight": -1.0}, "`reconstruction_loss_weight` is -1.0"),
+        ({"generation_loss_weight": -1.0}, "`generation_loss_weight` is -1.0"),
+        ({"code_contrastive_loss_weight": -1.0}, "`code_contrastive_loss_weight` is -1.0"),
+        ({"generation_contrastive_loss_weight": -1.0}, "`generation_contrastive_loss_weight` is -1.0"),
+        ({"label_smoothing": -0.1}, "`label_smoothing` is -0.1"),
     ],
 )
 def test_bad_configuration(fields, message):

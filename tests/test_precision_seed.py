@@ -1,4 +1,4 @@
-"""Half precision reaches every part of a model, however it is asked for."""
+"""Half precision reaches every part of a model, however it is asked for; NaN and infinity never give codes."""
 
 import pytest
 import torch
@@ -82,3 +82,81 @@ def test_every_option_of_the_image_tokenizer_works_in_half(options, dtype, tmp_p
     loss = model.train()(pixels, generation_targets=targets).loss
     loss.backward()
     assert torch.isfinite(loss)
+
+
+# ---------------------------------------------------------------------------------------------- NaN and infinity
+BAD = (float("nan"), float("inf"), -float("inf"))
+
+
+def pixels_of(model, batch_size=3):
+    size = model.config.vision_config.image_size
+    return torch.randn(batch_size, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("options", [{}, {"normalize_codes": True}, STEM])
+def test_pixels_that_are_no_numbers_give_no_codes(options, bad):
+    model = tiny_image_tokenizer(**options)
+    pixels = pixels_of(model)
+    wanted = model.encode(pixels)
+    pixels[1, 0, 3, 4] = bad
+    with pytest.raises(ValueError, match=r"in 1 of 3 images of `pixel_values` \(first: 1\)"):
+        model.encode(pixels)
+    assert torch.equal(model.encode(pixels[[0, 2]]), wanted[[0, 2]])
+
+
+@pytest.mark.parametrize("name", ["quantizer.embedding.weight", "quantizer.encode_layers.0.bias", "vision_model"])
+def test_weights_that_are_no_numbers_give_no_codes(name):
+    model = tiny_image_tokenizer()
+    pixels = pixels_of(model)
+    weight = next(value for key, value in model.named_parameters() if key.startswith(name))
+    with torch.no_grad():
+        weight.flatten()[5] = float("nan")
+    for call in (model.encode, model):
+        with pytest.raises(ValueError, match="in 3 of 3 images .* in the weights"):
+            call(pixels)
+    language_model = model_with_images()
+    with torch.no_grad():
+        next(language_model.image_tokenizer.parameters()).fill_(float("nan"))
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        describe_an_image(language_model)
+
+
+def test_what_overflows_gives_no_codes():
+    model = tiny_image_tokenizer().half()
+    with torch.no_grad():
+        model.causal_qformer.query_tokens.fill_(1e4)
+        model.quantizer.encode_layers[2].weight.fill_(6e4)
+    with pytest.raises(ValueError, match="room for them .this model has torch.float16"):
+        model.encode(pixels_of(model).half())
+
+
+def test_an_exported_model_marks_what_has_no_code():
+    model = tiny_image_tokenizer()
+
+    class Encoder(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, pixel_values):
+            return self.model.encode(pixel_values)
+
+    pixels = pixels_of(model)
+    wanted = model.encode(pixels)
+    program = torch.export.export(Encoder(), (pixels,)).module()
+    assert torch.equal(program(pixels), wanted)
+    pixels[1, 0, 3, 4] = float("nan")
+    got = program(pixels)
+    assert torch.equal(got[[0, 2]], wanted[[0, 2]]) and (got[1] == -1).all()
+    with pytest.raises(ValueError, match="`codes` holds -1"):
+        model.decode(got)
+
+
+def test_training_goes_on_to_its_own_check():
+    """The loss says it there: a batch that overflows in mixed precision is skipped, not the end of a run."""
+    model = tiny_image_tokenizer()
+    pixels = pixels_of(model)
+    targets = torch.zeros_like(model.decode(model.encode(pixels)))
+    pixels[1, 0, 3, 4] = float("nan")
+    assert torch.isnan(model.train()(pixels, generation_targets=targets).loss)

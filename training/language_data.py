@@ -79,20 +79,22 @@ class PairMaker:
         Returns:
             `dict`: `input_ids` and `labels` (`list[int]`) and `is_image_task` (`bool`).
         """
-        span = self.tokenizer.codes_to_text(codes)
+        span, as_text = self.tokenizer.codes_to_text(codes), self.tokenizer.escape_control_tokens
         if kind == "image":
             caption = row["caption"]
             if generator is not None:
                 caption = with_tags(caption, row.get("tags") or [], self.args.tag_ratio, generator)
                 if uniform(0, 1, generator) < self.args.unconditional_ratio:
                     caption = ""
-            return self._join(self.processor.image_prompt.format(caption=caption).strip(), span, is_image_task=True)
+            return self._join(
+                self.processor.image_prompt.format(caption=as_text(caption)).strip(), span, is_image_task=True
+            )
         prompt, target = self.processor.caption_prompt, row["caption"]
         if kind == "question":
             draw = random.Random(generator.initial_seed() if generator is not None else 0)
             question, target = draw.choice(self.make_questions(row, draw))
-            prompt = self.processor.question_prompt.format(question=question)
-        return self._join(prompt.replace(self.processor.image_token, span), " " + target, is_image_task=False)
+            prompt = self.processor.question_prompt.format(question=as_text(question))
+        return self._join(prompt.replace(self.processor.image_token, span), " " + as_text(target), is_image_task=False)
 
     def _join(self, prompt: str, target: str, is_image_task: bool) -> dict:
         tokenizer = self.tokenizer

@@ -81,7 +81,8 @@ class TextWriter(Predictor):
         else:
             images = self.processor.image_processor([row["image"] for row in rows], return_tensors="pt")
             codes = self.model.get_image_codes(images["pixel_values"].to(self.device)).cpu()
-        prompts = [self.prompt.replace("{question}", row.get("question", "")) for row in rows]
+        as_text = self.processor.tokenizer.escape_control_tokens
+        prompts = [self.prompt.replace("{question}", as_text(row.get("question", ""))) for row in rows]
         inputs = self.processor(text=prompts, codes=codes, padding=True, return_tensors="pt").to(self.device)
         ids = self.model.generate(**inputs, **self.generation)
         texts = self.processor.post_process_generation(ids, prompt_length=inputs["input_ids"].shape[1])
