@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import stat
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 from PIL import Image
 from transformers.utils import logging
 
+from .image_limits_seed import IMAGE_LIMITS
 from .image_processing_seed import load_rgb_image
 
 
@@ -17,6 +20,7 @@ logger = logging.get_logger(__name__)
 
 _MIN_READS = 1000
 _REMOTE_ATTEMPTS = 3
+_PIECE = re.compile(r"(?P<shard>.*\.tar)#(?P<offset>\d{1,18})\+(?P<size>\d{1,18})", re.DOTALL)
 
 
 class UnreadableSampleError(ValueError):
@@ -83,11 +87,10 @@ def split_location(location: str) -> tuple[str, int | None, int | None]:
     Returns:
         `tuple[str, int, int]`: shard, offset and size; the last two are `None` for a whole file.
     """
-    shard, mark, piece = location.rpartition(".tar#")
-    if not mark:
+    piece = _PIECE.fullmatch(location)
+    if piece is None:
         return location, None, None
-    offset, _, size = piece.partition("+")
-    return f"{shard}.tar", int(offset), int(size)
+    return piece["shard"], int(piece["offset"]), int(piece["size"])
 
 
 def is_remote(path: str) -> bool:
@@ -112,18 +115,33 @@ def read_bytes(location: str) -> bytes:
         `bytes`: the content.
 
     Raises:
-        OSError: if the file is gone or cannot be read, or if the shard ends before the piece does.
+        OSError: if the file is gone, cannot be read, or is no file but a device or a pipe, or if the shard ends before
+            the piece does.
+        ValueError: if there is more to read than [`~seed_hf.image_limits_seed.IMAGE_LIMITS`] allows.
     """
     path, offset, size = split_location(location)
     if is_remote(path):
         data = _read_remote(path, offset, size)
     else:
-        with open(path, "rb") as file:
-            file.seek(offset or 0)
-            data = file.read(-1 if size is None else size)
+        data = _read_local(path, offset or 0, size)
     if size is not None and len(data) != size:
         raise OSError(f"{path} ends {size - len(data)} bytes before the sample does")
     return data
+
+
+def _read_local(path: str, offset: int, size: int | None) -> bytes:
+    """Looks at the file before it opens it: a pipe would wait, and a device never ends."""
+    if "\0" in path:
+        raise OSError(f"{path!r} is no path, since it holds a NUL")
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(f"{path} is no file")
+    rest = max(0, status.st_size - offset)
+    size = rest if size is None else min(rest, size)
+    IMAGE_LIMITS.check_bytes(size)
+    with open(path, "rb") as file:
+        file.seek(offset)
+        return file.read(size)
 
 
 def _read_remote(path: str, offset: int | None, size: int | None) -> bytes:
@@ -136,7 +154,7 @@ def _read_remote(path: str, offset: int | None, size: int | None) -> bytes:
         try:
             filesystem, name = fsspec.url_to_fs(path)
             return filesystem.cat_file(name, start=offset, end=end)
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError, ImportError):  # another try would not help a URL of no known kind
             raise
         except Exception as error:  # each protocol has its own errors
             last_error = error
@@ -148,7 +166,7 @@ def read_image_bytes(row: Mapping[str, Any]) -> bytes:
 
     Args:
         row (`Mapping`): with `image` as `datasets` stores it: `{"bytes": ..., "path": ...}`, the path possibly a
-            piece of a tar shard; and possibly a `key`.
+            piece of a tar shard; and possibly a `key`, and a `problem` for which it is not to be read.
 
     Returns:
         `bytes`: the image file.
@@ -157,18 +175,22 @@ def read_image_bytes(row: Mapping[str, Any]) -> bytes:
         UnreadableSampleError: if this sample cannot be read.
         FileNotFoundError: if the whole shard is gone, which no other sample would survive either.
     """
-    image = row["image"]
-    if image.get("bytes"):
-        return image["bytes"]
+    image = row["image"] or {}
     location = image.get("path") or ""
     shard, offset, _ = split_location(location)
+    if row.get("problem"):
+        raise UnreadableSampleError(shard, row_key(row), row["problem"])
+    if image.get("bytes") is not None:
+        return image["bytes"]
+    if not location:
+        raise UnreadableSampleError(shard, row_key(row), "no picture")
     try:
         return read_bytes(location)
     except FileNotFoundError as error:
         if offset is not None:
             raise FileNotFoundError(f"The shard {shard} has vanished while it was being read.") from error
         raise UnreadableSampleError(shard, row_key(row), str(error)) from error
-    except OSError as error:
+    except (OSError, ValueError, ImportError) as error:  # also what fsspec makes of a broken or unknown URL
         raise UnreadableSampleError(shard, row_key(row), str(error)) from error
 
 
@@ -189,7 +211,7 @@ def read_image(row: Mapping[str, Any]) -> Image.Image:
     try:
         return load_rgb_image(data)
     except ValueError as error:
-        shard, _, _ = split_location(row["image"].get("path") or "")
+        shard, _, _ = split_location((row["image"] or {}).get("path") or "")
         # The cause is Pillow's own words; the error itself lists all kinds of input, which says nothing here.
         raise UnreadableSampleError(shard, row_key(row), str(error.__cause__ or error)) from error
 

@@ -1,17 +1,18 @@
 """One string names any image-text data set: tar shards, parquet files, a folder of pictures, or an id on the Hub."""
 
-import csv
 import glob
 import itertools
-import json
 import os
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from .data_captions import CAPTION_FILES, captioned_pictures, find_caption_file, picture_folders
+from .data_columns import drop_unusable, forgive_missing_captions, name_columns
+from .data_places import Places
 from .data_reading import is_remote
-from .data_shards import IMAGE_SUFFIXES, caption_of_fields, clean_captions, generate_rows, index_shards
+from .data_shards import NO_CAPTION, generate_rows, index_shards, make_row
+from .data_splits import files_of_split, match_split
+from .image_formats_seed import IMAGE_SUFFIXES
 
 
 ALLOWED = (
@@ -20,11 +21,17 @@ ALLOWED = (
 )
 _SLICE = re.compile(r"(?P<name>[^\[\]]+)(?:\[(?P<start>-?\d*):(?P<stop>-?\d*)\])?")
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
-_IMAGE_COLUMNS = ("image", *IMAGE_SUFFIXES, "image_bytes", "img")
-_CAPTION_COLUMNS = ("caption", "captions", "annotations_captions", "text", "txt", "sentences", "sentence", "raw")
 
 
-def load_rows(dataset: str, split: str = "train", *, max_unreadable_share: float = 0.01, keep_unusable: bool = False):
+def load_rows(
+    dataset: str,
+    split: str = "train",
+    *,
+    max_unreadable_share: float = 0.01,
+    keep_unusable: bool = False,
+    captions: str = "required",
+    allow_outside_paths: bool = False,
+):
     r"""
     Load the rows of one split of any image-text data set, pictures neither decoded nor, from shards, read.
 
@@ -37,17 +44,24 @@ def load_rows(dataset: str, split: str = "train", *, max_unreadable_share: float
             `.csv`, `.tsv` or `.jsonl` with a column `file_name`); anything else is an id for `datasets.load_dataset`.
             `{split}` in it stands for the name of the split.
         split (`str`, *optional*, defaults to `"train"`): Name of the split, possibly with a slice, as
-            `"train[:1000]"`. Parquet and caption files can also have a column `split`.
-        max_unreadable_share (`float`, *optional*, defaults to 0.01): Share of samples that may be left out.
-        keep_unusable (`bool`, *optional*, defaults to `False`): Keep samples of shards that lack a picture or a
-            caption, with a column `problem` that says so.
+            `"train[:1000]"`; it counts all rows, those of no use too. Parquet and caption files can also have a column
+            `split`.
+        max_unreadable_share (`float`, *optional*, defaults to 0.01): Share of samples that may be left out, because
+            they lack a picture or a caption, or are damaged. How many and why is logged.
+        keep_unusable (`bool`, *optional*, defaults to `False`): Keep them, with a column `problem` that says why.
+        captions (`str`, *optional*, defaults to `"required"`): `"optional"` keeps pictures without one, and takes a
+            folder of pictures without a caption file; their `caption` is empty.
+        allow_outside_paths (`bool`, *optional*, defaults to `False`): Also read pictures that the data set names by a
+            path or URL outside of its own folder or source, or through a link that leads there.
 
     Returns:
         `datasets.Dataset`: with `image` (`bytes` or `path`, not decoded) and `caption`; `captions` where pictures can
         have several; `key` where they have names; `shard` for tar shards; whatever other columns there are.
 
     Raises:
-        ValueError: If nothing is found, columns are missing, or nothing says which rows belong to the split.
+        ValueError: If nothing is found, columns are missing, nothing says which rows belong to the split, or a file
+            as a whole is damaged.
+        TooManyUnreadableSamplesError: If more than `max_unreadable_share` is left out.
 
     Example:
 
@@ -68,27 +82,36 @@ def load_rows(dataset: str, split: str = "train", *, max_unreadable_share: float
     match = _SLICE.fullmatch(split)
     if match is None:
         raise ValueError(f"`split` is {split!r}; allowed: a name, or a name and a slice of rows as 'train[:1000]'.")
+    if captions not in ("required", "optional"):
+        raise ValueError(f"`captions` is {captions!r}; allowed: 'required' or 'optional'.")
     name, start, stop = match["name"], match["start"], match["stop"]
     source = dataset.replace("{split}", name)
-    if source.endswith(".tar"):
-        _check_split_is_known(dataset, name)
-        rows = index_shards(expand_files(source), max_unreadable_share, keep_unusable)
-    elif source.endswith(".parquet"):
-        rows = _load_parquet(expand_files(source), dataset, name)
-    elif os.path.isdir(source):
-        rows = _load_folder(Path(source), name, max_unreadable_share, keep_unusable)
-    elif os.path.exists(source) or any(mark in source for mark in "*?{}"):
-        raise ValueError(f"`dataset` is {dataset!r}; allowed: {ALLOWED}.")
-    else:
-        from datasets import load_dataset
-
-        rows = load_dataset(source, split=name)
-    rows = _name_columns(rows, dataset)
+    rows = _find_rows(dataset, source, name, captions == "required", allow_outside_paths)
+    if captions == "optional" and NO_CAPTION in rows["problem"][:]:
+        rows = forgive_missing_captions(rows)
     if start or stop:
+        # before any row is left out, so that slices which do not overlap never share a row
         rows = rows.select(range(len(rows))[slice(int(start) if start else None, int(stop) if stop else None)])
     if not len(rows):
         raise ValueError(f"`split` {split!r} leaves no row of {dataset!r}.")
-    return rows
+    return drop_unusable(rows, dataset, max_unreadable_share, keep_unusable)
+
+
+def _find_rows(dataset: str, source: str, split: str, needs_captions: bool, allow_outside: bool):
+    """Rows of whatever `source` names, with a column `problem`."""
+    is_named = "{split}" in dataset
+    if source.endswith(".tar"):
+        _check_split_is_known(dataset, split)
+        return index_shards(expand_files(source))
+    if source.endswith(".parquet"):
+        files = expand_files(source)
+        places = Places(sorted({_folder_of(file) for file in files}), allow_outside)
+        return _load_parquet(files, dataset, split, is_named, places, needs_captions)
+    if os.path.isdir(source):
+        return _load_folder(Path(source), split, is_named, needs_captions, allow_outside)
+    if os.path.exists(source) or any(mark in source for mark in "*?{}"):
+        raise ValueError(f"`dataset` is {dataset!r}; allowed: {ALLOWED}.")
+    return name_columns(_load_from_hub(source, split), dataset, _hub_places(source, allow_outside), needs_captions)
 
 
 def expand_files(pattern: str) -> list[str]:
@@ -137,116 +160,123 @@ def _check_split_is_known(dataset: str | Path, split: str) -> None:
         )
 
 
-def _load_parquet(files: list[str], dataset: str | Path, split: str):
-    from datasets import load_dataset
+def _folder_of(file: str) -> str:
+    return file.rpartition("/")[0] if is_remote(file) else os.path.dirname(os.path.abspath(file))
 
-    rows = load_dataset("parquet", data_files=files, split="train")
+
+def _load_parquet(files: list[str], dataset: str, split: str, is_named: bool, places: Places, needs_captions: bool):
+    rows = name_columns(_read_parquet(files, dataset, split), dataset, places, needs_captions)
     if "split" in rows.column_names:
-        return rows.filter(lambda value: value == split, input_columns="split")
-    _check_split_is_known(dataset, split)
+        names = [name for name in rows.unique("split") if name is not None]
+        matching = sorted(match_split(split, names))  # sets have no order that a cache could go by
+        if not matching:
+            raise ValueError(
+                f"`split` {split!r} leaves no row of {dataset!r}; allowed: {sorted(map(str, names))[:20]}."
+            )
+        return rows.filter(lambda value: value in matching, input_columns="split")
+    if not is_named:
+        _check_split_is_known(dataset, split)
     return rows
 
 
-def _load_folder(folder: Path, split: str, *shard_settings):
-    for suffix in ("tar", "parquet"):
-        files = sorted(str(path) for path in folder.rglob(f"*.{suffix}") if not path.name.startswith("."))
-        named = [file for file in files if split in re.split(r"[-_./]", os.path.relpath(file, folder))]
-        # files named after the split are as good as a pattern with it
-        dataset = folder / "{split}" if named else folder
-        if files and suffix == "parquet":
-            return _load_parquet(named or files, dataset, split)
-        if files:
-            _check_split_is_known(dataset, split)
-            return index_shards(named or files, *shard_settings)
-    return _load_captioned_pictures(folder, split)
+def _read_parquet(files: list[str], dataset: str, split: str):
+    import pyarrow.parquet as pq
+    from datasets import load_dataset
+
+    try:
+        # `datasets` cannot read files without rows
+        files = [file for file in files if is_remote(file) or pq.read_metadata(file).num_rows]
+        rows = load_dataset("parquet", data_files=files, split="train") if files else []
+    except Exception as error:  # Arrow, `datasets` and file systems raise many types
+        raise ValueError(f"`dataset` {dataset!r} cannot be read as parquet: {error.__cause__ or error}") from error
+    if not len(rows):
+        raise ValueError(f"`split` {split!r} leaves no row of {dataset!r}.")
+    return rows
 
 
-def _name_columns(rows, dataset: str):
-    """Gives picture and caption the names that everything here uses; pictures stay undecoded."""
-    from datasets import Image, concatenate_datasets
+def _has_split_column(file: Path) -> bool:
+    import pyarrow.parquet as pq
 
-    images = [name for name in _IMAGE_COLUMNS if name in rows.column_names]
-    captions = [name for name in _CAPTION_COLUMNS if name in rows.column_names]
-    if not images or not captions and "json" not in rows.column_names:
+    try:
+        return "split" in pq.read_schema(file).names
+    except Exception:  # it is reported when it is read
+        return False
+
+
+def _load_from_hub(name: str, split: str):
+    from datasets import load_dataset
+
+    try:
+        return load_dataset(name, split=split)
+    except Exception as error:  # of the Hub, the network, Arrow and `datasets`
         raise ValueError(
-            f"`dataset` {dataset!r} has the columns {rows.column_names}; allowed: a picture in one of "
-            f"{_IMAGE_COLUMNS} and its caption in one of {_CAPTION_COLUMNS}, or in a 'json' with such a field."
+            f"`dataset` is {name!r} and `split` {split!r}; no file or folder has this name, and the Hub says: {error}"
+        ) from error
+
+
+def _hub_places(name: str, allow_outside: bool) -> Places:
+    """What a data set of the Hub is made of: its repository, and the files that `datasets` downloads for it."""
+    from datasets import config
+    from huggingface_hub import constants
+
+    cached = os.path.join(constants.HF_HUB_CACHE, f"datasets--{name.replace('/', '--')}")
+    roots = [f"hf://datasets/{name}", cached, str(config.DOWNLOADED_DATASETS_PATH)]
+    return Places(roots, allow_outside)
+
+
+def _load_folder(folder: Path, split: str, is_named: bool, needs_captions: bool, allow_outside: bool):
+    places = Places([str(folder)], allow_outside)
+    for suffix in ("tar", "parquet"):
+        found = sorted(str(path.relative_to(folder)) for path in folder.rglob(f"*.{suffix}") if path.name[0] != ".")
+        if not found:
+            continue
+        has_column = suffix == "parquet" and _has_split_column(folder / found[0])
+        named = None if is_named else files_of_split(found, split, must=not has_column)
+        if named is None and not is_named and suffix == "tar":
+            _check_split_is_known(folder, split)
+        files = [str(folder / path) for path in (found if named is None else named)]
+        if outside := [file for file in files if not places.hold(file)]:
+            raise ValueError(
+                f"`dataset` {str(folder)!r} has files that are links out of it: {outside[:3]}; allowed with "
+                "`allow_outside_paths`, or where `dataset` names them itself."
+            )
+        if suffix == "tar":
+            return index_shards(files)
+        return _load_parquet(files, str(folder), split, is_named or named is not None, places, needs_captions)
+    return _load_pictures(folder, split, is_named, needs_captions, places)
+
+
+def _load_pictures(folder: Path, split: str, is_named: bool, needs_captions: bool, places: Places):
+    """Pictures with a caption file, or without one where none is needed."""
+    found = find_caption_file(folder, split)
+    if found is not None:
+        file, is_of_split = found
+        if not places.hold(str(file)):
+            raise ValueError(f"The caption file {file} is a link out of {folder}; allowed with `allow_outside_paths`.")
+        # what has changed is read again
+        changing = [file, *picture_folders(str(folder), str(file), split)]
+        arguments = {"folder": str(folder), "file": str(file), "split": split, "is_named": is_named or is_of_split}
+        arguments |= {"stamp": tuple((os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in changing)}
+        return generate_rows(captioned_pictures, {**arguments, "allow_outside_paths": places.allow_outside})
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != ".")
+    names = sorted(str(path.relative_to(folder)) for path in files if path.is_file())
+    if not names or needs_captions:
+        pictures = f" for {split!r}: {len(names)} images, but no caption file ({CAPTION_FILES})" if names else ""
+        raise ValueError(
+            f"`dataset` is the folder {str(folder)!r}, which holds no data{pictures}; allowed: {ALLOWED}."
         )
-    if images[0] != "image":
-        rows = rows.rename_column(images[0], "image")
-    rows = rows.cast_column("image", Image(decode=False))
-    if "__key__" in rows.column_names and "key" not in rows.column_names:
-        rows = rows.rename_column("__key__", "key")
-    source = captions[0] if captions else "json"
-    if source != "txt" and getattr(rows.features[source], "dtype", None) in ("string", "large_string"):
-        return rows if source == "caption" else rows.rename_column(source, "caption")
-
-    def to_captions(value):
-        found = caption_of_fields(value) if source == "json" else clean_captions(value)
-        return {"caption": found[0] if found else "", "captions": found}
-
-    # only the captions are rewritten: a map over the whole table would copy every picture
-    texts = rows.select_columns(source).rename_column(source, "source")
-    texts = texts.map(to_captions, input_columns="source", remove_columns="source")
-    others = rows.remove_columns([name for name in rows.column_names if name in (source, "caption", "captions")])
-    return concatenate_datasets([others, texts], axis=1)
+    named = None if is_named else files_of_split(names, split)
+    if named is None and not is_named:
+        _check_split_is_known(folder, split)
+    arguments = {"folder": str(folder), "names": names if named is None else named}
+    return generate_rows(_bare_pictures, {**arguments, "allow_outside_paths": places.allow_outside})
 
 
-def _load_captioned_pictures(folder: Path, split: str):
-    file = _find_caption_file(folder, split)
-    if file is None:
-        raise ValueError(f"`dataset` is the folder {str(folder)!r}, which holds no data; allowed: {ALLOWED}.")
-    stamp = (file.stat().st_size, file.stat().st_mtime_ns)  # a changed file is read again
-    arguments = {"folder": str(folder), "file": str(file), "split": split, "stamp": stamp}
-    return generate_rows(_captioned_pictures, arguments)
-
-
-def _find_caption_file(folder: Path, split: str) -> Path | None:
-    patterns = [f"captions_{split}*.json", "dataset_*.json", "photos.tsv*", "photos.csv*"]
-    patterns += [f"{name}.{suffix}" for name in ("metadata", "captions") for suffix in ("jsonl", "csv", "tsv")]
-    places = (folder / split, folder, folder / "annotations")
-    return next((file for place in places for pattern in patterns for file in sorted(place.glob(pattern))), None)
-
-
-def _captioned_pictures(folder: str, file: str, split: str, stamp: tuple) -> Iterator[dict]:
-    """Rows of a caption file; a picture with several lines becomes one row with several captions."""
-    captions = defaultdict(list)
-    for name, texts, row_split in _read_captions(Path(file), split):
-        if row_split in (None, split):
-            captions[name].extend(texts)
-    places = [Path(file).parent, Path(folder), *(path for path in sorted(Path(folder).iterdir()) if path.is_dir())]
-    for name, texts in captions.items():
-        # a missing picture keeps its place and is reported when it is read
-        path = next((place / name for place in places if (place / name).is_file()), Path(folder) / name)
-        if texts:
-            image = {"bytes": None, "path": str(path)}
-            yield {"key": name, "image": image, "caption": texts[0], "captions": texts}
-
-
-def _read_captions(file: Path, split: str) -> Iterable[tuple[str, list[str], str | None]]:
-    """(picture, captions, split) of each record of a caption file."""
-    if file.suffix == ".json":
-        content = json.loads(file.read_text())
-        if "annotations" in content:  # COCO
-            names = {image["id"]: image["file_name"] for image in content["images"]}
-            for record in content["annotations"]:
-                yield names[record["image_id"]], clean_captions(record["caption"]), None
-        else:  # Karpathy: "restval" are the pictures of the validation set that everybody trains on
-            for record in content["images"]:
-                record_split = {"restval": "train", "val": "validation"}.get(record["split"], record["split"])
-                yield record["filename"], clean_captions(record["sentences"]), record_split
-        return
-    # Unsplash gives its tables numbered endings: photos.tsv000
-    with file.open(newline="", encoding="utf-8") as lines:
-        if file.suffix == ".jsonl":
-            records = (json.loads(line) for line in lines if line.strip())
-        else:
-            records = csv.DictReader(lines, delimiter="\t" if ".tsv" in file.name else ",")
-        for record in records:
-            name = record.get("file_name") or (f"{record['photo_id']}.jpg" if record.get("photo_id") else None)
-            if name is None:
-                raise ValueError(f"{file} has the columns {list(record)}; allowed: 'file_name' and a caption.")
-            yield name, caption_of_fields(record), record.get("split") or None
+def _bare_pictures(folder: str, names: list[str], allow_outside_paths: bool, version: int):
+    places = Places([folder], allow_outside_paths)
+    for name in names:
+        path = os.path.join(folder, name)
+        yield make_row(name, path, [], places.check(path) or NO_CAPTION)
 
 
 __all__ = ["expand_files", "load_rows"]

@@ -66,7 +66,7 @@ def image_stamp(rows: "Dataset", numbers: range) -> str:
     """
     digest, stamp_of = hashlib.sha256(), functools.cache(file_stamp)
     # images inside the table are not read for this: one of them tells for all
-    is_outside = "image" in rows.column_names and not rows[numbers.start]["image"]["bytes"]
+    is_outside = "image" in rows.column_names and not (rows[numbers.start]["image"] or {}).get("bytes")
     for path in _image_paths(rows, numbers) if is_outside else ():
         file, offset, size = split_location(path or "")
         # images that each have a URL of their own would take a request each

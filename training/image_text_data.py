@@ -1,5 +1,6 @@
 """Image-caption pairs for the stages that look at pictures."""
 
+import argparse
 import logging
 from pathlib import Path
 
@@ -25,6 +26,13 @@ def add_data_arguments(group, required: bool = True) -> None:
     )
     group.add_argument("--train_split", default="train", help="also with a slice, as 'train[1000:]'")
     group.add_argument("--eval_split", default="validation", help="also with a slice, as 'train[:1000]'")
+    outside_help = "also read what the data set names by a path or URL outside of its own folder or source"
+    group.add_argument("--allow_outside_paths", action="store_true", help=outside_help)
+
+
+def reading_settings(args: argparse.Namespace) -> dict:
+    """What the flags say about reading a data set, as arguments of [`load_rows`]."""
+    return {"max_unreadable_share": args.max_unreadable_share, "allow_outside_paths": args.allow_outside_paths}
 
 
 def load_rows(dataset: str, split: str, **settings) -> Dataset:
@@ -90,7 +98,7 @@ def draw_caption(row: dict, generator: torch.Generator) -> str:
     """One of the captions of a picture (five, in COCO); the next pass may draw another."""
     captions = row.get("captions") or [row["caption"]]
     drawn = int(torch.randint(len(captions), (1,), generator=generator)) if len(captions) > 1 else 0
-    if not captions[drawn]:
+    if not (captions[drawn] or "").strip():
         raise UnreadableSampleError((row.get("image") or {}).get("path") or "", row_key(row), "no caption")
     return captions[drawn]
 
@@ -102,10 +110,10 @@ def all_captions(rows: Dataset) -> list[str]:
     return [caption for captions in rows["captions"] for caption in captions]
 
 
-def load_held_out(dataset: str, split: str) -> list[dict]:
+def load_held_out(dataset: str, split: str, **settings) -> list[dict]:
     """Rows for evaluation: with a picture that can be read, and no flag (they look the same in all emoji sets)."""
     readable = []
-    for row in load_rows(dataset, split):
+    for row in load_rows(dataset, split, **settings):
         if row.get("is_flag"):
             continue
         try:

@@ -33,6 +33,7 @@ from seed_hf.data_parts import claim_parts, write_whole
 from seed_hf.data_reading import SkippedSamples, UnreadableSampleError, read_image_bytes, row_key
 from seed_hf.data_shards import clean_captions
 from seed_hf.encoded_data import check_description, rows_digest, split_name
+from seed_hf.image_formats_seed import IMAGE_FORMATS
 from seed_hf.image_processing_seed import load_rgb_image
 
 
@@ -58,6 +59,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--near_duplicates", action="store_true", help="also drop pictures of equal difference hash")
     group.add_argument("--not_in", nargs="*", default=[], help="kept-*.parquet of splits whose pictures to drop here")
     unreadable_help = "stop when more than this share of the pictures cannot be read"
+    outside_help = "also read what the data set names by a path or URL outside of its own folder or source"
+    group.add_argument("--allow_outside_paths", action="store_true", help=outside_help)
     group.add_argument("--max_unreadable_share", type=float, default=0.01, help=unreadable_help)
     return parser.parse_args(argv)
 
@@ -104,7 +107,7 @@ def check_parts(index: int, rows, args: argparse.Namespace, paths: list[Path]) -
                 found.append(check_row(row, number, args))
                 skipped.num_read += 1
                 if found[-1]["reason"] == "unreadable":
-                    shard = row["image"].get("path") or args.dataset
+                    shard = (row["image"] or {}).get("path") or args.dataset
                     skipped.add(UnreadableSampleError(shard, found[-1]["key"], found[-1]["detail"]))
                 progress.update()
             with write_whole(paths[part]) as temporary:
@@ -132,11 +135,20 @@ def drop_duplicates(table: pd.DataFrame, args: argparse.Namespace) -> pd.DataFra
     return table
 
 
-def shrink(data: bytes, shorter_side: int) -> tuple[bytes, str]:
+def file_suffix(data: bytes) -> str:
+    """The ending that `load_rows` knows a file of this format by."""
+    if data.startswith(b"\xff\xd8\xff"):
+        # Pillow refuses to open the largest, which are read at half their size; those of several frames are JPEGs, too
+        return "jpg"
+    Image.init()
+    with Image.open(io.BytesIO(data), formats=[name for name in IMAGE_FORMATS if name in Image.OPEN]) as image:
+        return IMAGE_FORMATS[image.format][0].removeprefix(".")
+
+
+def shrink(data: bytes, size: tuple[int, int], shorter_side: int) -> tuple[bytes, str]:
     """The file as it is, or a smaller JPEG; and its ending."""
-    image = Image.open(io.BytesIO(data))
-    if not shorter_side or min(image.size) <= shorter_side:
-        return data, {"JPEG": "jpg"}.get(image.format, image.format.lower())
+    if not shorter_side or min(size) <= shorter_side:
+        return data, file_suffix(data)
     image = load_rgb_image(data)
     scale = shorter_side / min(image.size)
     image = image.resize([round(side * scale) for side in image.size], Image.Resampling.BICUBIC)
@@ -157,7 +169,7 @@ def write_shards(index: int, rows, args: argparse.Namespace, kept: pd.DataFrame,
 
 def add_sample(tar: tarfile.TarFile, row: dict, found: dict, args: argparse.Namespace) -> None:
     """Picture, captions and description, under the number of the row."""
-    picture, suffix = shrink(read_image_bytes(row), args.shrink_to)
+    picture, suffix = shrink(read_image_bytes(row), (found["width"], found["height"]), args.shrink_to)
     captions = [str(caption) for caption in found["captions"]]
     about = {name: found[name] for name in ("width", "height", "sha256", "difference_hash")}
     about |= {"captions": captions, "source": args.dataset, "source_key": found["key"]}
@@ -207,7 +219,8 @@ def write_summary(output: Path, name: str, table: pd.DataFrame, paths: list[Path
 def main(argv: list[str] | None = None) -> dict:
     """Check, deduplicate, write."""
     args = parse_args(argv)
-    rows = load_rows(args.dataset, args.split, max_unreadable_share=args.max_unreadable_share, keep_unusable=True)
+    reading = {"max_unreadable_share": args.max_unreadable_share, "allow_outside_paths": args.allow_outside_paths}
+    rows = load_rows(args.dataset, args.split, keep_unusable=True, **reading)
     output, name = Path(args.output_dir), split_name(args.split)
     may_differ = ("num_processes", "output_dir", "check_only")
     settings = {key: value for key, value in vars(args).items() if key not in may_differ}

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import torch
 from emoji_data import make_questions
-from image_text_data import add_data_arguments, load_rows
+from image_text_data import add_data_arguments, load_rows, reading_settings
 from language_data import PairMaker, describe_captions, list_texts, word_f1
 from peft import LoraConfig, PeftModel, get_peft_model, load_peft_weights, set_peft_model_state_dict
 from picture_grids import picture_grid, spread
@@ -182,7 +182,8 @@ def load_pairs(args: argparse.Namespace, split: str, augmented_views: int):
     """Rows with codes, memory-mapped."""
     if args.codes:
         return read_codes(args.codes, split, args.image_tokenizer)
-    rows, cache = load_rows(args.dataset, split), Path(args.output_dir).parent / "codes"
+    rows = load_rows(args.dataset, split, **reading_settings(args))
+    cache = Path(args.output_dir).parent / "codes"
     settings = {"augmented_views": augmented_views, "dtype": args.encode_dtype}
     return encode_once(rows, args.image_tokenizer, cache, split, **settings)
 

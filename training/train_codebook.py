@@ -30,6 +30,7 @@ from image_text_data import (
     load_held_out,
     load_rows,
     open_image,
+    reading_settings,
 )
 from picture_grids import picture_grid, retrieval_grid, spread
 from retrieval import retrieval_scores, tokenize
@@ -146,8 +147,8 @@ def main(argv: list[str] | None = None) -> None:
     freeze_for_stage_2(model, args.trained_parts)
     size = model.config.vision_config.image_size
     processor = SeedImageProcessor.from_pretrained(args.init_model)
-    train = CaptionedImages(load_rows(args.dataset, args.train_split))
-    held_out = load_held_out(args.dataset, args.eval_split)
+    train = CaptionedImages(load_rows(args.dataset, args.train_split, **reading_settings(args)))
+    held_out = load_held_out(args.dataset, args.eval_split, **reading_settings(args))
 
     captions = all_captions(train.rows) + [row["caption"] for row in held_out]
     target_model = args.init_model if args.target_model == "own" else args.target_model

@@ -25,6 +25,7 @@ from image_text_data import (
     load_held_out,
     load_rows,
     open_image,
+    reading_settings,
     with_tags,
 )
 from picture_grids import retrieval_grid
@@ -144,8 +145,8 @@ def main(argv: list[str] | None = None) -> None:
     """Train, evaluate, save."""
     args = parse_args(argv)
     set_seed(args.seed)
-    train = CaptionedImages(load_rows(args.dataset, args.train_split), args.group_by)
-    held_out = load_held_out(args.dataset, args.eval_split)
+    train = CaptionedImages(load_rows(args.dataset, args.train_split, **reading_settings(args)), args.group_by)
+    held_out = load_held_out(args.dataset, args.eval_split, **reading_settings(args))
     model, tokenizer = build_model(args, train)
     if args.train_vision and args.cache_views and not model.config.use_conv_stem:
         raise ValueError(f"`cache_views` is {args.cache_views}; allowed with `train_vision`: 0, or a ViT with a stem.")

@@ -30,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--rows-per-file", type=int, default=8192, help="what a kill costs at most (default: 8192)")
     parser.add_argument("--dtype", default="auto", help="of the weights; take that of inference (default: as saved)")
     parser.add_argument("--max-unreadable-share", type=float, default=0.01, help="stop beyond it (default: 0.01)")
+    outside_help = "also read what the data set names by a path or URL outside of its own folder or source"
+    parser.add_argument("--allow-outside-paths", action="store_true", help=outside_help)
     parser.add_argument("--revision", help="of the image tokenizer's repository")
     parser.add_argument("--push-to-hub", metavar="USER/NAME", help="upload to this data set repository afterwards")
     parser.add_argument("--licence", default="unknown", help="of captions and codes, for its card (default: unknown)")
@@ -40,7 +42,9 @@ def run(args: argparse.Namespace):
     """Encodes, says how fast, and uploads if asked to."""
     names = ["augmented_views", "batch_size", "num_processes", "num_workers", "rows_per_file", "dtype", "columns"]
     names += ["max_unreadable_share", "revision"]
-    rows = load_rows(args.dataset, args.split, max_unreadable_share=args.max_unreadable_share)
+    # what is of no use is listed with the images that cannot be read; codes need no captions
+    reading = {"keep_unusable": True, "captions": "optional", "allow_outside_paths": args.allow_outside_paths}
+    rows = load_rows(args.dataset, args.split, max_unreadable_share=args.max_unreadable_share, **reading)
     settings = {name: getattr(args, name) for name in names}
     done = encode_rows(rows, args.image_tokenizer, args.output, args.split, source=args.dataset, **settings)
     rate = done["num_encoded"] / done["seconds"] if done["num_encoded"] else 0
