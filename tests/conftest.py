@@ -1,4 +1,4 @@
-"""Settings of every test: offline, one thread, fixed seeds. Set before any Hugging Face library is imported."""
+"""Settings of every test: offline, OMP_NUM_THREADS (1) threads, fixed seeds. Set before Hugging Face is imported."""
 
 import os
 import tempfile
@@ -18,7 +18,8 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 
-torch.set_num_threads(1)
+# torch itself takes no more threads than there are cores
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ import torch
 from accelerate.state import AcceleratorState
 from distributed_nursery import spread_weights
 from one_update import update_stage_1
+from replaced import Replaced
 from tiny_training import main, make_dataset, masked_loss, parse_args, start_run, train_masked
 from torch import nn
 from torch.distributed.tensor import DTensor
@@ -85,19 +86,19 @@ def fail_in_one_process(folder, rank):
         run.fit(vanishing(run.make_batches(make_dataset())), lambda batch: (masked_loss(run.model, batch), {}))
 
     def train_on_a_full_disk():
-        save, calls = torch.save, []
+        calls = []
 
         def save_once(state, path):
             calls.append(path)
             if len(calls) == 2:
                 raise OSError(errno.ENOSPC, "No space left on device")
-            save(state, path)
+            torch.save(state, path)
 
-        training_checkpoint.torch.save = save_once
+        training_checkpoint.torch = Replaced(torch, save=save_once)
         try:
             main(["--output_dir", f"{folder}/disk", "--checkpoint_every", "4"])
         finally:
-            training_checkpoint.torch.save = save
+            training_checkpoint.torch = torch
 
     kinds = {
         "nan": lambda: main(["--output_dir", f"{folder}/nan", "--checkpoint_every", "2"], on_batch=poison),

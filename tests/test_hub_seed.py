@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from pathlib import Path
 
 import huggingface_hub
@@ -9,6 +10,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+from replaced import Replaced
 from safetensors.torch import load_file, save_file
 from tiny_language import build_image_tokenizer
 
@@ -206,9 +208,15 @@ def test_412_somebody_else_pushed(hub, folder):
     assert not hub.sent("PUT", "/lfs-objects/")  # the weights had arrived the first time
 
 
+def impatient(monkeypatch):
+    """The client waits longer and longer between its retries."""
+    without_waiting = Replaced(time, sleep=lambda seconds: None)
+    monkeypatch.setattr("huggingface_hub.utils._http.time", without_waiting)
+
+
 @pytest.mark.parametrize("where", ["/lfs-objects/", "/commit/"])
 def test_connection_cut_then_repeated(hub, folder, where, monkeypatch):
-    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client waits longer and longer between its retries
+    impatient(monkeypatch)
     big = sorted(folder.glob("*.safetensors"))[1]
     oid = huggingface_hub.utils.sha.sha_fileobj(big.open("rb")).hex()
     hub.cut = lambda method, path: path.endswith(oid) if where == "/lfs-objects/" else where in path
@@ -226,7 +234,7 @@ def test_connection_cut_then_repeated(hub, folder, where, monkeypatch):
 
 
 def test_short_interruption_is_bridged(hub, folder, monkeypatch):
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    impatient(monkeypatch)
     times = []
 
     def cut_once(method, path):

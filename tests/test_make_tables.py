@@ -1,11 +1,13 @@
 """`make tables` at a handful of steps on toy models: every script runs, every table is filled."""
 
 import importlib
+import subprocess
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from replaced import Replaced
 from tiny_demo import build_seed, save_pipeline
 from tiny_language import build_base_tokenizer, build_language_model
 from tiny_training_data import save_bert, write_emoji, write_image_tokenizer_config
@@ -34,7 +36,7 @@ def tables(monkeypatch):
         AcceleratorState._reset_state(reset_partial_state=True)
 
     # in this process: starting five would take longer than all they do
-    monkeypatch.setattr(module.subprocess, "run", run_here)
+    monkeypatch.setattr(module, "subprocess", Replaced(subprocess, run=run_here))
     monkeypatch.setattr(caption_metrics, "has_java", lambda: False)
     return module
 
@@ -90,7 +92,7 @@ def test_tables(tables, tmp_path, monkeypatch):
     )
     assert not (tmp_path / "out" / "bidirectional.json").read_text() == (tmp_path / "out" / "causal.json").read_text()
     # what is finished is neither trained nor measured again
-    monkeypatch.setattr(tables.subprocess, "run", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(tables, "subprocess", Replaced(subprocess, run=lambda *_, **__: pytest.fail("trained again")))
     monkeypatch.setattr(tables, "evaluate_retrieval", lambda *_, **__: pytest.fail("measured again"))
     tables.main(argv)
     assert (tmp_path / "tables.md").read_text() == text

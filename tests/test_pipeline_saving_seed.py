@@ -216,7 +216,7 @@ class TestSaving:
             import numpy as np
             import torch
             from diffusers import DiffusionPipeline
-            torch.set_num_threads(1)
+            torch.set_num_threads({torch.get_num_threads()})
             try:
                 DiffusionPipeline.from_pretrained({str(tmp_path / "saved")!r})
             except ValueError as error:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from PIL import Image
+from rounding import assert_equal_up_to_rounding
 from tiny_demo import build_seed, save_pipeline
 from tiny_hub import cache_copy
 from transformers import AutoModelForCausalLM, AutoProcessor
@@ -56,7 +57,7 @@ def what_the_package_computes(model, processor, adapted, pipeline_folder) -> dic
             "image": image,
             "generated": model.generate(**inputs, max_new_tokens=4),
             "codes": encoded,
-            "picture": output.images[0].tobytes(),
+            "picture": output.images[0],
         }
 
 
@@ -84,7 +85,7 @@ def test_without_the_package(tmp_path):
     assert {path.name for path in (tmp_path / "resaved").iterdir()} == {p.name for p in (tmp_path / "lm").iterdir()}
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "resaved")
     assert type(again) is SeedForCausalLM
-    assert torch.equal(again(wanted["ids"]).logits, wanted["logits"])
+    assert_equal_up_to_rounding(again(wanted["ids"]).logits, wanted["logits"])
     assert type(AutoProcessor.from_pretrained(tmp_path / "resaved")) is SeedProcessor
 
 

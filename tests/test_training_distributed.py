@@ -12,8 +12,10 @@ import torch
 from accelerate.state import AcceleratorState
 from distributed_checks import as_lists, contrastive_gradient
 from one_update import assert_same_update, update_stage_1
+from replaced import Replaced
 from tiny_training import assert_close, run_toy, train_masked
 
+from seed_hf import training_launch
 from seed_hf.training_checkpoint import find_checkpoint
 from seed_hf.training_metrics import read_metrics
 
@@ -73,7 +75,7 @@ def test_two_processes_learn_what_one_learns_from_the_whole_batch(tmp_path):
     # Weights spread over processes learn the same, and their checkpoints are whole.
     straight, resumed = two["sharded"]
     assert_close(straight, as_lists(one.unwrapped_model.state_dict()))
-    assert resumed == straight
+    assert_close(resumed, straight)
     (tmp_path / "gathered").mkdir()
     shutil.copytree(tmp_path / "sharded" / "checkpoint-6", tmp_path / "gathered" / "checkpoint-6")
     assert_close(run_toy(tmp_path / "gathered", *flags).unwrapped_model.state_dict(), straight)
@@ -92,7 +94,8 @@ def check_failures(failures, folder):
 
 
 def test_processes_that_do_not_know_of_each_other_are_noticed(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    accelerator = Replaced(torch.accelerator, is_available=lambda: True)
+    monkeypatch.setattr(training_launch, "torch", Replaced(torch, accelerator=accelerator))
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(RuntimeError, match="2 processes were launched, but this one knows of 1"):
         run_toy(tmp_path)

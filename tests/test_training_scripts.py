@@ -55,7 +55,10 @@ def losses(folder):
 
 
 def assert_resumes(name, folder, *flags):
-    """Four steps at once, and two steps, a kill and two steps: the same losses and final weights, to the last bit."""
+    """Four steps at once, and two steps, a kill and two steps: the same losses and final weights, to the last bit.
+
+    Both run in this process and start from the same files, so that all tensors lie alike and no sum changes its order.
+    """
     flags = (*flags, "--max_steps", 4, "--checkpoint_every", 2)
     straight, resumed = folder / "straight", folder / "resumed"
     run_script(name, straight, *flags)

@@ -1,6 +1,7 @@
 """The training engine: what a step reads, how it learns, what it logs."""
 
 import doctest
+import importlib
 import json
 import math
 import textwrap
@@ -9,6 +10,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
+from replaced import Replaced
 from tiny_training import (
     ToyModel,
     add_noise,
@@ -54,7 +56,8 @@ def test_bad_arguments_are_named(tmp_path, flags, named):
 
 
 def test_a_tracker_that_is_not_installed_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(training_arguments.importlib.util, "find_spec", lambda name: None)
+    nothing = Replaced(importlib, util=Replaced(importlib.util, find_spec=lambda name: None))
+    monkeypatch.setattr(training_arguments, "importlib", nothing)
     with pytest.raises(ValueError, match="report_to='wandb' is not installed"):
         run_toy(tmp_path, "--report_to", "wandb")
 

@@ -4,6 +4,7 @@ import argparse
 import time
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
@@ -104,9 +105,18 @@ def losses(folder):
     return [(line["step"], line["loss"], line.get("grad_norm")) for line in lines]  # none where fp16 overflowed
 
 
-def assert_same_run(run, other):
-    """Weights, optimizer and log of two finished runs are equal to the last bit."""
+def assert_same_run(run, other, to_the_last_bit=True):
+    """Weights, optimizer and log of two finished runs are equal to the last bit.
+
+    Both ran in this process, and a checkpoint is copied into tensors that torch has aligned: no sum changes its order.
+    Where a part ran in another process, `to_the_last_bit` is false, and they are equal up to rounding.
+    """
     folder, other_folder = Path(run.args.output_dir), Path(other.args.output_dir)
+    if not to_the_last_bit:
+        assert_close(run.unwrapped_model.state_dict(), other.unwrapped_model.state_dict())
+        for line, expected in zip(losses(folder), losses(other_folder), strict=True):
+            assert line == pytest.approx(expected, rel=1e-5)
+        return
     assert losses(folder) == losses(other_folder)
     state, other_state = run.unwrapped_model.state_dict(), other.unwrapped_model.state_dict()
     assert all(torch.equal(state[name], other_state[name]) for name in state)
