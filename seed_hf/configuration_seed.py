@@ -6,7 +6,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, OPTConfig, PreTrainedConfig
 from transformers.models.auto import modeling_auto
 
-from .configuration_seed_image_tokenizer import SeedImageTokenizerConfig
+from .configuration_seed_image_tokenizer import SeedImageTokenizerConfig, check_sizes
 from .hub_seed import HubUploadMixin
 from .image_tokens_seed import ImageTokenLayout
 
@@ -62,7 +62,7 @@ class SeedConfig(HubUploadMixin, PreTrainedConfig):
         image_tokenizer_revision (`str`, *optional*): Revision of it.
 
     Raises:
-        ValueError: A field that is out of range or contradicts another one.
+        ValueError: A field that is out of range (sizes: as [`SeedImageTokenizerConfig`]) or contradicts another one.
 
     Source: paper section 2.3 and 3 (`"projected_codes"`); SEED-LLaMA, arXiv 2310.01218 (`"learned"`). That the output
     uses the projected vectors too is our reading: the paper does not say, and its LM (OPT) ties its tables.
@@ -103,6 +103,7 @@ class SeedConfig(HubUploadMixin, PreTrainedConfig):
     pad_token_id = _text_config_field("pad_token_id")
 
     def __post_init__(self, **kwargs):
+        check_sizes(vars(self))
         self._build_sub_configs()
         self._fill_token_ids()
         # transformers and PEFT read the flag of the outermost config to know whether the LM's head is its input table

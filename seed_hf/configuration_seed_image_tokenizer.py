@@ -20,6 +20,19 @@ NON_NEGATIVE_FIELDS = (
     "dead_code_steps",
     "initializer_range",
 )
+# What a size may be at most, in a configuration or a part of one, by what the architectures call it. A file that asks
+# for more would fill the memory, or build layers for hours. Whoever really has more sets it here before loading.
+SIZE_LIMITS = {
+    **dict.fromkeys(("num_query_tokens", "num_generation_tokens"), 2**12),
+    **dict.fromkeys(("codebook_size",), 2**20),
+    **dict.fromkeys(("code_dim", "projection_dim", "generation_dim", "mlp_head_sizes"), 2**16),
+    **dict.fromkeys(("hidden_size", "n_embd", "d_model", "word_embed_proj_dim", "encoder_hidden_size"), 2**17),
+    **dict.fromkeys(("intermediate_size", "n_inner", "ffn_dim", "d_ff"), 2**20),
+    **dict.fromkeys(("num_hidden_layers", "num_layers", "n_layer", "n_layers"), 2**12),
+    **dict.fromkeys(("num_attention_heads", "num_key_value_heads", "num_heads", "n_head", "n_heads"), 2**12),
+    **dict.fromkeys(("vocab_size", "max_position_embeddings", "n_positions"), 2**24),
+    **dict.fromkeys(("image_size", "patch_size"), 2**14),
+}
 
 
 class SeedCodeDecoderConfig(Blip2VisionConfig):
@@ -98,7 +111,7 @@ class SeedImageTokenizerConfig(HubUploadMixin, PreTrainedConfig):
         initializer_range (`float`, defaults to 0.02): Standard deviation of new weights.
 
     Raises:
-        ValueError: A field that is out of range or contradicts another one.
+        ValueError: A field that is out of range (sizes: `SIZE_LIMITS` of this module) or contradicts another one.
 
     Source: paper section 2 and 3; `models/seed_qformer/` of the original (branches v1 and main).
 
@@ -154,6 +167,7 @@ class SeedImageTokenizerConfig(HubUploadMixin, PreTrainedConfig):
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs):
+        check_sizes(vars(self))
         self._build_sub_configs()
         super().__post_init__(**kwargs)
         self._check_fields()
@@ -230,6 +244,28 @@ class SeedImageTokenizerConfig(HubUploadMixin, PreTrainedConfig):
         return values
 
 
+def check_sizes(values: dict, where: str = ""):
+    r"""
+    Refuses sizes of which one cannot be built, before anything is.
+
+    Args:
+        values (`dict`): A configuration, with those of its parts as dicts or objects.
+        where (`str`, defaults to `""`): What to put before its names in an error, such as `"vision_config."`.
+
+    Raises:
+        ValueError: A size below 0 or above that of `SIZE_LIMITS`.
+    """
+    for name, value in values.items():
+        if isinstance(value, PreTrainedConfig):
+            value = vars(value)
+        if isinstance(value, dict):
+            check_sizes(value, f"{where}{name}.")
+        elif (limit := SIZE_LIMITS.get(name)) is not None:
+            sizes = [size for size in (value if isinstance(value, list | tuple) else [value]) if isinstance(size, int)]
+            allowed = f"0 to {limit}, or a larger `SIZE_LIMITS[{name!r}]` in {__name__}"
+            _require(all(0 <= size <= limit for size in sizes), f"{where}{name}", value, allowed)
+
+
 def _as_config(value, config_class, defaults=None):
     if isinstance(value, PreTrainedConfig):
         return value
@@ -241,4 +277,4 @@ def _require(condition, name, value, allowed):
         raise ValueError(f"`{name}` is {value!r}; allowed: {allowed}.")
 
 
-__all__ = ["SeedCodeDecoderConfig", "SeedImageTokenizerConfig", "SeedReverseQFormerConfig"]
+__all__ = ["SeedCodeDecoderConfig", "SeedImageTokenizerConfig", "SeedReverseQFormerConfig", "check_sizes"]
