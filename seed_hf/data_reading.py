@@ -140,7 +140,7 @@ def _read_local(path: str, offset: int, size: int | None) -> bytes:
     size = rest if size is None else min(rest, size)
     IMAGE_LIMITS.check_bytes(size)
     with open(path, "rb") as file:
-        file.seek(offset)
+        file.seek(min(offset, status.st_size))
         return file.read(size)
 
 

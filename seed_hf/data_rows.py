@@ -183,6 +183,10 @@ def _read_parquet(files: list[str], dataset: str, split: str):
     import pyarrow.parquet as pq
     from datasets import load_dataset
 
+    if wrong := [file for file in files if not is_remote(file) and not os.path.isfile(file)]:
+        raise ValueError(
+            f"`dataset` {dataset!r} cannot be read as parquet, since it has what is no file: {wrong[:3]}."
+        )
     try:
         # `datasets` cannot read files without rows
         files = [file for file in files if is_remote(file) or pq.read_metadata(file).num_rows]
@@ -194,11 +198,16 @@ def _read_parquet(files: list[str], dataset: str, split: str):
     return rows
 
 
+def _is_shard(path: Path) -> bool:
+    """Links to nothing, pipes and devices count, so that they are reported."""
+    return not path.name.startswith(".") and not path.is_dir()
+
+
 def _has_split_column(file: Path) -> bool:
     import pyarrow.parquet as pq
 
     try:
-        return "split" in pq.read_schema(file).names
+        return file.is_file() and "split" in pq.read_schema(file).names
     except Exception:  # it is reported when it is read
         return False
 
@@ -227,7 +236,7 @@ def _hub_places(name: str, allow_outside: bool) -> Places:
 def _load_folder(folder: Path, split: str, is_named: bool, needs_captions: bool, allow_outside: bool):
     places = Places([str(folder)], allow_outside)
     for suffix in ("tar", "parquet"):
-        found = sorted(str(path.relative_to(folder)) for path in folder.rglob(f"*.{suffix}") if path.name[0] != ".")
+        found = sorted(str(path.relative_to(folder)) for path in folder.rglob(f"*.{suffix}") if _is_shard(path))
         if not found:
             continue
         has_column = suffix == "parquet" and _has_split_column(folder / found[0])

@@ -9,6 +9,7 @@ stream through buffers lose or repeat samples.
 import json
 import os
 import re
+import stat
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -209,8 +210,11 @@ def _open_tar(path: str):
         with fsspec.open(path, "rb", block_size=2**22) as file, tarfile.open(fileobj=file, mode="r|") as tar:
             yield tar, None
     else:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):  # a pipe would wait
+            raise tarfile.ReadError("it is no file")
         with tarfile.open(path, "r:") as tar:
-            yield tar, os.stat(path).st_size
+            yield tar, status.st_size
 
 
 def _read_part(tar: tarfile.TarFile, member: tarfile.TarInfo, suffix: str):

@@ -1,6 +1,7 @@
 """Reading single samples, skipping those that cannot be read, and the order of an epoch over shards."""
 
 import json
+import os
 import pickle
 
 import pytest
@@ -15,6 +16,7 @@ from seed_hf.data_reading import (
     split_location,
     tar_location,
 )
+from seed_hf.image_limits_seed import IMAGE_LIMITS
 from seed_hf.training_data import BLOCKS_PER_WINDOW, SeededDataset, epoch_order, make_batches, sample_positions
 
 
@@ -48,6 +50,53 @@ def test_what_is_wrong_with_a_sample_is_named(tmp_path):
     row["image"]["path"] = tar_location(str(tmp_path / "gone.tar"), 0, 10)
     with pytest.raises(FileNotFoundError, match=r"shard .*gone\.tar has vanished"):
         read_image(row)
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("a\0b.jpg", "no path"),
+        ("a.tar#b", "No such file"),
+        ("a.tar#1+", "No such file"),
+        ("a.tar#" + "9" * 5000 + "+1", "File name too long"),
+        ("#.jpg", "No such file"),
+        ("x" * 300, "File name too long"),
+        ("/dev/zero", "is no file"),
+        ("/dev", "is no file"),
+        ("pipe", "is no file"),
+        ("no-protocol://a.jpg", "Protocol not known"),
+        ("", "no picture"),
+        (None, "no picture"),
+    ],
+)
+def test_what_is_no_file_costs_one_sample(tmp_path, monkeypatch, path, reason):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    with pytest.raises(UnreadableSampleError, match=reason):
+        read_image({"key": "1", "image": {"bytes": None, "path": path}})
+
+
+def test_rows_without_an_image_or_with_a_problem():
+    for image in (None, {}, {"bytes": None}):
+        with pytest.raises(UnreadableSampleError, match="'1' of '': no picture"):
+            read_image({"key": "1", "image": image})
+    with pytest.raises(UnreadableSampleError, match="cannot identify|nothing to read"):
+        read_image({"image": {"bytes": b"", "path": "/dev/zero"}})
+    with pytest.raises(UnreadableSampleError, match="no caption: line 3"):
+        read_image({"image": {"bytes": b"", "path": "a.jpg"}, "problem": "no caption: line 3"})
+
+
+def test_a_piece_is_no_larger_than_its_shard_and_the_limit(tmp_path, monkeypatch):
+    shard = tmp_path / "a.tar"
+    shard.write_bytes(b"0123456789")
+    with pytest.raises(OSError, match="ends 999999999999990 bytes before"):
+        read_bytes(tar_location(str(shard), 0, 10**15))
+    with pytest.raises(OSError, match="ends 3 bytes before"):
+        read_bytes(tar_location(str(shard), 10**15, 3))
+    monkeypatch.setattr(IMAGE_LIMITS, "max_image_bytes", 5)
+    assert read_bytes(tar_location(str(shard), 2, 3)) == b"234"
+    with pytest.raises(UnreadableSampleError, match="more than the 5 bytes"):
+        read_image({"image": {"bytes": None, "path": str(shard)}})
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

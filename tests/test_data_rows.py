@@ -75,6 +75,40 @@ def test_samples_without_picture_or_caption_are_left_out_and_named(tmp_path, cap
         load_rows(shard, max_unreadable_share=0.004)
 
 
+def test_names_up_to_the_first_dot_are_one_sample(tmp_path, caplog):
+    samples = [
+        # as WebDataset has them: key, then a name with dots
+        ("a", {"v2.jpg": picture_bytes(0), "v2.txt": b"one", "txt": b"not of v2"}),
+        ("b", {"jpg": picture_bytes(1), "seg.png": b"mask", "txt": b"two"}),
+        ("c", {"v1.jpg": picture_bytes(2), "v1.txt": b"three", "v2.jpg": picture_bytes(3), "v2.txt": b"four"}),
+        ("inner.d/d", {"JPG": picture_bytes(4), "txt": b"five"}),
+        ("d", {"jpg": picture_bytes(5), "txt": b"six"}),
+        ("d", {"jpg": picture_bytes(6), "txt": b"seven"}),
+    ]
+    rows = load_rows(write_shard(tmp_path / "train-0.tar", samples))
+    assert rows["caption"][:] == ["one", "two", "five", "six", "seven"]
+    assert [read_image_bytes(row) for row in rows] == [picture_bytes(number) for number in (0, 1, 4, 5, 6)]
+    assert "'several pictures of one name up to its first dot': 1" in caplog.text
+
+
+def test_samples_of_a_shard_with_strange_captions_and_names(tmp_path, caplog):
+    values = [5, True, None, [5], {"raw": 5}, "\ud800"]
+    samples = [sample(number, txt=None, json={"caption": value}) for number, value in enumerate(values)]
+    samples += [
+        sample(10, txt=None, json=b"[" * 100_000),
+        sample(11, txt=None, json=b"7"),
+        ("na\udcffme", sample(12)[1]),
+    ]
+    samples += [sample(13, txt=bytes(2**24 + 1)), sample(14)]
+    rows = load_rows(write_shard(tmp_path / "train-0.tar", samples))
+    assert rows["key"][:] == ["na\\udcffme", "000014"]
+    assert "'no caption': 5" in caplog.text and "'caption unreadable': 4" in caplog.text
+    assert [row["caption"] for row in load_rows(str(tmp_path), captions="optional")] == [""] * 5 + [
+        "picture 12",
+        "picture 14",
+    ]
+
+
 def test_truncated_shard_keeps_what_is_whole(tmp_path):
     shard = tmp_path / "train-0.tar"
     write_shard(shard, [sample(number, txt=None, json={"caption": "c"}) for number in range(4)])

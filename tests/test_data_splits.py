@@ -1,6 +1,7 @@
 """No split is ever made of the rows of another."""
 
 import json
+import os
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -52,6 +53,15 @@ def test_files_of_a_split(tmp_path, names, split, found):
 def test_a_split_that_nothing_names_is_refused(tmp_path, names, split, message):
     with pytest.raises(ValueError, match=message):
         load_rows(write(tmp_path, *names), split)
+
+
+def test_shards_that_are_no_files_are_refused(tmp_path):
+    for suffix, message in {"tar": "no sample that can be used", "parquet": "what is no file"}.items():
+        (tmp_path / suffix / f"train.{suffix}.{suffix}").mkdir(parents=True)  # a folder is looked into
+        os.mkfifo(tmp_path / suffix / f"train-0.{suffix}")
+        for dataset in (tmp_path / suffix, tmp_path / suffix / f"train-0.{suffix}"):
+            with pytest.raises(ValueError, match=message):
+                load_rows(str(dataset))
 
 
 def test_a_pattern_names_the_split_of_whatever_is_in_its_folder(tmp_path):

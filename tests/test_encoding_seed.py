@@ -367,3 +367,21 @@ def test_push(tmp_path, image_tokenizer, hub, monkeypatch):
     assert codes["codes"][:] == direct_codes(rows) and codes["key"][:] == rows["key"][:]
     card = files["README.md"].decode()
     assert "| validation | 4 | 0 | shards |" in card and 'load_dataset("owner/codes", split="train")' in card
+
+
+def test_images_without_captions_and_rows_of_no_use(tmp_path, image_tokenizer, capsys):
+    (tmp_path / "images").mkdir()
+    for number in range(3):
+        (tmp_path / "images" / f"{number}.jpg").write_bytes(sample(number)[1]["jpg"])
+    (tmp_path / "images" / "3.jpg").symlink_to(tmp_path / "secret.jpg")
+    (tmp_path / "secret.jpg").write_bytes(sample(3)[1]["jpg"])
+    command = ["encode", str(image_tokenizer), str(tmp_path / "images")]
+    assert main([*command, str(tmp_path / "codes")]) == 0
+    assert "3 images, 1 skipped" in capsys.readouterr().out
+    codes = read_codes(tmp_path / "codes")
+    assert codes["key"][:] == ["0.jpg", "1.jpg", "2.jpg"] and codes["caption"][:] == [""] * 3
+    (skipped,) = (tmp_path / "codes" / "skipped").iterdir()
+    line = json.loads(skipped.read_text())
+    assert line["key"] == "3.jpg" and line["reason"].startswith("outside of the data set")
+    assert main([*command, str(tmp_path / "all"), "--allow-outside-paths"]) == 0
+    assert len(read_codes(tmp_path / "all")) == 4

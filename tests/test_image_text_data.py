@@ -52,8 +52,10 @@ def test_each_pass_draws_one_of_several_captions(tmp_path, image_text_data):
     pairs = image_text_data.CaptionedImages(rows)
     drawn = {pairs.draw(pairs[0], torch.Generator().manual_seed(seed))[1] for seed in range(30)}
     assert drawn == {"a dog", "a brown dog", "an animal"} == set(image_text_data.all_captions(rows))
-    with pytest.raises(UnreadableSampleError, match="no caption"):
-        image_text_data.draw_caption({"caption": None, "key": "7", "image": {"path": "x.tar"}}, torch.Generator())
+    for caption in (None, "", " \n"):
+        with pytest.raises(UnreadableSampleError, match="no caption"):
+            row = {"caption": caption, "key": "7", "image": {"path": "x.tar"}}
+            image_text_data.draw_caption(row, torch.Generator())
 
 
 def test_evaluation_leaves_out_what_cannot_be_read(tmp_path, image_text_data, caplog):

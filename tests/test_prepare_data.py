@@ -4,9 +4,12 @@ import hashlib
 import importlib
 import io
 import json
+import os
 import tarfile
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from test_training_scripts import TRAINING
@@ -14,6 +17,7 @@ from tiny_shards import picture_bytes, sample, write_shard
 
 from seed_hf.data_reading import TooManyUnreadableSamplesError, read_image, read_image_bytes
 from seed_hf.data_rows import load_rows
+from seed_hf.image_formats_seed import IMAGE_FORMATS
 
 
 @pytest.fixture
@@ -121,6 +125,50 @@ def test_check_only_near_duplicates_and_shrinking(tmp_path, prepare):
     summary = prepare(flags(dataset, tmp_path / "b", "--near_duplicates", "--shrink_to", 60))
     assert summary["dropped"] == {"near-duplicate": 1}
     assert sorted(read_image(row).size for row in load_rows(str(tmp_path / "b"))) == [(26, 24), (99, 60)]
+
+
+FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "AVIF", "JPEG2000", "PPM", "ICO", "DDS", "SGI"]
+FORMATS += ["PCX", "TGA", "QOI", "IM", "DIB"]
+Image.init()
+FORMATS = [name for name in FORMATS if name in Image.SAVE]  # AVIF is not in every build of Pillow
+
+
+def test_what_is_kept_is_read_back_in_every_format(tmp_path, prepare):
+    (tmp_path / "raw").mkdir()
+    images, lines = [], ["file_name,caption"]
+    for number, name in enumerate(FORMATS):
+        image = Image.new("RGB", (32, 32), (9 * number, 200, 60))
+        more = {"save_all": True, "append_images": [image]} if name == "MPO" else {}
+        suffix = IMAGE_FORMATS[name][0]
+        image.save(tmp_path / "raw" / f"{number}{suffix}", name, **more)
+        images.append((tmp_path / "raw" / f"{number}{suffix}").read_bytes())
+        lines.append(f"{number}{suffix},{name}")
+    (tmp_path / "raw" / "metadata.csv").write_text("\n".join(lines))
+    summary = prepare(flags(str(tmp_path / "raw"), tmp_path / "clean"))
+    assert summary["kept"] == len(FORMATS) == summary["rows"]
+    rows = load_rows(str(tmp_path / "clean"), max_unreadable_share=0)
+    found = {row["caption"]: read_image_bytes(row) for row in rows}
+    assert found == dict(zip(FORMATS, images, strict=True))
+    assert all(read_image(row).size == (32, 32) for row in rows)
+    # without captions the suffix alone tells an image
+    (tmp_path / "raw" / "metadata.csv").unlink()
+    assert len(load_rows(str(tmp_path / "raw"), captions="optional")) == len(FORMATS)
+
+
+def test_broken_rows_are_dropped_with_their_reason(tmp_path, prepare):
+    (tmp_path / "raw").mkdir()
+    os.mkfifo(tmp_path / "raw" / "pipe.jpg")
+    (tmp_path / "secret.jpg").write_bytes(picture_bytes(9))
+    good = {"bytes": picture_bytes(0), "path": None}
+    paths = ["pipe.jpg", "a\0b.jpg", "x" * 300, "x.tar#1+", "../secret.jpg"]
+    table = {"image": [good, None, *({"bytes": None, "path": path} for path in paths), good]}
+    table["caption"] = ["a", "null", "pipe", "nul", "long", "piece", "outside", None]
+    pq.write_table(pa.table(table), tmp_path / "raw" / "a.parquet")
+    summary = prepare(flags(str(tmp_path / "raw"), tmp_path / "clean"))
+    reasons = {"unreadable": 3, "outside of the data set": 2, "no picture": 1, "no caption": 1}
+    assert summary["kept"] == 1 and summary["dropped"] == reasons
+    again = prepare(flags(str(tmp_path / "raw"), tmp_path / "all", "--allow_outside_paths"))
+    assert again["kept"] == 2
 
 
 def test_stops_when_too_much_is_wrong(tmp_path, prepare):
