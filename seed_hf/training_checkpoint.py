@@ -1,26 +1,32 @@
 """Training checkpoints: written atomically, rotated, strict when read."""
 
-import json
 import os
 import platform
 import re
 import shutil
+import zipfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.distributed.tensor import DTensor
 from transformers.utils import logging
 
-from .training_sharding import shard_like
+from .sealed_files import DamagedFileError, file_digest, read_record, write_record
+from .training_sharding import shard_like, unpickle
 
 
 logger = logging.get_logger(__name__)
 
 _PREFIX = "checkpoint-"
+# the record is written last, and holds the hashes of the others and of itself
+_WEIGHTS, _STATE, _RECORD = "model.safetensors", "training_state.pt", "training_state.json"
 _PACKAGES = ("torch", "transformers", "accelerate", "diffusers", "peft", "datasets", "numpy", "seed_hf")
 _MAY_DIFFER = (
     "resume",
@@ -43,11 +49,12 @@ def list_checkpoints(output_dir: str | os.PathLike) -> list[Path]:
     Returns:
         `list[Path]`: `checkpoint-<step>` folders, oldest first.
     """
-    found = {}
-    for path in Path(output_dir).glob(f"{_PREFIX}*"):
-        if match := re.fullmatch(rf"{_PREFIX}(\d+)", path.name):
-            found[int(match.group(1))] = path
-    return [found[step] for step in sorted(found)]
+    found = [path for path in Path(output_dir).glob(f"{_PREFIX}*") if re.fullmatch(rf"{_PREFIX}\d+", path.name)]
+    return sorted(found, key=_step_of)
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix(_PREFIX))
 
 
 def find_checkpoint(output_dir: str | os.PathLike, resume: str) -> Path | None:
@@ -59,14 +66,16 @@ def find_checkpoint(output_dir: str | os.PathLike, resume: str) -> Path | None:
             the path of a checkpoint.
 
     Returns:
-        `Path` or `None`: the checkpoint folder, `None` for a fresh start.
+        `Path` or `None`: the checkpoint folder, `None` for a fresh start. With "auto" damaged ones are passed over,
+        which is logged.
 
     Raises:
-        ValueError: if the path is no checkpoint, or if a fresh start would mix with an older run in `output_dir`.
+        ValueError: if the path is no checkpoint, if no checkpoint is whole, or if a fresh start would mix with an
+            older run in `output_dir`.
     """
     existing = list_checkpoints(output_dir)
     if resume == "auto":
-        return existing[-1] if existing else None
+        return _newest_whole(existing)
     if resume == "no":
         if existing:
             raise ValueError(
@@ -74,9 +83,145 @@ def find_checkpoint(output_dir: str | os.PathLike, resume: str) -> Path | None:
                 "it, or another output_dir."
             )
         return None
-    if not (Path(resume) / "training_state.json").is_file():
+    if not (Path(resume) / _RECORD).is_file():
         raise ValueError(f"resume={resume!r} is no checkpoint folder. Allowed: 'auto', 'no', or a checkpoint's path.")
+    if problem := checkpoint_problem(resume):
+        raise ValueError(f"resume={resume!r} cannot be gone on from: {problem}.")
     return Path(resume)
+
+
+def _newest_whole(checkpoints: Sequence[Path]) -> Path | None:
+    problems = []
+    for checkpoint in reversed(checkpoints):
+        problem = checkpoint_problem(checkpoint)
+        if problem is None:
+            if problems:
+                logger.warning(f"{'; '.join(problems)}. The run goes on from {checkpoint.name}, the newest whole one.")
+            return checkpoint
+        problems.append(f"{checkpoint.name}: {problem}")
+    if problems:
+        raise ValueError(
+            f"resume='auto' finds no whole checkpoint in {str(checkpoints[0].parent)!r}: {'; '.join(problems)}. "
+            "Restore one of them from a copy, or start in another output_dir."
+        )
+    return None
+
+
+def checkpoint_problem(checkpoint: str | os.PathLike) -> str | None:
+    """Says what is wrong with a checkpoint, after reading all of it.
+
+    Args:
+        checkpoint (`str` or `os.PathLike`): the checkpoint folder.
+
+    Returns:
+        `str` or `None`: the damaged file and how it is damaged; `None` for a whole checkpoint.
+    """
+    folder = Path(checkpoint)
+    try:
+        record, _ = read_record(folder / _RECORD)
+        for name in (_WEIGHTS, _STATE):
+            if "sha256" in record and file_digest(folder / name) != record["sha256"].get(name):
+                return f"{name} is damaged: its hash is not the one in {_RECORD}"
+        if "sha256" not in record:
+            logger.warning(f"{folder} is of an older version, without hashes: flipped bits may not be noticed.")
+            with zipfile.ZipFile(folder / _STATE) as archive:
+                if archive.testzip():
+                    return f"{_STATE} is damaged: a checksum in it is wrong"
+        if names := _nan_names_of_file(folder / _WEIGHTS):
+            return f"{_WEIGHTS} holds NaN in {names[:4]}"
+    except DamagedFileError as error:
+        return str(error)
+    except zipfile.BadZipFile as error:
+        return f"{_STATE} is damaged: {error}"
+    except SafetensorError as error:
+        return f"{_WEIGHTS} is damaged: {error}"
+    except OSError as error:
+        return f"a file cannot be read: {error}"
+    return None
+
+
+def _nan_names_of_file(path: Path) -> list[str]:
+    with safe_open(path, framework="pt") as file:
+        return [name for name in file.keys() if nan_names({name: file.get_tensor(name)})]  # noqa: SIM118
+
+
+def nan_names(state: Mapping[str, torch.Tensor]) -> list[str]:
+    """Names the tensors with a NaN; of sharded ones only this process's part is looked at.
+
+    Args:
+        state (`Mapping[str, torch.Tensor]`): tensors by name.
+
+    Returns:
+        `list[str]`: their names.
+    """
+    local = {name: tensor.to_local() if isinstance(tensor, DTensor) else tensor for name, tensor in state.items()}
+    return [name for name, tensor in local.items() if tensor.is_floating_point() and tensor.isnan().any()]
+
+
+def refuse_nan(state: Mapping[str, torch.Tensor], where: str, output_dir: str | os.PathLike) -> None:
+    """Stops where weights are NaN, which no further step mends.
+
+    Args:
+        state (`Mapping[str, torch.Tensor]`): what [`trainable_state`] gives.
+        where (`str`): for the message.
+        output_dir (`str` or `os.PathLike`): folder of the run.
+
+    Raises:
+        FloatingPointError: if there is a NaN.
+    """
+    if names := nan_names(state):
+        raise FloatingPointError(f"The weights {names[:4]} are NaN{where}; {describe_newest(output_dir)}.")
+
+
+def describe_newest(output_dir: str | os.PathLike) -> str:
+    """Names the newest checkpoint, for messages.
+
+    Args:
+        output_dir (`str` or `os.PathLike`): folder of the run.
+
+    Returns:
+        `str`: part of a sentence.
+    """
+    newest = list_checkpoints(output_dir)[-1:]
+    return f"the newest checkpoint in {output_dir} is {newest[0].name if newest else 'none'}"
+
+
+def choose_checkpoint(output_dir: str | os.PathLike, resume: str, accelerator: Accelerator) -> Path | None:
+    """As [`find_checkpoint`], once for all processes: they must not go on from different ones.
+
+    Args:
+        output_dir (`str` or `os.PathLike`): folder of the run, which is tidied up.
+        resume (`str`): see [`find_checkpoint`].
+        accelerator (`Accelerator`): of the run.
+
+    Returns:
+        `Path` or `None`: the same in every process.
+
+    Raises:
+        ValueError: as [`find_checkpoint`], in every process.
+    """
+    found: list[Path | ValueError | None] = [None]
+    if accelerator.is_main_process:
+        try:
+            found = [find_checkpoint(output_dir, resume)]
+            remove_leftovers(output_dir)
+        except ValueError as error:
+            found = [error]
+    broadcast_object_list(found)
+    if isinstance(found[0], ValueError):
+        raise found[0]
+    return found[0]
+
+
+def remove_leftovers(output_dir: str | os.PathLike) -> None:
+    """Removes what a kill while writing or rotating checkpoints left behind.
+
+    Args:
+        output_dir (`str` or `os.PathLike`): folder of the run.
+    """
+    for path in Path(output_dir).glob(".incomplete-*"):
+        if re.fullmatch(rf"\.incomplete-(old-)?{_PREFIX}\d+", path.name):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def package_versions() -> dict[str, str]:
@@ -160,9 +305,10 @@ def save_checkpoint(
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
-        save_file({name: tensor.contiguous() for name, tensor in model_state.items()}, temporary / "model.safetensors")
-        torch.save(training_state, temporary / "training_state.pt")
-        (temporary / "training_state.json").write_text(json.dumps({"step": step, **description}, indent=2))
+        save_file({name: tensor.contiguous() for name, tensor in model_state.items()}, temporary / _WEIGHTS)
+        torch.save(training_state, temporary / _STATE)
+        hashes = {name: file_digest(temporary / name) for name in (_WEIGHTS, _STATE)}
+        write_record(temporary / _RECORD, {"step": step, **description, "sha256": hashes})
         for path in (*temporary.iterdir(), temporary):
             _flush_to_disk(path)
         if folder.exists():
@@ -172,7 +318,9 @@ def save_checkpoint(
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
         shutil.rmtree(temporary, ignore_errors=True)
         raise OSError(f"{folder} could not be written: {error}") from error
-    for old in list_checkpoints(output_dir)[:-keep] if keep else ():
+    # newer ones are damaged ones that the run did not go on from, and do not count
+    known = [path for path in list_checkpoints(output_dir) if _step_of(path) <= step]
+    for old in known[:-keep] if keep else ():
         _remove(old)
     return folder
 
@@ -203,7 +351,7 @@ def load_model_state(model_state: dict[str, torch.Tensor], checkpoint: str | os.
     Raises:
         ValueError: if names or shapes differ.
     """
-    saved = load_file(Path(checkpoint) / "model.safetensors")
+    saved = load_file(Path(checkpoint) / _WEIGHTS)
     missing, unexpected = sorted(model_state.keys() - saved.keys()), sorted(saved.keys() - model_state.keys())
     misshapen = [name for name in saved.keys() & model_state.keys() if saved[name].shape != model_state[name].shape]
     if missing or unexpected or misshapen:
@@ -224,9 +372,11 @@ def load_training_state(checkpoint: str | os.PathLike) -> tuple[dict, dict]:
 
     Returns:
         `tuple[dict, dict]`: the training state (tensors, on the CPU) and the description.
+
+    Raises:
+        ValueError: if a file is damaged or holds objects other than tensors and plain values.
     """
-    state = torch.load(Path(checkpoint) / "training_state.pt", map_location="cpu", weights_only=True)
-    return state, json.loads((Path(checkpoint) / "training_state.json").read_text())
+    return unpickle(Path(checkpoint) / _STATE), read_record(Path(checkpoint) / _RECORD)[0]
 
 
 def check_same_run(checkpoint: str | os.PathLike, description: dict, identity: dict, arguments: Mapping) -> None:

@@ -9,9 +9,12 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from PIL import Image
+from transformers.utils import logging
 
 from .training_checkpoint import describe_machine, package_versions
 
+
+logger = logging.get_logger(__name__)
 
 _FILE_NAME = "metrics.jsonl"
 MACHINE_FILE = "training_machine.json"
@@ -35,7 +38,7 @@ class MetricsLog:
         self.window: dict[str, list[float]] = {}
 
     def start(self, step: int, arguments: Mapping) -> None:
-        """Opens the files; lines after `step`, from a run that was killed, are dropped.
+        """Opens the files; lines after `step`, from a run that was killed, are dropped, and damaged ones set aside.
 
         Args:
             step (`int`): optimizer updates done.
@@ -43,7 +46,8 @@ class MetricsLog:
         """
         if self.accelerator.is_main_process:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            kept = [line for line in read_metrics(self.path) if line["step"] <= step] if self.path.exists() else []
+            lines = self._read_or_set_aside() if self.path.exists() else []
+            kept = [line for line in lines if line["step"] <= step]
             temporary = self.path.with_suffix(".tmp")
             temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
             os.replace(temporary, self.path)
@@ -53,6 +57,16 @@ class MetricsLog:
             machine_file = self.path.parent / MACHINE_FILE
             machine_file.write_text(json.dumps({**machine, "versions": package_versions()}, indent=2))
         self.accelerator.init_trackers("logs", init_kwargs={"tensorboard": {"purge_step": step + 1}})
+
+    def _read_or_set_aside(self) -> list[dict[str, float]]:
+        """A damaged log must not keep a run from going on."""
+        lines, damaged = _split_lines(self.path)
+        if damaged:
+            aside = self.path.with_suffix(".damaged")
+            with aside.open("ab") as file:
+                file.write(b"".join(line + b"\n" for line in damaged.values()))
+            logger.warning(f"Damaged lines of {self.path} are now in {aside}; their numbers were {list(damaged)[:8]}.")
+        return lines
 
     def add(self, metrics: Mapping[str, float], num_samples: int, seconds: float) -> None:
         """Adds one step.
@@ -135,17 +149,30 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, float]]:
         `list[dict[str, float]]`: its lines, each with `step`.
 
     Raises:
-        ValueError: if a line other than the last is not JSON.
+        ValueError: if a line other than the last is not what a run writes.
     """
-    lines = Path(path).read_text().splitlines()
-    parsed = []
-    for number, line in enumerate(lines, start=1):
+    lines, damaged = _split_lines(Path(path))
+    for number, line in damaged.items():
+        raise ValueError(f"Line {number} of {path} is not JSON with a step: {line[:80]!r}.")
+    return lines
+
+
+def _split_lines(path: Path) -> tuple[list[dict[str, float]], dict[int, bytes]]:
+    """Lines of a run, and by number what can not be one; a last line that was cut off is neither."""
+    content = path.read_bytes().split(b"\n")
+    lines, damaged = [], {}
+    for number, line in enumerate(content, start=1):
         try:
-            parsed.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if number < len(lines):
-                raise ValueError(f"Line {number} of {path} is not JSON: {line[:80]!r}.") from error
-    return parsed
+            found = json.loads(line) if line.strip() else None
+        except (ValueError, RecursionError):  # no JSON, or no UTF-8
+            found = {}
+        if isinstance(found, dict) and isinstance(found.get("step"), int):
+            lines.append(found)
+        elif found is not None:
+            damaged[number] = line
+    last = max((number for number, line in enumerate(content, start=1) if line.strip()), default=0)
+    damaged.pop(last, None)
+    return lines, damaged
 
 
 def plot_metrics(path: str | os.PathLike, picture: str | os.PathLike) -> None:

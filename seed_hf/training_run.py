@@ -18,11 +18,12 @@ from .data_reading import SkippedSamples
 from .training_arguments import check_training_arguments
 from .training_checkpoint import (
     check_same_run,
-    find_checkpoint,
+    choose_checkpoint,
     list_checkpoints,
     load_model_state,
     load_training_state,
     package_versions,
+    refuse_nan,
     save_checkpoint,
     trainable_state,
 )
@@ -99,7 +100,7 @@ class TrainingRun:
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.ema = self._make_ema(ema_decay) if ema_decay else None
         self.metrics = MetricsLog(args.output_dir, self.accelerator)
-        if checkpoint := find_checkpoint(args.output_dir, args.resume):
+        if checkpoint := choose_checkpoint(args.output_dir, args.resume, self.accelerator):
             self._load(checkpoint)
         self.metrics.start(self.step, vars(args))
         self.update = OptimizerUpdate(self)
@@ -194,6 +195,7 @@ class TrainingRun:
 
         Raises:
             FloatingPointError: if loss or gradient become NaN or infinite; the weights of the last good step are kept.
+                If weights have become NaN, no checkpoint is written.
             OSError: if a file could not be written (a full disk, say); earlier checkpoints are untouched.
             RuntimeError: if data could not be read, after a checkpoint; the cause is chained.
         """
@@ -339,6 +341,7 @@ class TrainingRun:
         # shards are gathered by all processes together
         model_state = gather_shards(trainable_state(self.unwrapped_model, self.frozen, self.also_save))
         training_state = self._training_state()
+        refuse_nan(model_state, f" at step {self.step}; no checkpoint is written", self.args.output_dir)
         output_dir, keep = self.args.output_dir, self.args.keep_checkpoints
         with self._together("Writing the checkpoint"):
             if self.accelerator.is_main_process:
@@ -364,7 +367,7 @@ class TrainingRun:
         load_model_state(trainable_state(self.unwrapped_model, self.frozen, self.also_save), checkpoint)
         # The learning rate is set each step and the other settings of a group come from the arguments of this run.
         settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
-        load_optimizer_state(self.optimizer, state["optimizer"])
+        load_optimizer_state(self.optimizer, state["optimizer"], self.accelerator)
         for group, own in zip(self.optimizer.param_groups, settings, strict=True):
             group.update(own)
         if state["scaler"] and self.accelerator.scaler:

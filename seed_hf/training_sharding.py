@@ -5,8 +5,11 @@ processes nor on whether the run was sharded at all. DeepSpeed's optimizer state
 """
 
 import io
-from collections.abc import Iterator
+import pickle
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -101,16 +104,28 @@ def gather_optimizer_state(optimizer: torch.optim.Optimizer, accelerator: Accele
     return {"deepspeed": [torch.frombuffer(bytearray(part), dtype=torch.uint8) for part in parts or ()]}
 
 
-def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict) -> None:
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict, accelerator: Accelerator) -> None:
     """Loads what [`gather_optimizer_state`] gave, spread as this optimizer is.
 
     Args:
         optimizer (`torch.optim.Optimizer`): the prepared one.
         state (`dict`): from a checkpoint of this package.
+        accelerator (`Accelerator`): says how the optimizer is spread.
+
+    Raises:
+        ValueError: if the state is of DeepSpeed and the run is not, or the other way round, or if it holds objects
+            other than DeepSpeed's own.
     """
-    if "deepspeed" in state:
-        parts = [io.BytesIO(part.numpy().tobytes()) for part in state["deepspeed"]]
-        parts = [torch.load(part, map_location="cpu", weights_only=False) for part in parts]
+    is_deepspeed = accelerator.distributed_type == DistributedType.DEEPSPEED
+    if is_deepspeed != ("deepspeed" in state):
+        kinds = ("with DeepSpeed", "without DeepSpeed")
+        raise ValueError(
+            f"The checkpoint was saved {kinds['deepspeed' not in state]}, this run is {kinds[not is_deepspeed]}: its "
+            "optimizer state cannot be used. Launch the run as before, or start in another output_dir."
+        )
+    if is_deepspeed:
+        contents = [io.BytesIO(part.numpy().tobytes()) for part in state["deepspeed"]]
+        parts = [unpickle(content, _deepspeed_classes()) for content in contents]
         optimizer.optimizer.load_state_dict(parts, load_from_fp32_weights=True)
         return
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -122,3 +137,38 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict) -> None:
             for name, value in values.items()
         }
     optimizer.load_state_dict({**state, "state": moments})
+
+
+def _deepspeed_classes() -> list[type]:
+    """What the optimizer states of ZeRO 1 and 2 hold beside tensors and plain values."""
+    from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    return [DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address]
+
+
+def unpickle(file: io.BytesIO | Path, classes: Sequence[type] = ()) -> Any:
+    """Reads what `torch.save` wrote; nothing but tensors, plain values and the named classes, so that no code runs.
+
+    Args:
+        file (`io.BytesIO` or `Path`): what to read.
+        classes (`Sequence[type]`): that may occur.
+
+    Returns:
+        `Any`: what was saved, on the CPU.
+
+    Raises:
+        ValueError: if there is anything else in it, or if it is damaged.
+    """
+    try:
+        with torch.serialization.safe_globals(list(classes)):
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        # torch's own text would talk the reader into doing without weights_only
+        refused = re.search(r"GLOBAL ([\w.]+)", str(error))
+        name = file if isinstance(file, Path) else "The optimizer state of the checkpoint"
+        raise ValueError(
+            f"{name} holds {refused[1] if refused else 'what cannot be read'}; allowed: tensors, plain values"
+            f"{''.join(f', {item.__name__}' for item in classes)}."
+        ) from error

@@ -9,7 +9,7 @@ from accelerate.utils import DistributedType, send_to_device
 from torch.distributed.tensor import DTensor
 from transformers.utils import logging
 
-from .training_checkpoint import trainable_state
+from .training_checkpoint import describe_newest, refuse_nan, trainable_state
 from .training_data import derive_seed, seed_everything
 from .training_optimizer import learning_rate_at
 
@@ -158,8 +158,13 @@ class OptimizerUpdate:
         return {name: parameter._version for name, parameter in named if not parameter.requires_grad}
 
     def _check_finite(self, name: str, value: float) -> None:
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"{name} is {value} at step {self.run.step + 1}; training stopped before this update. Checkpoints in "
-                f"{self.run.args.output_dir} are intact. Try a lower learning_rate, or max_grad_norm=1."
-            )
+        if math.isfinite(value):
+            return
+        run = self.run
+        named = f"{name} is {value} at step {run.step + 1}; training stopped before this update"
+        state = trainable_state(run.unwrapped_model, run.frozen, run.also_save)
+        refuse_nan(state, f": {named}", run.args.output_dir)
+        raise FloatingPointError(
+            f"{named}, with no NaN in the weights; {describe_newest(run.args.output_dir)}. "
+            "Try a lower learning_rate, or max_grad_norm=1."
+        )

@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import re
 import shutil
 import signal
@@ -19,6 +18,7 @@ import torch
 from datasets import NamedSplit, load_dataset
 from tiny_image_tokenizer import tiny_image_tokenizer
 from tiny_shards import picture_bytes, sample, write_shard, write_shards
+from tiny_training import damages
 
 from seed_hf import SeedImageProcessor
 from seed_hf.commands import main
@@ -225,18 +225,6 @@ def encoded(tmp_path_factory, image_tokenizer):
     rows = load_rows(str(folder / "train-0.tar"))
     encode_rows(rows, image_tokenizer, folder / "codes", rows_per_file=2)
     return rows, folder / "codes"
-
-
-def damages(path):
-    """Every kind of damage, with what is left of the file."""
-    content, draw = path.read_bytes(), random.Random(0)
-    yield "truncated", content[:-1]
-    yield "half", content[: len(content) // 2]
-    yield "empty", b""
-    for place in draw.sample(range(len(content)), 60) + list(range(len(content) - 8, len(content))):
-        flipped = bytearray(content)
-        flipped[place] ^= 1 << draw.randrange(8)
-        yield f"byte {place}", bytes(flipped)
 
 
 def test_damage_of_a_part_is_found(tmp_path, encoded):

@@ -21,6 +21,7 @@ from tiny_training import (
     NUM_SAMPLES,
     KilledError,
     assert_same_run,
+    hash_again,
     kill_at,
     losses,
     make_dataset,
@@ -239,6 +240,7 @@ def test_another_model_is_refused(tmp_path):
     state["extra"] = state.pop("head.0.weight")
     state["head.0.bias"] = torch.zeros(3)
     training_checkpoint.save_file(state, weights)
+    hash_again(tmp_path / "checkpoint-2")
     with pytest.raises(ValueError, match=r"missing \['head.0.weight'\], unexpected \['extra'\].*\['head.0.bias'\]"):
         run_toy(tmp_path)
 

@@ -1,6 +1,7 @@
 """A toy run of the training engine, as a function for tests and as a script for real processes."""
 
 import argparse
+import random
 import time
 from pathlib import Path
 
@@ -8,11 +9,24 @@ import pytest
 import torch
 from torch import nn
 
+from seed_hf.sealed_files import file_digest, read_record, write_record
 from seed_hf.training_metrics import read_metrics
 from seed_hf.training_utils import TrainingRun, add_training_arguments
 
 
 NUM_SAMPLES = 40
+
+
+def damages(path, num_flips=60):
+    """Every kind of damage of a file, with what is left of it."""
+    content, draw = path.read_bytes(), random.Random(0)
+    yield "truncated", content[:-1]
+    yield "half", content[: len(content) // 2]
+    yield "empty", b""
+    for place in draw.sample(range(len(content)), num_flips) + list(range(len(content) - 8, len(content))):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << draw.randrange(8)
+        yield f"byte {place}", bytes(flipped)
 
 
 class ToyModel(nn.Module):
@@ -128,6 +142,13 @@ def assert_close(weights, expected):
     """Weights (tensors or lists, by name) agree up to the order of float32 sums."""
     for name, value in expected.items():
         torch.testing.assert_close(torch.as_tensor(weights[name]), torch.as_tensor(value), rtol=1e-4, atol=1e-6)
+
+
+def hash_again(checkpoint):
+    """Makes a checkpoint whole again whose files were changed on purpose."""
+    record, _ = read_record(checkpoint / "training_state.json")
+    record["sha256"] = {name: file_digest(checkpoint / name) for name in record["sha256"]}
+    write_record(checkpoint / "training_state.json", record)
 
 
 class KilledError(Exception):
