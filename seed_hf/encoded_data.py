@@ -1,7 +1,7 @@
 """A data set of codes on disk: its files, what they say about themselves, and reading them.
 
 encoding-<split>.json                          what was encoded, with which weights and settings
-data/<split>-00000-of-00610.parquet            key, caption, codes
+data/<split>-00000-of-00610.parquet            key, caption, codes; in its metadata what it was made from, and its hash
 skipped/<split>-00000-of-00610.jsonl           pictures that could not be read
 """
 

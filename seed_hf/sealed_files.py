@@ -39,11 +39,11 @@ def seal(content: bytes) -> bytes:
     return before + f"{_MARK}{hashlib.sha256(content).hexdigest()}".encode() + after
 
 
-def has_whole_seal(content: bytes) -> bool | None:
+def has_whole_seal(content: bytes | memoryview) -> bool | None:
     """Says whether a file is what was sealed.
 
     Args:
-        content (`bytes`): of the file.
+        content (`bytes` or `memoryview`): of the file.
 
     Returns:
         `bool` or `None`: `None` for a file that was never sealed, as those of older versions.
@@ -135,14 +135,16 @@ def read_part_record(path: Path) -> dict | None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    content = path.read_bytes()
-    is_whole = has_whole_seal(content)
+    # mapped, since a file of another program can be large
+    with pa.memory_map(str(path)) as file:
+        is_whole = has_whole_seal(memoryview(file.read_buffer()))
     if is_whole is False:
         raise DamagedFileError(f"{path} is damaged: its hash is another one than it says")
     try:
-        if is_whole is None:
-            pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
-        record = (pq.read_metadata(pa.BufferReader(content)).metadata or {}).get(_RECORD)
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            record = (file.metadata.metadata or {}).get(_RECORD)
+            for _ in file.iter_batches() if is_whole is None else ():
+                pass  # each page is decoded
     except (pa.ArrowException, OSError) as error:
         raise DamagedFileError(f"{path} is damaged: {error}") from error
     if record is not None and is_whole is None:
@@ -150,27 +152,11 @@ def read_part_record(path: Path) -> dict | None:
     return None if record is None else json.loads(record)
 
 
-def peek_record(path: Path) -> dict:
-    """Reads what a parquet file says of itself, quickly and without a check.
-
-    Args:
-        path (`Path`): the file.
-
-    Returns:
-        `dict`: the record, with `num_rows`, the rows of the file itself; no more than these for a file without one.
-    """
-    import pyarrow.parquet as pq
-
-    metadata = pq.read_metadata(path)
-    return {**json.loads((metadata.metadata or {}).get(_RECORD, b"{}")), "num_rows": metadata.num_rows}
-
-
 __all__ = [
     "UNSEALED",
     "DamagedFileError",
     "file_digest",
     "has_whole_seal",
-    "peek_record",
     "read_part_record",
     "read_record",
     "seal",
