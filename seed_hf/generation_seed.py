@@ -1,8 +1,11 @@
 """What `SeedForCausalLM` adds around transformers' `generate()`: image inputs, the span grammar, image guidance."""
 
+import copy
+
 import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
+from .continuous_batching_seed import CLASSIC_TO_CB_PROCESSORS_MAP
 from .logits_process_seed import GENERATION_MODES, SeedImageGuidanceLogitsProcessor, SeedImageSpanLogitsProcessor
 
 
@@ -16,7 +19,7 @@ class SeedGenerationMixin:
         generation_config: GenerationConfig | None = None,
         logits_processor: LogitsProcessorList | None = None,
         *,
-        generation_mode: str = "text",
+        generation_mode: str | None = None,
         pixel_values: torch.Tensor | None = None,
         codes: torch.Tensor | None = None,
         guidance_scale: float | None = None,
@@ -32,8 +35,9 @@ class SeedGenerationMixin:
                 `input_ids` means the same.
             generation_config (`GenerationConfig`, *optional*): As in transformers.
             logits_processor (`LogitsProcessorList`, *optional*): Further processors, applied before the grammar.
-            generation_mode (`str`, defaults to `"text"`): `"text"` emits no image token; `"image"` emits one image
-                span (or finishes the one in which the prompt ends); `"interleaved"` leaves the choice to the model.
+            generation_mode (`str`, *optional*): `"text"` emits no image token; `"image"` emits one image span (or
+                finishes the one in which the prompt ends); `"interleaved"` leaves the choice to the model. Defaults
+                to that of the generation configuration, or `"text"`.
             pixel_values (`torch.FloatTensor` of shape `(num_images, 3, image_size, image_size)`, *optional*):
                 Images for the `<image>` placeholders of the prompt; they come back as image tokens.
             codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)`, *optional*): Or their codes.
@@ -52,12 +56,13 @@ class SeedGenerationMixin:
             ValueError: An unknown mode, images that do not fit the placeholders, a prompt with a malformed span, a
                 limit too short for an image, or guidance with beams or assisted decoding.
         """
-        if generation_mode not in GENERATION_MODES:
-            raise ValueError(f"`generation_mode` is {generation_mode!r}; allowed: {GENERATION_MODES}.")
+        settings = generation_config or self.generation_config
+        if generation_mode is None:
+            generation_mode = getattr(settings, "generation_mode", None)
+        generation_mode = _check_mode(generation_mode)
         if any(isinstance(processor, SeedImageSpanLogitsProcessor) for processor in logits_processor or []):
             # this model assists another one, whose grammar says what may follow
             return super().generate(inputs, generation_config, logits_processor=logits_processor, **kwargs)
-        settings = generation_config or self.generation_config
         input_ids = kwargs.pop("input_ids", None) if inputs is None else inputs
         if input_ids is not None:
             input_ids = self._prepare_prompt(input_ids, generation_mode, pixel_values, codes)
@@ -82,6 +87,41 @@ class SeedGenerationMixin:
         if guidance_scale is not None:
             kwargs["guidance_scale"] = guidance_scale
         return super().generate(generation_config=generation_config, logits_processor=processors, **negative, **kwargs)
+
+    def _get_logits_processor(self, generation_config, *args, **kwargs):
+        if not args and not kwargs:
+            # continuous batching asks so and does not come through `generate()`
+            mode = _check_mode(getattr(generation_config, "generation_mode", None))
+            grammar = SeedImageSpanLogitsProcessor(self.config.image_token_layout, mode)
+            kwargs["logits_processor"] = LogitsProcessorList([grammar])
+        return super()._get_logits_processor(generation_config, *args, **kwargs)
+
+    def init_continuous_batching(self, generation_config=None, continuous_batching_config=None, **kwargs):
+        """
+        As in transformers, under the grammar of `generation_config.generation_mode` (see `generate`).
+
+        Args:
+            generation_config (`GenerationConfig`, *optional*): With `"image"`, a request ends with its `</img>`.
+            continuous_batching_config (`ContinuousBatchingConfig`, *optional*): The grammar needs
+                `per_request_processors`, which are turned on, and no `use_async_batching`.
+            kwargs: As in transformers.
+
+        Raises:
+            ValueError: `use_async_batching`, an unknown mode, or a release of transformers without what this needs.
+        """
+        if CLASSIC_TO_CB_PROCESSORS_MAP is None:
+            raise ValueError("Continuous batching needs a newer transformers, with processors for each request.")
+        from transformers import ContinuousBatchingConfig
+
+        settings = copy.copy(continuous_batching_config or ContinuousBatchingConfig())
+        if settings.use_async_batching:
+            raise ValueError("`use_async_batching` is True; allowed: False, since the grammar reads the last id.")
+        settings.per_request_processors, settings.use_async_batching = True, False
+        generation_config = generation_config or self.generation_config
+        if _check_mode(getattr(generation_config, "generation_mode", None)) == "image":
+            generation_config = copy.deepcopy(generation_config)
+            generation_config.eos_token_id = self.config.image_token_layout.eoi_token_id
+        return super().init_continuous_batching(generation_config, settings, **kwargs)
 
     def _prepare_prompt(self, input_ids, generation_mode, pixel_values, codes):
         layout = self.config.image_token_layout
@@ -158,6 +198,13 @@ class SeedGenerationMixin:
             unconditional_attention_mask=mask,
             use_cache=use_cache is not False,
         )
+
+
+def _check_mode(generation_mode: str | None) -> str:
+    generation_mode = "text" if generation_mode is None else generation_mode
+    if generation_mode not in GENERATION_MODES:
+        raise ValueError(f"`generation_mode` is {generation_mode!r}; allowed: {GENERATION_MODES}.")
+    return generation_mode
 
 
 def _expand(values, batch_size, repeats):

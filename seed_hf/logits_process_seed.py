@@ -3,6 +3,7 @@
 import torch
 from transformers import LogitsProcessor, UnbatchedClassifierFreeGuidanceLogitsProcessor
 
+from .continuous_batching_seed import CLASSIC_TO_CB_PROCESSORS_MAP, SeedContinuousBatchingSpanProcessor
 from .image_tokens_seed import ImageTokenLayout
 
 
@@ -65,18 +66,36 @@ class SeedImageSpanLogitsProcessor(LogitsProcessor):
         Returns:
             `torch.FloatTensor` of shape `(batch_size, vocab_size)`: `-inf` where forbidden.
         """
+        return self.mask_states(scores, None if self.generation_mode == "text" else self._state(input_ids))
+
+    def mask_states(self, scores: torch.Tensor, states: torch.LongTensor | None) -> torch.Tensor:
+        """`-inf` in `scores` `(batch_size, vocab_size)` where `states` `(batch_size,)`, by default text, forbid."""
         limits = self._limits(scores)
-        if self.generation_mode == "text":
+        if self.generation_mode == "text" or states is None:
             limits = limits[_OUTSIDE].expand(scores.shape)
         else:
-            limits = limits.index_select(0, self._state(input_ids).to(scores.device))
+            limits = limits.index_select(0, states.to(scores.device))
         processed = torch.minimum(scores, limits)
         # an earlier processor (`min_new_tokens`, `suppress_tokens`, a forced end) may have removed all that the
         # grammar allows here: the grammar wins, else sampling would meet a row without any finite score
         is_dead = torch.isneginf(processed.amax(dim=-1, keepdim=True))
-        if bool(is_dead.any()):
-            processed = torch.where(is_dead, limits.clamp(max=0), processed)
-        return processed
+        return torch.where(is_dead, limits.clamp(max=0), processed)
+
+    def state_of(self, num_tokens: int | None, room: int | None) -> int:
+        """
+        State of one sequence.
+
+        Args:
+            num_tokens (`int`, *optional*): Ids after an `<img>` that is not closed; `None` outside a span.
+            room (`int`, *optional*): How many ids may still come; `None` for any number.
+
+        Returns:
+            `int`: for `mask_states`.
+        """
+        if num_tokens is not None:
+            return _IN_SPAN + num_tokens if num_tokens < self.layout.num_query_tokens else _AT_SPAN_END
+        fits = room is None or self.layout.num_query_tokens + 2 <= room
+        return _OUTSIDE_MAY_OPEN if self.generation_mode == "interleaved" and fits else _OUTSIDE
 
     def _limits(self, scores: torch.Tensor) -> torch.Tensor:
         """
@@ -136,6 +155,10 @@ class SeedImageGuidanceLogitsProcessor(UnbatchedClassifierFreeGuidanceLogitsProc
         is_open, num_tokens = self.layout.span_state(input_ids)
         writes_code = is_open & (num_tokens < self.layout.num_query_tokens)
         return torch.where(writes_code[:, None], guided, scores)
+
+
+if CLASSIC_TO_CB_PROCESSORS_MAP is not None:
+    CLASSIC_TO_CB_PROCESSORS_MAP[SeedImageSpanLogitsProcessor] = SeedContinuousBatchingSpanProcessor
 
 
 __all__ = ["SeedImageGuidanceLogitsProcessor", "SeedImageSpanLogitsProcessor"]
