@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from seed_hf.evaluation import CAPTION_METRICS, caption_metrics, caption_scores
 from seed_hf.evaluation.caption_metrics import split_words
+from seed_hf.evaluation.one_line import replace_line_ends
 
 
 pycocoevalcap = pytest.importorskip("pycocoevalcap")
@@ -107,7 +109,86 @@ def test_spice_without_its_models_is_said(monkeypatch, tmp_path):
         caption_metrics._spice({0: ["a"]}, {0: ["a"]})
 
 
+# where some reader of lines sees an end: Java, Python's `splitlines`, Unicode; and other control characters
+LINE_ENDS = ("\n", "\r", "\r\n", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029")
+CONTROLS = (*LINE_ENDS, "\x00", "\x07", "\x1b", "\x1f", "\x7f", "\x9f", "\ud800")
+
+
+class LineTokenizer:
+    """Reads one caption a line, as the official tokenizer does, and ends lines wherever one of its parts might."""
+
+    def tokenize(self, captions):
+        owners = [number for number, records in captions.items() for _ in records]
+        text = "\n".join(record["caption"] for records in captions.values() for record in records)
+        lines = re.split("\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]", text.encode().decode())
+        done = {}
+        for number, line in zip(owners, lines, strict=False):
+            done.setdefault(number, []).append(split_words(line))
+        return done
+
+
+def odd_captions():
+    """Captions with an odd character each, the same without, and plain ones behind them."""
+    odd = [f"a{end}b{end}" for end in CONTROLS] + ["", " ", "x y", "the owl sits"]
+    return odd, [["a b"]] * len(CONTROLS) + [["nothing"], ["empty"], ["x y"], ["the owl sits"]]
+
+
+def check_only_empty_captions_lose(scores):
+    count = len(CONTROLS) + 4
+    assert scores["ROUGE-L"] == pytest.approx(100 * (count - 2) / count, abs=1e-6)
+    assert scores["BLEU-1"] > 90  # every word is right; two captions of one word are missing, which makes it too short
+
+
+def test_odd_line_ends_shift_no_caption(monkeypatch):
+    monkeypatch.setattr(caption_metrics, "has_java", lambda: True)
+    found = caption_metrics._import
+    monkeypatch.setattr(
+        caption_metrics,
+        "_import",
+        lambda module, name: LineTokenizer if name == "PTBTokenizer" else found(module, name),
+    )
+    predictions, references = odd_captions()
+    scored = caption_scores(predictions, references, ["BLEU-1", "ROUGE-L"])
+    assert scored.tokenization == "PTB"
+    check_only_empty_captions_lose(scored.scores)
+    swapped = caption_scores([texts[0] for texts in references], [[text] for text in predictions], ["ROUGE-L"])
+    assert swapped.scores["ROUGE-L"] == pytest.approx(scored.scores["ROUGE-L"])
+
+
+def test_odd_line_ends_without_java(monkeypatch):
+    monkeypatch.setattr(caption_metrics, "has_java", lambda: False)
+    check_only_empty_captions_lose(caption_scores(*odd_captions(), ["BLEU-1", "ROUGE-L"]).scores)
+
+
+@needs_java
+def test_odd_line_ends_with_java():
+    scored = caption_scores(*odd_captions(), ["BLEU-1", "ROUGE-L"])
+    assert scored.tokenization == "PTB"
+    check_only_empty_captions_lose(scored.scores)
+
+
+def test_line_ends_become_one_space_each():
+    text = "é 漢\u00a0\u200b😀 a-b"
+    assert replace_line_ends(text) == text
+    for end in CONTROLS:
+        assert replace_line_ends(f"a{end}b") == "a" + " " * len(end) + "b"
+    every = "".join(map(chr, range(0x110000)))
+    assert len(replace_line_ends(every).splitlines()) == 1
+    replace_line_ends(every).encode()
+
+
+def test_references_without_a_word(monkeypatch):
+    monkeypatch.setattr(caption_metrics, "has_java", lambda: False)
+    scored = caption_scores(["a cat", ""], [["..."], [""]], ["BLEU-1", "CIDEr"])
+    assert scored.scores["BLEU-1"] < 1e-6
+    assert "no reference has a word" in scored.not_measured["CIDEr"]
+
+
 def test_wrong_input():
+    with pytest.raises(ValueError, match="`predictions` has None; allowed: text"):
+        caption_scores(["a", None], [["a"], ["b"]])
+    with pytest.raises(ValueError, match="`references` has nan; allowed: text"):
+        caption_scores(["a"], [[float("nan")]])
     with pytest.raises(ValueError, match="`metrics` has .'F1'.; allowed"):
         caption_scores(["a"], [["a"]], ["F1"])
     with pytest.raises(ValueError, match="`predictions` has 1 entries; allowed: 2"):

@@ -27,6 +27,8 @@ from seed_hf.evaluation import exact_match, normalize_answer, vqa_accuracy
         ("t-shirt", "t shirt"),
         ("a", ""),
         (" new\nline ", "new line"),
+        *((f"red{end}car{end}", "red car") for end in "\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029\x00\x1b\x7f"),
+        ("red,\u2028blue", "red blue"),  # a mark beside a space is dropped, not replaced
     ],
 )
 def test_normalisation(answer, expected):
@@ -44,6 +46,13 @@ def test_accuracy_leaves_each_annotator_out():
 
 def test_answers_that_all_agree_are_compared_as_they_are():
     assert vqa_accuracy(["two", "2"], [["2"] * 10, ["2"] * 10]) == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\x0c", "\x85", "\u2028", "\x00"])
+def test_line_ends_are_spaces_where_all_agree_too(end):
+    spaces = " " * len(end)
+    assert vqa_accuracy([f"red{end}car{end}"], [[f"red{spaces}car"] * 10]) == [1.0]
+    assert vqa_accuracy([f"red{spaces}car"], [[f"{end}red{end}car"] * 10]) == [1.0]
 
 
 def test_exact_match_is_normalised():

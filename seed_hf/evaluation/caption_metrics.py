@@ -9,6 +9,8 @@ from pathlib import Path
 
 from transformers.utils import logging
 
+from .one_line import replace_line_ends
+
 
 logger = logging.get_logger(__name__)
 
@@ -60,8 +62,8 @@ def caption_scores(
         [`CaptionScores`]: scores times 100, as papers print them.
 
     Raises:
-        ValueError: If the lengths differ, a picture has no reference, a metric is unknown, or `pycocoevalcap` is not
-            installed.
+        ValueError: If the lengths differ, a picture has no reference, a caption is no text, a metric is unknown, or
+            `pycocoevalcap` is not installed.
 
     Example:
 
@@ -80,8 +82,8 @@ def caption_scores(
         raise ValueError(f"`predictions` has {len(predictions)} entries; allowed: {len(references)}, and one or more.")
     if empty := [number for number, captions in enumerate(references) if not captions]:
         raise ValueError(f"`references` is empty for entries {empty[:10]}; allowed: one caption or more for each.")
-    wanted = {number: list(captions) for number, captions in enumerate(references)}
-    written = {number: [caption] for number, caption in enumerate(predictions)}
+    wanted = {number: _lines(captions, "references") for number, captions in enumerate(references)}
+    written = {number: _lines([caption], "predictions") for number, caption in enumerate(predictions)}
     (wanted, written), tokenization = _tokenize(wanted, written)
     scores, not_measured = {}, {}
     for names, compute in _SCORERS.items():
@@ -100,6 +102,13 @@ def caption_scores(
 
 class MissingScorerError(RuntimeError):
     """A metric cannot be computed here; the message says what is missing."""
+
+
+def _lines(captions: Sequence[str], name: str) -> list[str]:
+    """Captions of one line each: the official tokenizer would count a caption of two as two, and shift all others."""
+    if wrong := [caption for caption in captions if not isinstance(caption, str)]:
+        raise ValueError(f"`{name}` has {wrong[0]!r}; allowed: text.")
+    return [replace_line_ends(caption) for caption in captions]
 
 
 def _tokenize(*captions: Texts) -> tuple[list[Texts], str]:
@@ -168,6 +177,8 @@ def _rouge(wanted: Texts, written: Texts) -> list[float]:
 
 
 def _cider(wanted: Texts, written: Texts) -> list[float]:
+    if not any(caption.strip() for captions in wanted.values() for caption in captions):
+        raise MissingScorerError("no reference has a word, by which it weighs the words")
     return [_import("cider.cider", "Cider")().compute_score(wanted, written)[0]]
 
 

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Sequence
 
+from .one_line import replace_line_ends
+
 
 _NUMBERS = {
     word: str(number) for number, word in enumerate("zero one two three four five six seven eight nine ten".split())
@@ -44,7 +46,8 @@ def normalize_answer(answer: str) -> str:
 
     Source: `processPunctuation` and `processDigitArticle` of the VQA evaluation code, with their quirks: a
         punctuation mark becomes a space only where no space is beside it, and a number such as "1,000" anywhere in the
-        answer deletes all marks.
+        answer deletes all marks. The script replaces only `\n` and `\t`; here every line end and control character is
+        one space.
 
     Example:
 
@@ -55,7 +58,7 @@ def normalize_answer(answer: str) -> str:
 
     ```
     """
-    text = answer.replace("\n", " ").replace("\t", " ").strip()
+    text = replace_line_ends(answer).strip()
     has_large_number = _DIGIT_COMMA_DIGIT.search(text) is not None
     cleaned = text
     for mark in _PUNCTUATION:
@@ -100,8 +103,8 @@ def vqa_accuracy(predictions: Sequence[str], references: Sequence[Sequence[str]]
 def _accuracy_of(prediction: str, answers: Sequence[str]) -> float:
     if len(answers) < 2:
         raise ValueError(f"`references` has {list(answers)!r}; allowed: the answers of two or more annotators.")
-    answers = [answer.replace("\n", " ").replace("\t", " ").strip() for answer in answers]
-    prediction = prediction.replace("\n", " ").replace("\t", " ").strip()
+    answers = [replace_line_ends(answer).strip() for answer in answers]
+    prediction = replace_line_ends(prediction).strip()
     if len(set(answers)) > 1:
         prediction, answers = normalize_answer(prediction), [normalize_answer(answer) for answer in answers]
     same = [answer == prediction for answer in answers]
