@@ -5,12 +5,14 @@
 
 Writes float16 safetensors, each file below `--max_file_size`; stores the text encoder's hidden states of "" for the
 unconditional branch of guidance; copies the text tokenizer of the image tokenizer (captions for retrieval) along. Then
-loads the folder again and draws one picture. The code files, with which other folders load where the package is not
-installed, are left out: this folder ships inside the package.
+loads the folder again and draws one picture. The pipeline's code files, with which it loads where the package is not
+installed, are links to the package's own, inside of which the folder ships. Where files of the package were moved,
+`link_code` makes the links anew.
 """
 
 import argparse
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -18,7 +20,9 @@ import diffusers
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from text_targets import load_text_encoder
+from transformers.dynamic_module_utils import get_relative_import_files
 
+import seed_hf
 from seed_hf import SeedForCausalLM, SeedImageProcessor, SeedImageTokenizer, SeedPipeline, SeedProcessor
 from seed_hf.modeling_seed_empty_prompt import SeedEmptyPrompt
 
@@ -90,6 +94,7 @@ def save(pipeline: SeedPipeline, args: argparse.Namespace) -> None:
         component.register_to_config(_name_or_path="")  # else the training machine's paths would be published
     pipeline.to(torch.float16).save_pretrained(args.output, max_shard_size=f"{args.max_file_size}MB")
     leave_code_out(args.output)
+    link_code(args.output)
     for name in TEXT_TOKENIZER_FILES:
         if (args.image_tokenizer / name).is_file():
             shutil.copyfile(args.image_tokenizer / name, args.output / "image_tokenizer" / name)
@@ -117,6 +122,20 @@ def leave_code_out(folder: Path) -> None:
         config = json.loads(file.read_text(encoding="utf-8"))
         if config.pop("auto_map", None):
             file.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def link_code(folder: Path) -> None:
+    """Links the package's own code into a pipeline's folder, so that diffusers loads it without the package, too."""
+    index = json.loads((folder / SeedPipeline.config_name).read_text(encoding="utf-8"))
+    package = Path(seed_hf.__file__).parent.resolve()
+    for part, entry in index.items():
+        if not isinstance(entry, list) or entry[0] in (None, "diffusers", "transformers"):
+            continue
+        place = folder if part == "_class_name" else folder / part
+        for source in [package / f"{entry[0]}.py", *map(Path, get_relative_import_files(package / f"{entry[0]}.py"))]:
+            link = place / source.name
+            link.unlink(missing_ok=True)
+            link.symlink_to(os.path.relpath(source, place.resolve()))
 
 
 def check(folder: Path, max_file_size: int) -> int:

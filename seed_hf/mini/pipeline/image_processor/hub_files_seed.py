@@ -1,0 +1,1 @@
+../../../hub_files_seed.py

@@ -1,0 +1,1 @@
+../../../configuration_seed_image_tokenizer.py

@@ -1,0 +1,1 @@
+../../../modeling_seed_conv_stem.py

@@ -1,0 +1,1 @@
+../../../modeling_seed_qformer.py

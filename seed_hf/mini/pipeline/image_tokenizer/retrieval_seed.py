@@ -1,0 +1,1 @@
+../../../retrieval_seed.py

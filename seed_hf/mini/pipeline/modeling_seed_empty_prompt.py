@@ -1,0 +1,1 @@
+../../modeling_seed_empty_prompt.py

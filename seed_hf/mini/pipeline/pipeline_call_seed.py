@@ -1,0 +1,1 @@
+../../pipeline_call_seed.py

@@ -1,0 +1,1 @@
+../../pipeline_inputs_seed.py

@@ -1,0 +1,1 @@
+../../pipeline_saving_seed.py

@@ -1,0 +1,1 @@
+../../pipeline_unclip_seed.py
