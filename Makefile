@@ -18,7 +18,7 @@ TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_
 
 export IMAGE PROMPT
 
-.PHONY: demo test test-slow test-upstream lint quality style bench tables cards train-mini clean
+.PHONY: demo test test-slow test-upstream test-package lint quality style bench tables cards train-mini clean
 
 demo: $(VENV)/.installed-package
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m seed_hf.demo $(if $(IMAGE),--image "$$IMAGE") $(if $(PROMPT),--prompt "$$PROMPT")
@@ -34,6 +34,10 @@ test-slow: $(VENV)/.installed-dev
 test-upstream: $(VENV)/.installed-dev
 	@$(BIN)/python tests/upstream/fetch_suites.py
 	@$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) -m upstream tests/upstream
+
+# A wheel and a source archive, built and tried as somebody has them who has no clone: without extras, from another folder.
+test-package:
+	@$(PYTHON) tests/package_checks.py
 
 lint quality: $(VENV)/.installed-dev
 	@$(BIN)/ruff check $(CHECKED)

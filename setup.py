@@ -18,6 +18,13 @@ def read_version() -> str:
     return match.group(1)
 
 
+def read_description() -> str:
+    """The README as a package index shows it: without the images and links that lead to files of the repository."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = re.sub(r"!\[[^\]]*\]\((?!https?://)[^)]*\)\n*", "", text)
+    return re.sub(r"\[([^\]]*)\]\((?!https?://|#)[^)]*\)", r"\1", text)
+
+
 # Lower bounds only: an exact pin here would lock users out of other releases. constraints.txt holds what was tested.
 INSTALL_REQUIRES = [
     "torch>=2.6",
@@ -67,15 +74,14 @@ EXTRAS_REQUIRE = {
     ],
 }
 
-readme = ROOT / "README.md"
-
 setup(
     name="seed_hf",
     version=read_version(),
     description="SEED for Hugging Face: images as 32 discrete codes that language models read and write",
-    long_description=readme.read_text(encoding="utf-8") if readme.exists() else "",
+    long_description=read_description(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    project_urls={"Paper": "https://arxiv.org/abs/2307.08041"},
     keywords="multimodal image-tokenizer vector-quantization language-model diffusion transformers diffusers",
     packages=find_packages(include=["seed_hf", "seed_hf.*"]),
     package_data={"seed_hf": ["mini/**/*", "model_cards/*.md", "evaluation/metrics/*/*.py"]},

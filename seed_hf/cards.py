@@ -41,6 +41,7 @@ def write_card(
     power_watts: float | None = None,
     carbon_intensity: float | None = None,
     notes: str | os.PathLike | None = None,
+    output: str | os.PathLike | None = None,
 ) -> ModelCard | DatasetCard:
     r"""
     Writes the card of a repository, with `evaluation/` and `.eval_results/` where there are results.
@@ -49,7 +50,7 @@ def write_card(
     of the weights in `folder`, and the report is put beside the card.
 
     Args:
-        folder (`str` or `os.PathLike`): As in [`repository_kind`]; `README.md` is replaced.
+        folder (`str` or `os.PathLike`): As in [`repository_kind`]; `README.md` is replaced, unless `output` is given.
         repo_id (`str`): `owner/name` that it is going to have.
         licence (`str`, *optional*): Identifier of the Hub. Needed for weights without a known origin; with one (see
             [`find_origins`]) the origin decides, and another licence is refused.
@@ -68,6 +69,7 @@ def write_card(
             world's average.
         notes (`str` or `os.PathLike`, *optional*): Markdown file with what else there is to say, in sections of its
             own. Per cents and decimal fractions are refused in it: results have one way in.
+        output (`str` or `os.PathLike`, *optional*): Where to write, made if missing; `folder` itself by default.
 
     Returns:
         `ModelCard` or `DatasetCard`: Already saved; `card.validate()` asks the Hub about its metadata.
@@ -123,7 +125,7 @@ def write_card(
         notes=extra,
         licence=chosen,
     )
-    _save(folder, card, runs, evaluations, files)
+    _save(Path(output or folder), card, runs, evaluations, files)
     return card
 
 
@@ -179,6 +181,7 @@ def _save(
     """Card, reports and `.eval_results/`; what an earlier card had of the last goes."""
     contents = {run.file: Path(path).read_bytes() for run, path in zip(runs, evaluations, strict=True)}
     contents |= {name: yaml.safe_dump(entries, sort_keys=False).encode() for name, entries in files.items()}
+    folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder / ".eval_results", ignore_errors=True)
     for name, content in contents.items():
         (folder / name).parent.mkdir(exist_ok=True)

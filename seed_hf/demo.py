@@ -13,6 +13,9 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+
+import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
+
 import torch
 from diffusers.utils import logging as diffusers_logging
 from transformers import AutoTokenizer

@@ -31,6 +31,7 @@ from .encoded_data import (
     weights_digest,
 )
 from .image_processing_seed import SeedImageProcessor
+from .mini import resolve_mini
 from .modeling_seed_image_tokenizer import SeedImageTokenizer
 from .part_records import PartRecords
 from .sealed_files import write_part
@@ -71,8 +72,8 @@ def encode_rows(
 
     Args:
         rows (`datasets.Dataset`): what [`~seed_hf.data_rows.load_rows`] gives.
-        image_tokenizer (`str` or `os.PathLike`): folder or Hub id of a [`SeedImageTokenizer`] with its image
-            processor, or of a pipeline that has both.
+        image_tokenizer (`str` or `os.PathLike`): `"seed-mini"`, or folder or Hub id of an image tokenizer with its
+            image processor, or of a pipeline that has both.
         output_dir (`str` or `os.PathLike`): folder to write; other splits can share it. Read it with
             [`~seed_hf.encoded_data.read_codes`].
         split (`str`, defaults to `"train"`): name of the split in the output.
@@ -117,7 +118,7 @@ def encode_rows(
     for name, value in counts.items():
         if value < 1:
             raise ValueError(f"`{name}` is {value}; allowed: 1 or more.")
-    folders = find_image_tokenizer(image_tokenizer, revision)
+    folders = find_image_tokenizer(resolve_mini(image_tokenizer, "pipeline"), revision)
     config = SeedImageTokenizerConfig.from_pretrained(folders[0]).to_dict()
     description = {
         "source": source,

@@ -16,6 +16,8 @@ from .processing_seed import SeedProcessor
 logger = logging.get_logger(__name__)
 
 MINI = Path(__file__).parent / "mini"
+# What the command line and evaluations call it; a folder of one's own of this name is `./seed-mini`.
+MINI_NAME = "seed-mini"
 
 
 def mini_pipeline_path() -> str:
@@ -31,6 +33,51 @@ def mini_language_model_path() -> str:
 def mini_pictures_path() -> str:
     """Folder of a few drawings that seed-mini was not trained on, with `pictures.json` about them."""
     return str(MINI / "pictures")
+
+
+def mini_image(name: str) -> str:
+    """
+    Path of one of the drawings in [`mini_pictures_path`], none of which seed-mini was trained on.
+
+    Args:
+        name (`str`): Such as `"strawberry"`.
+
+    Returns:
+        `str`: of a PNG file.
+
+    Raises:
+        ValueError: There is no such drawing.
+
+    Example:
+
+    ```python
+    >>> from pathlib import Path
+    >>> from seed_hf.mini import mini_image
+
+    >>> Path(mini_image("strawberry")).name
+    'strawberry.png'
+
+    ```
+    """
+    images = {path.stem: str(path) for path in sorted(Path(mini_pictures_path()).glob("*.png"))}
+    if name not in images:
+        raise ValueError(f"`name` is {name!r}; allowed: {list(images)}.")
+    return images[name]
+
+
+def resolve_mini(name: str | os.PathLike, part: str) -> str | os.PathLike:
+    """
+    Replaces the name of the shipped model by its folder.
+
+    Args:
+        name (`str` or `os.PathLike`): `"seed-mini"`, a folder or a Hub id.
+        part (`str`): `"pipeline"` or `"language_model"`.
+
+    Returns:
+        `str` or `os.PathLike`: the folder of that part of seed-mini, or `name`.
+    """
+    paths = {"pipeline": mini_pipeline_path, "language_model": mini_language_model_path}
+    return paths[part]() if str(name) == MINI_NAME else name
 
 
 def mini_language_model(
@@ -61,10 +108,10 @@ def mini_language_model(
     Example:
 
     ```python
-    >>> from seed_hf.mini import mini_language_model, mini_pictures_path
+    >>> from seed_hf.mini import mini_image, mini_language_model
 
     >>> model, processor = mini_language_model()  # doctest: +SKIP
-    >>> inputs = processor(images=mini_pictures_path() + "/owl.png", text="<image>A photo of", return_tensors="pt")
+    >>> inputs = processor(images=mini_image("guitar"), text="<image>A photo of", return_tensors="pt")
     >>> model.generate(**inputs, max_new_tokens=16)  # doctest: +SKIP
     ```
     """
@@ -110,9 +157,12 @@ def mini_image_generation(processor: SeedProcessor, guidance_scale: float = 2.0)
 
 
 __all__ = [
+    "MINI_NAME",
+    "mini_image",
     "mini_image_generation",
     "mini_language_model",
     "mini_language_model_path",
     "mini_pictures_path",
     "mini_pipeline_path",
+    "resolve_mini",
 ]

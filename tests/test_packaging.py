@@ -1,6 +1,7 @@
 """The package as a whole: what the wheel holds, what importing costs, what is tracked, what docstrings promise."""
 
 import ast
+import email
 import re
 import shutil
 import subprocess
@@ -34,13 +35,20 @@ def tracked_files() -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> zipfile.ZipFile:
-    """The wheel built from the tracked files only, as a clone would build it."""
-    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+def source(tmp_path_factory) -> Path:
+    """The tracked files only, as a clone has them."""
+    folder = tmp_path_factory.mktemp("source")
     for path in tracked_files():
-        copy = source / path.relative_to(ROOT)
+        copy = folder / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(source, tmp_path_factory) -> zipfile.ZipFile:
+    """The wheel, as a clone would build it."""
+    target = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--quiet", "-w", str(target)]
     subprocess.run([*command, str(source)], check=True, capture_output=True)
     (built,) = target.glob("*.whl")
@@ -63,6 +71,26 @@ def test_wheel_holds_the_package_and_nothing_else(wheel):
 def test_wheel_holds_every_tracked_file_of_the_package(wheel):
     tracked = {str(path.relative_to(ROOT)) for path in tracked_files() if path.is_relative_to(ROOT / "seed_hf")}
     assert tracked - set(wheel.namelist()) == set()
+
+
+def test_source_archive_holds_every_tracked_file(source):
+    """With what its tests, training and benchmarks need beside the package. Only listed here, which takes a second."""
+    subprocess.run([sys.executable, "setup.py", "--quiet", "egg_info"], cwd=source, check=True, capture_output=True)
+    listed = set((source / "seed_hf.egg-info" / "SOURCES.txt").read_text().splitlines())
+    tracked = {path.relative_to(ROOT).as_posix() for path in tracked_files()}
+    assert tracked - listed == set()
+    assert {name for name in listed - tracked if not name.startswith("seed_hf.egg-info/")} == set()
+
+
+def test_description_leads_nowhere_that_does_not_exist(wheel):
+    """On a package index there are no files of the repository beside it, and no address is made up."""
+    (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    metadata = email.message_from_string(wheel.read(name).decode())
+    assert metadata.get_all("Project-URL") == ["Paper, https://arxiv.org/abs/2307.08041"]
+    text = metadata.get_payload()
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    assert links and [link for link in links if not link.startswith(("https://", "#"))] == []
+    assert len(text) > 0.9 * len((ROOT / "README.md").read_text(encoding="utf-8"))
 
 
 def test_constraints_pin_a_version_that_every_requirement_allows(requirements):

@@ -16,6 +16,9 @@ import os
 import shutil
 from pathlib import Path
 
+
+import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
+
 import diffusers
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel

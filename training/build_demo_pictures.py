@@ -11,6 +11,9 @@ import json
 import shutil
 from pathlib import Path
 
+
+import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
+
 import pyarrow.parquet as pq
 from emoji_data import DATA_DIR, SPLITS
 from PIL import Image

@@ -25,6 +25,9 @@ from collections import Counter, defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+
+import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
+
 import resvg_py
 from datasets import Dataset, Features, Image, List, Value
 from emoji_sources import SOURCES, TEXT_PACKAGE, Source

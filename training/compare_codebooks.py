@@ -13,6 +13,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+
+import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
+
 from seed_hf.training_metrics import read_metrics
 
 

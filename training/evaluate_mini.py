@@ -14,6 +14,9 @@ import platform
 import time
 from pathlib import Path
 
+
+import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
+
 import torch
 from image_text_data import load_rows, open_image
 from language_data import word_f1

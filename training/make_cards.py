@@ -16,6 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+
+import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
+
 import torch
 from tqdm.auto import tqdm
 

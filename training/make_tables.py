@@ -18,6 +18,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+
+import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
+
 import torch
 from datasets import Dataset, concatenate_datasets
 from diffusers.image_processor import VaeImageProcessor

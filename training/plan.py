@@ -14,6 +14,9 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+
+import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
+
 from seed_hf.training_arguments import read_recipe
 from seed_hf.training_metrics import read_metrics
 

@@ -8,6 +8,9 @@ Reads the `metrics.jsonl` that each stage has written to its folder; folders tha
 import argparse
 from pathlib import Path
 
+
+import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
+
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure

@@ -22,6 +22,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+
+import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
+
 import numpy as np
 import pandas as pd
 import torch

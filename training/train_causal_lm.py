@@ -23,6 +23,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+
+import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
+
 import torch
 from emoji_data import make_questions
 from image_text_data import add_data_arguments, load_rows, reading_settings

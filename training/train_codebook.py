@@ -19,6 +19,9 @@ seed-mini:
 import argparse
 import logging
 
+
+import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
+
 import torch
 from accelerate.utils import broadcast, gather
 from generation_targets import load_targets

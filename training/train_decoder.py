@@ -23,6 +23,9 @@ import argparse
 from collections import defaultdict
 from pathlib import Path
 
+
+import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
+
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from image_text_data import load_rows, with_tags

@@ -18,6 +18,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+
+import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
+
 from seed_hf.training_arguments import read_recipe
 from seed_hf.training_metrics import plot_metrics, read_metrics
 

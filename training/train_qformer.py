@@ -17,6 +17,9 @@ seed-mini:
 import argparse
 from pathlib import Path
 
+
+import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
+
 import torch
 from image_text_data import (
     CaptionedImages,

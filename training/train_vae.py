@@ -9,6 +9,9 @@ term. At the end its latents are centred per channel and `scaling_factor` is set
 
 import argparse
 
+
+import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
+
 import torch
 from diffusers import AutoencoderKL
 from picture_data import DEFAULT_DATA, STYLES, Pictures, load_pictures, to_unit_range

@@ -4,6 +4,9 @@ import argparse
 import importlib
 import sys
 
+from ..hub_secrets_seed import hide_credentials
+from ..missing_packages import describe_missing
+
 
 # name -> one line of help. The module is `seed_hf/commands/<name>.py` ("-" becomes "_"), with `add_arguments(parser)`
 # and `run(args)`, and does nothing that a public function of the package does not do.
@@ -25,9 +28,19 @@ def main(argv: list[str] | None = None) -> int:
         argv (`list[str]`, *optional*): Arguments without the program's name; `sys.argv` by default.
 
     Returns:
-        `int`: Exit status: 0, or 1 after an input error (its message is printed without a traceback).
+        `int`: Exit status: 0, or 1 after an input error or where a package is missing (one message, and no
+            traceback).
     """
     argv = sys.argv[1:] if argv is None else argv
+    try:
+        return _run(argv)
+    except ImportError as error:
+        if (message := describe_missing(error, argv[0])) is None:
+            raise
+        return _fail(argv[0], message)
+
+
+def _run(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="seed-hf", description="SEED image tokens on the Hugging Face stack.")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="command")
     for name, help_text in COMMANDS.items():
@@ -40,9 +53,13 @@ def main(argv: list[str] | None = None) -> int:
     try:
         command.run(args)
     except (ValueError, OSError) as error:
-        print(f"seed-hf {args.command}: {error}", file=sys.stderr)
-        return 1
+        return _fail(args.command, hide_credentials(str(error)))
     return 0
+
+
+def _fail(command: str, message: str) -> int:
+    print(f"seed-hf {command}: {message}", file=sys.stderr)
+    return 1
 
 
 __all__ = ["COMMANDS", "main"]

@@ -3,6 +3,7 @@
 import argparse
 
 from ..cards import write_card
+from ..mini import MINI_NAME, resolve_mini
 
 
 EXAMPLES = """examples:
@@ -10,6 +11,7 @@ EXAMPLES = """examples:
   seed-hf card out/stage3 user/seed-opt --licence other --licence-name opt-175b --licence-link https://... \\
       --base-model facebook/opt-2.7b --evaluation nocaps.json vqa.json --dataset-id nocaps=owner/nocaps
   seed-hf card out/stage1 user/qformer --licence mit --power-watts 400 --carbon-intensity 380
+  seed-hf card seed-mini user/seed-mini --output seed-mini-card
 Scores come from evaluation reports of these very weights; there is no flag for a score.
 """
 
@@ -17,7 +19,7 @@ Scores come from evaluation reports of these very weights; there is no flag for 
 def add_arguments(parser: argparse.ArgumentParser):
     """Adds the arguments of the sub-command."""
     parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLES
-    parser.add_argument("folder", help="image tokenizer, language model, adapter, pipeline, or data set of codes")
+    parser.add_argument("folder", help="'seed-mini', image tokenizer, language model, adapter, pipeline, or codes")
     parser.add_argument("repo_id", help="owner/name that it is going to have")
     parser.add_argument("--licence", help="identifier of the Hub; not needed where the weights have a known origin")
     parser.add_argument("--licence-name", help="with --licence other")
@@ -30,13 +32,18 @@ def add_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--dataset-id", nargs="*", default=[], metavar="NAME=ID", help="evaluation data on the Hub")
     parser.add_argument("--power-watts", type=float, help="what training drew (default: by the machine in the log)")
     parser.add_argument("--carbon-intensity", type=float, help="in g CO2eq/kWh (default: the world's average)")
+    parser.add_argument("--output", help="folder to write to (default: the one that the card is of)")
     parser.add_argument("--notes", help="Markdown file with what else there is to say; without results")
 
 
 def run(args: argparse.Namespace):
     """Writes the card, and says where."""
+    if args.folder == MINI_NAME and args.output is None:
+        raise ValueError(
+            "`--output` is missing; allowed with 'seed-mini': a folder, what is installed is not changed."
+        )
     write_card(
-        args.folder,
+        resolve_mini(args.folder, "pipeline"),
         args.repo_id,
         licence=args.licence,
         licence_name=args.licence_name,
@@ -50,8 +57,9 @@ def run(args: argparse.Namespace):
         power_watts=args.power_watts,
         carbon_intensity=args.carbon_intensity,
         notes=args.notes,
+        output=args.output,
     )
-    print(f"wrote {args.folder}/README.md with the results of {len(args.evaluation)} evaluations")
+    print(f"wrote {args.output or args.folder}/README.md with the results of {len(args.evaluation)} evaluations")
 
 
 __all__ = ["add_arguments", "run"]

@@ -18,7 +18,7 @@ Start the same command again after a kill, or on more machines that share the fo
 def add_arguments(parser: argparse.ArgumentParser):
     """Adds the arguments of the sub-command."""
     parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLES
-    parser.add_argument("image_tokenizer", help="folder or Hub id of an image tokenizer, or of a pipeline with one")
+    parser.add_argument("image_tokenizer", help="'seed-mini', or folder or Hub id of an image tokenizer or a pipeline")
     parser.add_argument("dataset", help="tar shards, parquet files, a folder, or a Hub id; {split} stands for --split")
     parser.add_argument("output", help="folder to write; several splits may share it")
     parser.add_argument("--split", default="train", help="possibly with a slice, as 'train[:1000]' (default: train)")

@@ -5,11 +5,20 @@ import argparse
 import torch
 
 from ..export_seed import export_language_model
+from ..mini import resolve_mini
+
+
+EXAMPLES = """examples:
+  seed-hf export-lm seed-mini plain
+  seed-hf export-lm out/stage3 plain --dtype bfloat16
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser):
     """Adds the arguments of the sub-command."""
-    parser.add_argument("model", help="folder or Hub id of a language model, or of a LoRA adapter, which is merged")
+    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLES
+    help_text = "'seed-mini', or folder or Hub id of a language model, or of a LoRA adapter, which is merged"
+    parser.add_argument("model", help=help_text)
     parser.add_argument("output", help="folder to write, made if missing")
     parser.add_argument(
         "--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="of the weights"
@@ -21,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser):
 def run(args: argparse.Namespace):
     """Exports, and says what was written."""
     plain = export_language_model(
-        args.model,
+        resolve_mini(args.model, "language_model"),
         args.output,
         dtype=getattr(torch, args.dtype),
         max_shard_size=args.max_shard_size,

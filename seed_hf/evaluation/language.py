@@ -6,8 +6,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..mini import MINI_NAME, resolve_mini
 from ..processing_seed import SeedProcessor
-from .models import MINI, TextWriter, choose_prompt, find_folder, mini_or
+from .models import TextWriter, choose_prompt, find_folder
 from .report import content_digest, describe_model, references_digest, weights_of
 from .running import run_predictor
 
@@ -59,12 +60,12 @@ def write_texts(
     Raises:
         ValueError: if no picture can be read.
     """
-    is_mini = str(model) == MINI
-    folder = find_folder(mini_or(model, "language_model"), revision)
+    is_mini = str(model) == MINI_NAME
+    folder = find_folder(resolve_mini(model, "language_model"), revision)
     processor = SeedProcessor.from_pretrained(folder)
     if image_tokenizer is None and "codes" not in rows.column_names:
-        image_tokenizer = MINI if is_mini else _named_image_tokenizer(folder, processor)
-    pipeline_folder = None if image_tokenizer is None else find_folder(mini_or(image_tokenizer, "pipeline"))
+        image_tokenizer = MINI_NAME if is_mini else _named_image_tokenizer(folder, processor)
+    pipeline_folder = None if image_tokenizer is None else find_folder(resolve_mini(image_tokenizer, "pipeline"))
     own_prompt = processor.caption_prompt if task == "caption" else processor.question_prompt
     prompt = choose_prompt(prompt, own_prompt, paper_prompt, is_mini)
     defaults = mini_generation if is_mini else paper_generation

@@ -8,29 +8,11 @@ import torch
 from huggingface_hub import snapshot_download
 
 from ..encoded_data import find_image_tokenizer
-from ..mini import mini_language_model, mini_language_model_path, mini_pipeline_path
+from ..mini import mini_language_model, mini_language_model_path
 from ..modeling_seed import SeedForCausalLM
 from ..modeling_seed_image_tokenizer import SeedImageTokenizer
 from ..processing_seed import SeedProcessor
 from .running import Predictor
-
-
-MINI = "seed-mini"
-
-
-def mini_or(name: str | os.PathLike, part: str) -> str | os.PathLike:
-    """
-    Replaces the name of the shipped model by its folder.
-
-    Args:
-        name (`str` or `os.PathLike`): `"seed-mini"`, a folder or a Hub id.
-        part (`str`): `"pipeline"` or `"language_model"`.
-
-    Returns:
-        `str` or `os.PathLike`: the folder of that part of seed-mini, or `name`.
-    """
-    paths = {"pipeline": mini_pipeline_path, "language_model": mini_language_model_path}
-    return paths[part]() if str(name) == MINI else name
 
 
 def find_folder(name: str | os.PathLike, revision: str | None = None) -> Path:
@@ -136,4 +118,4 @@ def choose_prompt(prompt: str | None, processor_prompt: str, paper_prompt: str, 
     return text if "<image>" in text else f"<image>{text}"
 
 
-__all__ = ["MINI", "TextWriter", "find_folder", "load_language_model"]
+__all__ = ["TextWriter", "find_folder", "load_language_model"]

@@ -10,9 +10,10 @@ import torch
 from transformers import AutoImageProcessor, CLIPVisionModelWithProjection
 
 from ..metrics_seed import frechet_distance
+from ..mini import MINI_NAME, resolve_mini
 from ..training_data import derive_seed
 from .data import load_captioned_rows
-from .models import MINI, find_folder, mini_or
+from .models import find_folder
 from .report import EvaluationReport, content_digest, describe_model, references_digest, weights_of
 from .running import Predictor, run_predictor
 from .text_conditions import load_text_encoder
@@ -150,8 +151,8 @@ def evaluate_reconstruction(
     ```
     """
     started = time.monotonic()
-    is_mini = str(model) == MINI
-    folder = find_folder(mini_or(model, "pipeline"), revision)
+    is_mini = str(model) == MINI_NAME
+    folder = find_folder(resolve_mini(model, "pipeline"), revision)
     clip = clip or (OWN_FEATURES if is_mini else "openai/clip-vit-large-patch14")
     rows = load_captioned_rows(dataset, split, limit)
     folders = {"clip": None if str(clip) == OWN_FEATURES else find_folder(clip)}

@@ -12,9 +12,9 @@ from transformers import AutoTokenizer
 from ..encoded_data import find_image_tokenizer
 from ..image_processing_seed import SeedImageProcessor
 from ..metrics_seed import codebook_use, retrieval_recall
+from ..mini import resolve_mini
 from ..modeling_seed_image_tokenizer import SeedImageTokenizer
 from .data import load_captioned_rows, references_of
-from .models import mini_or
 from .report import EvaluationReport, content_digest, describe_model, references_digest, weights_of
 from .running import Predictor, run_predictor
 
@@ -142,7 +142,7 @@ def evaluate_retrieval(
     ```
     """
     started = time.monotonic()
-    folders = find_image_tokenizer(mini_or(model, "pipeline"), revision)
+    folders = find_image_tokenizer(resolve_mini(model, "pipeline"), revision)
     rows = load_captioned_rows(dataset, split, limit)
     models = {"image_tokenizer": describe_model(model, *folders)}
     references_sha256 = references_digest(rows)

@@ -1,0 +1,130 @@
+"""Builds the source archive and the wheel, and uses both as somebody does who has no clone.
+
+    python tests/package_checks.py          # or: make test-package
+
+The wheel goes into an environment of its own with what the package needs and no extra, at the versions of
+constraints.txt. There every Python block of the README runs from an empty folder, and so do commands about seed-mini.
+Blocks that need an extra must say so and nothing else. Of the unpacked source archive some tests run.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+import venv
+from pathlib import Path
+
+
+ROOT = Path(__file__).resolve().parents[1]
+# quick ones that need fixtures, builders and pages beside them
+SDIST_TESTS = ["tests/test_parity.py", "tests/test_packaging.py", "tests/test_configuration_seed.py"]
+# A command, and what it says where the extra is missing; `None`: it works without one.
+COMMANDS = [
+    ("seed-hf export-lm seed-mini plain", None),
+    ("seed-hf encode seed-mini images codes", "train"),
+    ("seed-hf eval caption seed-mini --dataset emoji --output x.json", "eval"),
+    ("python -m seed_hf.demo --num_pictures 1 --num_inference_steps 1", None),
+]
+# of README, by what is in them
+BLOCKS_WITH_EXTRAS = {"import evaluate": "eval", "from openai": "serve", "BitsAndBytesConfig": "quantization"}
+RUN_BLOCK = """
+import sys
+import seed_hf.missing_packages_hook
+sys.argv = ["snippet"]
+exec(compile(sys.stdin.read(), "README.md", "exec"))
+"""
+
+
+def main():
+    """All checks, in a temporary folder."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--python", help="of an environment that has the requirements, instead of a new one")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="seed_hf_package_") as name:
+        folder = Path(name)
+        python = args.python or make_environment(folder / "venv")
+        source, wheel = build(python, folder)
+        run([python, "-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall", wheel])
+        (folder / "elsewhere").mkdir()
+        check_blocks(python, folder / "elsewhere")
+        check_commands(python, folder / "elsewhere")
+        run([python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", "pytest"])
+        run([python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *SDIST_TESTS], cwd=source)
+    print("wheel and source archive are whole")
+
+
+def make_environment(folder: Path) -> str:
+    """A new environment with what the package needs; returns its interpreter."""
+    venv.create(folder, with_pip=True)
+    python = str(folder / "bin" / "python")
+    install = [python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt"]
+    (torch,) = re.findall(r"^torch==.*$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    run([*install, torch, "setuptools", "wheel"])
+    run([*install, *re.findall(r"^    \"([\w.>=]+)\",$", requirements(), re.MULTILINE)])
+    return python
+
+
+def requirements() -> str:
+    """The part of setup.py that lists them."""
+    return (ROOT / "setup.py").read_text().partition("INSTALL_REQUIRES = [")[2].partition("]")[0]
+
+
+def build(python: str, folder: Path) -> tuple[Path, Path]:
+    """The source archive, unpacked, and the wheel that is made of it."""
+    back_end = "import sys; from setuptools import build_meta; print(build_meta.build_{}(sys.argv[1]))"
+    for kind in ("sdist", "wheel"):
+        (folder / kind).mkdir()
+    run([python, "-c", back_end.format("sdist"), folder / "sdist"], cwd=ROOT, stdout=subprocess.DEVNULL)
+    (archive,) = (folder / "sdist").glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        file.extractall(folder / "sdist", filter="data")
+    (source,) = (path for path in (folder / "sdist").iterdir() if path.is_dir())
+    run([python, "-c", back_end.format("wheel"), folder / "wheel"], cwd=source, stdout=subprocess.DEVNULL)
+    (wheel,) = (folder / "wheel").glob("*.whl")
+    for path in (archive, wheel):
+        print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB")
+        assert path.stat().st_size < 100e6, "more than a package index takes"
+    return source, wheel
+
+
+def check_blocks(python: str, folder: Path):
+    """Every Python block of the README, one after the other."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    for number, block in enumerate(blocks, start=1):
+        extras = [extra for text, extra in BLOCKS_WITH_EXTRAS.items() if text in block]
+        done = run([python, "-c", RUN_BLOCK], cwd=folder, input=block, check=False, capture_output=True)
+        check_end(f"block {number} of README.md", done, extras[0] if extras else None)
+        for said in re.findall(r"^print\(.*\)  # (.+)$", block, re.MULTILINE):
+            assert extras or said in done.stdout, f"block {number} prints {done.stdout!r} and not {said!r}"
+
+
+def check_commands(python: str, folder: Path):
+    """The command line; an extra that is missing is one line that names it."""
+    for command, extra in COMMANDS:
+        program, *flags = command.split()
+        done = run([Path(python).with_name(program), *flags], cwd=folder, check=False, capture_output=True)
+        check_end(command, done, extra)
+
+
+def check_end(what: str, done: subprocess.CompletedProcess, extra: str | None):
+    """Success, or one line about the extra."""
+    print(f"{what}: {done.stdout.strip() if extra is None else done.stderr.strip()}"[:300], flush=True)
+    if extra is None:
+        assert done.returncode == 0, done.stderr
+    else:
+        assert done.returncode == 1 and f'pip install "seed_hf[{extra}]"' in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr, done.stderr
+
+
+def run(command: list, check: bool = True, **settings) -> subprocess.CompletedProcess:
+    """A command without a network of models, and without the clone on its path."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    return subprocess.run([*map(str, command)], check=check, env=environment, text=True, **settings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
