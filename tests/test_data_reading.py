@@ -1,5 +1,6 @@
 """Reading single samples, skipping those that cannot be read, and the order of an epoch over shards."""
 
+import doctest
 import json
 import os
 import pickle
@@ -7,6 +8,7 @@ import pickle
 import pytest
 import torch
 
+from seed_hf import data_places, data_reading, data_rows, data_shards, data_tables
 from seed_hf.data_reading import (
     SkippedSamples,
     TooManyUnreadableSamplesError,
@@ -84,6 +86,12 @@ def test_rows_without_an_image_or_with_a_problem():
         read_image({"image": {"bytes": b"", "path": "/dev/zero"}})
     with pytest.raises(UnreadableSampleError, match="no caption: line 3"):
         read_image({"image": {"bytes": b"", "path": "a.jpg"}, "problem": "no caption: line 3"})
+
+
+@pytest.mark.parametrize("module", [data_places, data_reading, data_rows, data_shards, data_tables])
+def test_docstring_examples_run(module):
+    results = doctest.testmod(module)
+    assert results.failed == 0 and results.attempted >= 2
 
 
 def test_a_piece_is_no_larger_than_its_shard_and_the_limit(tmp_path, monkeypatch):

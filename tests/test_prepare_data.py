@@ -128,7 +128,7 @@ def test_check_only_near_duplicates_and_shrinking(tmp_path, prepare):
 
 
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "AVIF", "JPEG2000", "PPM", "ICO", "DDS", "SGI"]
-FORMATS += ["PCX", "TGA", "QOI", "IM", "DIB"]
+FORMATS += ["PCX", "TGA", "QOI", "DIB"]
 Image.init()
 FORMATS = [name for name in FORMATS if name in Image.SAVE]  # AVIF is not in every build of Pillow
 
