@@ -1,7 +1,6 @@
 """SeedPipeline: every input and option of a call. Real classes at toy size. (Saving: test_pipeline_saving_seed.py)"""
 
 import copy
-import threading
 
 import numpy as np
 import pytest
