@@ -45,5 +45,7 @@ def hub(tmp_path, monkeypatch):
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setenv("HF_TOKEN", server.owner_token)
+        # transformers keeps the client of its first request, which knows the server of another test
+        monkeypatch.setattr("transformers.utils.hub._hf_api", None, raising=False)
         yield server
         close_session()

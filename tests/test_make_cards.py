@@ -38,8 +38,7 @@ def cards():
         yield importlib.import_module("make_cards")
 
 
-@pytest.fixture
-def commands(cards, monkeypatch):
+def record_commands(cards, patch):
     """The commands that are run, which run all the same."""
     seen, run = [], cards.run
 
@@ -47,8 +46,13 @@ def commands(cards, monkeypatch):
         seen.append([str(word) for word in command])
         run(*command)
 
-    monkeypatch.setattr(cards, "run", record)
+    patch.setattr(cards, "run", record)
     return seen
+
+
+@pytest.fixture
+def commands(cards, monkeypatch):
+    return record_commands(cards, monkeypatch)
 
 
 def halve(mini: Path) -> None:
@@ -58,10 +62,9 @@ def halve(mini: Path) -> None:
     SeedForCausalLM.from_pretrained(folder, dtype=torch.float16).save_pretrained(folder)
 
 
-@pytest.fixture
-def toy(cards, tmp_path, monkeypatch):
-    """A toy in the place of seed-mini, on a few of its drawings; the command's flags for it."""
-    mini, emoji, kept = tmp_path / "mini", tmp_path / "emoji", tmp_path / "kept"
+def save_toy(cards, root):
+    """A toy of seed-mini, and a few of its drawings."""
+    mini, emoji, kept = root / "mini", root / "emoji", root / "kept"
     for folder in (mini, emoji, kept):
         folder.mkdir()
     save_all(mini, **LIKE_MINI)
@@ -73,17 +76,38 @@ def toy(cards, tmp_path, monkeypatch):
         pq.write_table(table, emoji / f"{split}.parquet")
     shutil.copyfile(ROOT / "training/data/emoji/ATTRIBUTION.md", emoji / "ATTRIBUTION.md")
     (kept / "notes.md").write_text("## A toy\n")
-    monkeypatch.setattr("seed_hf.mini.MINI", mini)
-    monkeypatch.setattr("seed_hf.evaluation.data._emoji_folder", lambda: emoji)
-    monkeypatch.setattr(cards, "EMOJI", emoji)
-    monkeypatch.setattr(caption_metrics, "has_java", lambda: False)
-    return ["--output_dir", str(tmp_path / "out"), "--kept", str(kept)]
 
 
-def test_command(cards, toy, commands, tmp_path):
-    cards.main(toy)
+def put_in_place(cards, root, patch):
+    """The toy in the place of seed-mini; the command's flags for it."""
+    patch.setattr("seed_hf.mini.MINI", root / "mini")
+    patch.setattr("seed_hf.evaluation.data._emoji_folder", lambda: root / "emoji")
+    patch.setattr(cards, "EMOJI", root / "emoji")
+    patch.setattr(caption_metrics, "has_java", lambda: False)
+    return ["--output_dir", str(root / "out"), "--kept", str(root / "kept")]
+
+
+@pytest.fixture(scope="module")
+def made(cards, tmp_path_factory):
+    """The folder in which the command has made everything once, and the commands that it ran."""
+    root = tmp_path_factory.mktemp("made")
+    save_toy(cards, root)
+    with pytest.MonkeyPatch.context() as patch:
+        flags, commands = put_in_place(cards, root, patch), record_commands(cards, patch)
+        cards.main(flags)
+    return root, commands
+
+
+@pytest.fixture
+def toy(cards, made, tmp_path, monkeypatch):
+    """A copy of what is made, in the place of seed-mini; the command's flags for it."""
+    shutil.copytree(made[0], tmp_path, dirs_exist_ok=True)
+    return put_in_place(cards, tmp_path, monkeypatch)
+
+
+def test_command(cards, made, toy, commands, tmp_path):
     kept = tmp_path / "kept"
-    evaluations = [command for command in commands if command[0] == "eval"]
+    evaluations = [command for command in made[1] if command[0] == "eval"]
     assert [command[1] for command in evaluations] == [
         task for task in ("retrieval", "reconstruction", "caption", "vqa") for _ in cards.TEST_SPLITS
     ]
@@ -99,9 +123,8 @@ def test_command(cards, toy, commands, tmp_path):
     for name in NAMES:
         files = find_repository_files(tmp_path / "out" / name)
         assert name == "seed-mini-codes" or "modeling_seed_image_tokenizer.py" in files
-        assert (tmp_path / "out" / name / "README.md").read_text() == texts[name] and str(tmp_path) not in texts[name]
+        assert (tmp_path / "out" / name / "README.md").read_text() == texts[name] and str(made[0]) not in texts[name]
     # again: nothing is measured anew
-    commands.clear()
     cards.main([*toy, "--repositories", *NAMES[:3]])
     assert [command[0] for command in commands] == ["card"] * 3
     assert [(kept / f"{name}.md").read_text() for name in NAMES[:3]] == [texts[name] for name in NAMES[:3]]
@@ -113,8 +136,8 @@ def test_command(cards, toy, commands, tmp_path):
     assert [command[0] for command in commands] == ["eval", "eval", "card"]
 
 
-def test_all_four_go_to_the_hub_and_load_from_there(cards, toy, hub, tmp_path, monkeypatch):
-    cards.main(toy)
+@pytest.mark.usefixtures("toy")
+def test_all_four_go_to_the_hub_and_load_from_there(cards, hub, tmp_path, monkeypatch):
     for name in NAMES:
         cards.run("push", tmp_path / "out" / name, f"owner/{name}")
         kind = "dataset" if name == "seed-mini-codes" else "model"
