@@ -297,7 +297,8 @@ class SeedImageTokenizer(RetrievalMixin, HubUploadMixin, StrictLoadingMixin, Pre
             input_ids (`torch.LongTensor` of shape `(batch_size, length)`, *optional*): Captions; alone, for stage 1.
             attention_mask (`torch.Tensor` of shape `(batch_size, length)`, *optional*): 1 = token, 0 = padding.
             generation_targets (`torch.FloatTensor` of the shape that [`~SeedImageTokenizer.decode`] gives,
-                *optional*): Asks for the stage-2 objective.
+                *optional*): Asks for the stage-2 objective. transformers' `Trainer` evaluates with them where its
+                arguments have `label_names=["generation_targets"]`.
             causal_embeds (`torch.FloatTensor` of shape `(batch_size, num_query_tokens, hidden_size)`, *optional*):
                 In place of `pixel_values`, when cached.
             vision_features (`torch.FloatTensor`, *optional*): From [`~SeedImageTokenizer.get_vision_features`], in
