@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from .image_formats_seed import IMAGE_FORMATS
 from .image_limits_seed import IMAGE_LIMITS, ImageRefusedError
@@ -135,8 +135,7 @@ def _open_text(text: str) -> Iterator[BinaryIO]:
         hint = ", and for a local file its path" if scheme[1].lower() == "file" else ""
         raise ValueError(f"{scheme[1]}:// is not read; allowed: http:// and https://{hint}")
     else:
-        with _open_path_or_base64(text) as file:
-            yield file
+        yield from _open_path_or_base64(text)
 
 
 def _from_data_uri(uri: str) -> bytes:
@@ -153,17 +152,22 @@ def _from_base64(text: str) -> bytes:
     return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
 
 
-def _open_path_or_base64(text: str) -> BinaryIO:
+def _open_path_or_base64(text: str) -> Iterator[BinaryIO]:
     """An existing file comes first; base64 of an image has no chance to be the name of one."""
     try:
-        return _open_path(text)
-    except (OSError, ValueError) as error:
-        if isinstance(error, ImageRefusedError) or len(text) < _MIN_BASE64_LENGTH:
+        file = _open_path(text)
+    except ImageRefusedError:
+        raise
+    except (OSError, ValueError) as no_file:
+        if len(text) < _MIN_BASE64_LENGTH:
             raise
         try:
-            return BytesIO(_from_base64(text))
-        except (binascii.Error, ValueError):
-            raise error from None
+            yield BytesIO(_from_base64(text))
+        except (binascii.Error, UnidentifiedImageError):  # it was meant as a path
+            raise no_file from None
+    else:
+        with file:
+            yield file
 
 
 def _open_path(path: str | os.PathLike) -> BinaryIO:

@@ -1,6 +1,7 @@
 """Image files without their metadata, for those whose metadata Pillow cannot read although the pixels are good."""
 
 import struct
+import zlib
 from collections.abc import Iterator
 
 
@@ -46,8 +47,10 @@ def _png_chunks(data: bytes) -> Iterator[bytes]:
     at = len(_PNG_SIGNATURE)
     while at + 8 <= len(data):
         size = struct.unpack_from(">I", data, at)[0] + 12
-        if data[at + 4 : at + 8] in _PNG_KEPT:
-            yield data[at : at + size]
+        chunk = data[at : at + size]
+        is_whole = chunk[-4:] == struct.pack(">I", zlib.crc32(chunk[4:-4]))
+        if chunk[4:8] in _PNG_KEPT and (is_whole or chunk[4:8] != b"eXIf"):
+            yield chunk
         at += size
 
 

@@ -1,4 +1,4 @@
-"""Damage of the kinds that files suffer or are given: `mutate` makes one damaged copy from a random generator."""
+"""Damage of the kinds that files suffer or are given; `mutate` makes a damaged copy."""
 
 import random
 

@@ -14,6 +14,7 @@ from PIL import Image
 from transformers import AutoImageProcessor
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
+from seed_hf.image_limits_seed import IMAGE_LIMITS
 from seed_hf.image_processing_seed import SeedImageProcessor, load_rgb_image
 
 
@@ -138,7 +139,8 @@ def server():
         running.shutdown()
 
 
-def test_urls(server):
+def test_urls(server, monkeypatch):
+    monkeypatch.setattr(IMAGE_LIMITS, "allow_private_urls", True)
     assert_same(f"{server}/photo.png", make_photo())
     assert_same(f"{server}/moved.png", make_photo())
     with pytest.raises(ValueError, match=r"`images\[1\]` is 'http.*none.png'.*404"):
