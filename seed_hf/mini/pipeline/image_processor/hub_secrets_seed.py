@@ -1,0 +1,1 @@
+../../../hub_secrets_seed.py

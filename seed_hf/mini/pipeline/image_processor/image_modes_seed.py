@@ -1,0 +1,1 @@
+../../../image_modes_seed.py

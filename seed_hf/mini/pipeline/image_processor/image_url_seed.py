@@ -1,0 +1,1 @@
+../../../image_url_seed.py

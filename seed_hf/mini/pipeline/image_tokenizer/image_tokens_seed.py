@@ -1,0 +1,1 @@
+../../../image_tokens_seed.py
