@@ -7,6 +7,7 @@ WORKERS ?= 2
 IMAGE ?=
 PROMPT ?=
 RUNS ?=
+SEED ?=
 
 BIN := $(VENV)/bin
 CHECKED := seed_hf training tests benchmarks setup.py
@@ -26,13 +27,24 @@ TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_
 
 export IMAGE PROMPT
 
-.PHONY: demo test test-slow test-upstream test-package lint quality style bench tables cards train-mini clean
+.PHONY: demo test test-anywhere test-anywhere-sse test-anywhere-avx2 test-slow test-upstream test-package lint quality \
+	style bench tables cards train-mini clean
 
 demo: $(VENV)/.installed-package
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m seed_hf.demo $(if $(IMAGE),--image "$$IMAGE") $(if $(PROMPT),--prompt "$$PROMPT")
 
 test: $(VENV)/.installed-dev
-	@$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) tests
+	@$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests
+
+# One machine as several: fewer instructions, one and two threads, an empty home, another order (SEED=... repeats one).
+test-anywhere: test-anywhere-sse test-anywhere-avx2
+test-anywhere-sse: LIKE := $(LIKE_SSE)
+test-anywhere-avx2: LIKE := $(LIKE_AVX2)
+test-anywhere-sse test-anywhere-avx2: $(VENV)/.installed-dev
+	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
+	env -u XDG_CACHE_HOME -u XDG_CONFIG_HOME -u MPLCONFIGDIR -u HF_HOME -u TORCH_HOME HOME="$$home" \
+	$(TEST_ENV) GOMP_SPINCOUNT=0 $(LIKE) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -p no:cacheprovider \
+	--random-order $(if $(SEED),--random-order-seed=$(SEED)) $(NUMERICAL:%=tests/test_%.py)
 
 test-slow: $(VENV)/.installed-dev
 	@$(TEST_ENV) $(BIN)/python -m pytest -m slow tests

@@ -66,6 +66,7 @@ EXTRAS_REQUIRE = {
         "gguf>=0.10",
         "parameterized>=0.9",
         "pytest>=8.0",
+        "pytest-random-order>=1.1",
         "pytest-xdist>=3.6",
         "resvg-py>=0.2",
         "ruff>=0.12",

@@ -22,12 +22,23 @@ import torch  # noqa: E402
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
-@pytest.fixture(autouse=True)
-def fixed_seed():
-    """Seed every generator, so that a test gives the same numbers alone, in any order and on any worker."""
+def seed_every_generator():
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    """A test gives the same numbers alone, in any order and on any worker."""
+    seed_every_generator()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(fixturedef):
+    """So does what tests share, whichever of them is the first to ask for it."""
+    if fixturedef.scope != "function":
+        seed_every_generator()
 
 
 @pytest.fixture

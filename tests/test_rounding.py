@@ -1,0 +1,47 @@
+"""The helpers that say what "equal" means notice what is not rounding."""
+
+import subprocess
+
+import pytest
+import torch
+from PIL import Image
+from replaced import Replaced
+from rounding import assert_equal_up_to_rounding, assert_same_picture
+from tiny_language import build_seed_model
+
+
+def test_another_order_of_a_sum_is_equal():
+    left, right = torch.randn(8, 200), torch.randn(200, 16)
+    order = torch.randperm(200)
+    assert_equal_up_to_rounding(left[:, order] @ right[order], left @ right)
+
+
+def test_one_wrong_weight_is_noticed():
+    model, _ = build_seed_model("opt")
+    ids = torch.tensor([[5, 6, 7]])
+    before = model(ids).logits
+    with torch.no_grad():
+        model.language_model.model.decoder.layers[0].fc1.weight[0, 0] += 0.01
+    with pytest.raises(AssertionError, match="rounding explains"):
+        assert_equal_up_to_rounding(model(ids).logits, before)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [torch.tensor([1.0]), torch.tensor([1.0, float("nan")]), torch.tensor([1, 2]), torch.tensor([1.0, 2.0]).double()],
+)
+def test_other_shapes_dtypes_and_what_is_not_a_number_are_not_equal(wrong):
+    with pytest.raises(AssertionError):
+        assert_equal_up_to_rounding(wrong, torch.tensor([1.0, 2.0]))
+
+
+def test_a_picture_may_be_off_by_one_level():
+    grey = Image.new("RGB", (2, 2), (10, 10, 10))
+    assert_same_picture(Image.new("RGB", (2, 2), (11, 9, 10)), grey)
+    with pytest.raises(AssertionError):
+        assert_same_picture(Image.new("RGB", (2, 2), (12, 10, 10)), grey)
+
+
+def test_a_function_is_replaced_for_one_importer_only():
+    replaced = Replaced(subprocess, run=lambda: "ours")
+    assert replaced.run() == "ours" and replaced.PIPE == subprocess.PIPE and subprocess.run is not replaced.run
