@@ -1,13 +1,27 @@
 """Loading seed-mini's language model from its two forms, at toy size."""
 
+import json
+import re
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from PIL import Image
 from tiny_demo import build_seed, save_all, save_pipeline
 from tiny_language import build_language_model
 from tiny_pictures import build_images
 
-from seed_hf.mini import mini_language_model
+from seed_hf.commands import main
+from seed_hf.mini import (
+    mini_image,
+    mini_language_model,
+    mini_language_model_path,
+    mini_pictures_path,
+    mini_pipeline_path,
+    resolve_mini,
+)
 
 
 PEFT_ASKS_BY_THE_OLD_NAME = "ignore:.*is_gradient_checkpointing:FutureWarning"
@@ -54,3 +68,40 @@ def test_missing_folders(tmp_path):
         mini_language_model(tmp_path / "nothing", tmp_path)
     with pytest.raises(ValueError, match="`pipeline_folder` is .*nothing"):
         mini_language_model(tmp_path, tmp_path / "nothing")
+
+
+def test_shipped_images_by_name():
+    shipped = sorted(path.stem for path in Path(mini_pictures_path()).glob("*.png"))
+    assert len(shipped) >= 12 and [Path(mini_image(name)).stem for name in shipped] == shipped
+    assert Image.open(mini_image("strawberry")).size[0] > 0
+    for name in ("banana", "strawberry.png", "../pictures/strawberry", ""):
+        with pytest.raises(ValueError, match=rf"`name` is {re.escape(repr(name))}; allowed: .*'strawberry'"):
+            mini_image(name)
+
+
+def test_name_of_the_shipped_model():
+    assert resolve_mini("seed-mini", "pipeline") == mini_pipeline_path()
+    assert resolve_mini("seed-mini", "language_model") == mini_language_model_path()
+    assert [resolve_mini(name, "pipeline") for name in ("./seed-mini", "owner/seed-mini")] == [
+        "./seed-mini", "owner/seed-mini",
+    ]  # fmt: skip
+
+
+def test_commands_take_the_name(tmp_path, monkeypatch, capsys):
+    """`eval` and `export-lm` with it are in test_evaluation.py and package_checks.py."""
+    monkeypatch.chdir(tmp_path)
+    shipped = {path: path.stat().st_mtime_ns for path in Path(mini_pipeline_path()).rglob("*")}
+    (tmp_path / "images").mkdir()
+    for name in ("strawberry", "rainbow"):
+        shutil.copy(mini_image(name), tmp_path / "images")
+    (tmp_path / "images" / "metadata.csv").write_text(
+        "file_name,text\nstrawberry.png,strawberry\nrainbow.png,rainbow\n"
+    )
+    assert main(["encode", "seed-mini", "images", "codes"]) == 0
+    # by its name, and not by where it is installed, which would be published
+    assert json.loads((tmp_path / "codes" / "encoding-train.json").read_text())["image_tokenizer"] == "seed-mini"
+    assert main(["card", "seed-mini", "owner/seed-mini"]) == 1
+    assert "`--output` is missing" in capsys.readouterr().err
+    assert main(["card", "seed-mini", "owner/seed-mini", "--licence", "apache-2.0", "--output", "card"]) == 0
+    assert "owner/seed-mini" in (tmp_path / "card" / "README.md").read_text()
+    assert {path: path.stat().st_mtime_ns for path in Path(mini_pipeline_path()).rglob("*")} == shipped
