@@ -15,6 +15,10 @@ import torch
 ROUNDINGS = 64
 
 
+def largest(value: torch.Tensor) -> float:
+    return value.detach().abs().max().item()
+
+
 def assert_equal_up_to_rounding(actual: torch.Tensor, expected: torch.Tensor, name: str = "", roundings=ROUNDINGS):
     """No number differs by more than `roundings` units in the last place of the largest; all but floats are equal."""
     assert actual.shape == expected.shape and actual.dtype == expected.dtype, name
@@ -22,9 +26,14 @@ def assert_equal_up_to_rounding(actual: torch.Tensor, expected: torch.Tensor, na
         assert torch.equal(actual, expected), f"{name}: {(actual != expected).sum()} of {expected.numel()} differ"
         return
     assert actual.isfinite().all() and expected.isfinite().all(), name
-    error, largest = (value.detach().abs().max().item() for value in (actual - expected, expected))
-    allowed = roundings * torch.finfo(expected.dtype).eps * largest
-    assert error <= allowed, f"{name}: differs by {error} of {largest}; rounding explains {allowed}"
+    error, allowed = largest(actual - expected), roundings * torch.finfo(expected.dtype).eps * largest(expected)
+    assert error <= allowed, f"{name}: differs by {error} of {largest(expected)}; rounding explains {allowed}"
+
+
+def assert_same_codes(actual: torch.Tensor, expected: torch.Tensor, distances: torch.Tensor):
+    """Codes are equal, or rounding chooses: their `distances` `(*codes.shape, codebook_size)` are equal up to it."""
+    first, second = distances.gather(-1, torch.stack([actual, expected], dim=-1)).unbind(-1)
+    assert_equal_up_to_rounding(first, second, roundings=ROUNDINGS * largest(distances) / largest(second))
 
 
 def assert_same_picture(actual, expected):

@@ -34,9 +34,12 @@ def model(request):
     """As the paper: OPT, tied, projected codes. As SEED-LLaMA: untied, image tokens among its own."""
     if request.param == "opt":
         return build_seed_model("opt")[0]
-    model, _ = build_seed_model("llama", "learned", tied=False)
+    return tell_tokens_apart(build_seed_model("llama", "learned", tied=False)[0])
+
+
+def tell_tokens_apart(model):
+    """Fresh learned rows are so alike that rounding would choose between them."""
     with torch.no_grad():
-        # fresh rows are so alike that rounding would choose between them
         torch.nn.init.normal_(model.get_output_embeddings().weight, std=0.2)
     return model
 
@@ -164,6 +167,8 @@ def test_an_assistant_that_agrees_saves_steps(model):
 @pytest.mark.parametrize("embedding", ["projected_codes", "learned"])
 def test_batches_with_left_padding_equal_single_prompts(architecture, embedding):
     model, tokenizer = build_seed_model(architecture, embedding)
+    if embedding == "learned":
+        tell_tokens_apart(model)
     rows = [[5, 6, 7], [8, *tokenizer.image_token_layout.span(build_codes()), 9, 10]]
     length = max(map(len, rows))
     ids = torch.tensor([[0] * (length - len(row)) + row for row in rows])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 from replaced import Replaced
-from rounding import assert_equal_up_to_rounding, assert_same_picture
+from rounding import assert_equal_up_to_rounding, assert_same_codes, assert_same_picture
 from tiny_language import build_seed_model
 
 
@@ -33,6 +33,14 @@ def test_one_wrong_weight_is_noticed():
 def test_other_shapes_dtypes_and_what_is_not_a_number_are_not_equal(wrong):
     with pytest.raises(AssertionError):
         assert_equal_up_to_rounding(wrong, torch.tensor([1.0, 2.0]))
+
+
+def test_codes_differ_only_where_they_are_as_near():
+    distances = torch.tensor([[1.0, 1.0 + 1e-7, 5.0]])
+    near, nearest, far = (torch.tensor([code]) for code in (1, 0, 2))
+    assert_same_codes(near, nearest, distances)
+    with pytest.raises(AssertionError):
+        assert_same_codes(far, nearest, distances)
 
 
 def test_a_picture_may_be_off_by_one_level():
