@@ -11,6 +11,7 @@ from functools import cached_property
 import pytest
 import torch
 from parity_fixtures import COPY, Fixture, find_fixtures
+from rounding import largest
 from torch.nn import functional as F
 
 from seed_hf import SeedImageTokenizer, SeedImageTokenizerConfig
@@ -145,10 +146,6 @@ def gradients(model: SeedImageTokenizer, fixture: Fixture) -> dict[str, torch.Te
     loss.backward()
     grads = {name: parameter.grad for name, parameter in model.named_parameters()}
     return {key: grads.get(rename_key(key)) for key in fixture.weights if rename_key(key) is not None}
-
-
-def largest(value: torch.Tensor) -> float:
-    return value.abs().max().item()
 
 
 class ExactGradients:
