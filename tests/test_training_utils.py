@@ -276,7 +276,8 @@ def test_pictures_are_kept_and_shown(tmp_path):
     events = b"".join(path.read_bytes() for path in (tmp_path / "logs").rglob("events*"))
     assert b"grid" in events and b"PNG" in events
     line = read_metrics(tmp_path / "metrics.jsonl")[0]
-    assert line["tokens"] == 5 and line["tokens_per_second"] == pytest.approx(5 / line["seconds"], rel=0.2)
+    # the log has whole milliseconds, of which a fast machine takes few
+    assert line["tokens"] == 5 and 5 / line["tokens_per_second"] == pytest.approx(line["seconds"], rel=0.01, abs=6e-4)
 
 
 def test_evaluation_does_not_disturb_training(tmp_path):
