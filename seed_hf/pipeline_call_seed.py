@@ -48,6 +48,7 @@ class PipelineCallMixin:
 
     def _begin_call(self, guidance_scale: float, num_inference_steps: int):
         """A copy of the pipeline for one call, with timesteps set on a scheduler of its own."""
+        _check_scheduler(self.scheduler)
         self._interrupt = False
         call = copy.copy(self)
         call._called_on = self
@@ -57,6 +58,15 @@ class PipelineCallMixin:
             pipeline._guidance_scale = guidance_scale
             pipeline._num_timesteps = len(call.scheduler.timesteps)
         return call
+
+
+def _check_scheduler(scheduler: Any) -> None:
+    """Raises `ValueError` for a scheduler of other models, such as those of flow matching."""
+    missing = [name for name in ("init_noise_sigma", "scale_model_input", "step") if not hasattr(scheduler, name)]
+    if missing:
+        raise ValueError(
+            f"`scheduler` is {type(scheduler).__name__}, which has no {missing}; allowed: one of Stable Diffusion's."
+        )
 
 
 def names_for_callback(callback: Callable | None, names: list[str] | tuple[str, ...]) -> list[str] | tuple[str, ...]:

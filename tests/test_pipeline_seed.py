@@ -1,18 +1,33 @@
 """SeedPipeline: every input and option of a call. Real classes at toy size. (Saving: test_pipeline_saving_seed.py)"""
 
 import copy
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from diffusers import (
     DDIMScheduler,
+    DDPMScheduler,
+    DEISMultistepScheduler,
     DPMSolverMultistepScheduler,
+    DPMSolverSDEScheduler,
+    DPMSolverSinglestepScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
     HeunDiscreteScheduler,
+    KDPM2AncestralDiscreteScheduler,
+    KDPM2DiscreteScheduler,
+    LCMScheduler,
+    LMSDiscreteScheduler,
     PNDMScheduler,
+    TCDScheduler,
+    UniPCMultistepScheduler,
 )
+from diffusers.callbacks import MultiPipelineCallbacks, SDCFGCutoffCallback, SDXLCFGCutoffCallback
 from PIL import Image
 from tiny_pictures import (
     CODEBOOK_SIZE,
@@ -33,6 +48,7 @@ from tiny_pictures import (
 
 from seed_hf import SeedPipeline
 from seed_hf.modeling_seed_empty_prompt import SeedEmptyPrompt
+from seed_hf.pipeline_call_seed import seed_noise_sampler
 
 
 HEADS = ("text", "mlp", "qformer")
@@ -84,6 +100,33 @@ class TestInputs:
         assert torch.equal(draw(any_pipeline, 0, 1, generation_embeds=embeds), from_images)
         assert torch.equal(draw(any_pipeline, 0, codes=codes[0].int()), draw(any_pipeline, 0, codes=codes[:1]))
 
+    @pytest.mark.parametrize(
+        "form",
+        [
+            *("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", ">u2", ">i4"),
+            *(torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int16),
+        ],
+    )
+    def test_codes_of_every_integer_dtype(self, pipeline, form):
+        codes = build_codes(2)
+        given = codes.to(form) if isinstance(form, torch.dtype) else codes.numpy().astype(form)
+        output = pipeline(codes=given, negative_codes=given[0], num_inference_steps=1)
+        assert torch.equal(output.codes, codes) and output.codes.dtype == torch.int64
+
+    def test_codes_as_tables_have_them(self, pipeline):
+        """Read-only arrays, lists of arrays, and columns of arrays."""
+        codes = build_codes(2)
+        rows = list(codes.numpy().astype(np.uint16))
+        column = np.empty(2, dtype=object)
+        column[:] = rows
+        fixed = np.stack(rows)
+        fixed.setflags(write=False)
+        for given in (rows, column, fixed, tuple(map(tuple, codes.tolist()))):
+            assert torch.equal(pipeline(codes=given, num_inference_steps=1).codes, codes)
+        for wrong in (np.full((1, NUM_QUERY_TOKENS), 2**16 - 1, np.uint16), codes.numpy().astype(np.float32)):
+            with pytest.raises(ValueError, match="`codes` (spans|has dtype)"):
+                pipeline(codes=wrong)
+
     def test_different_codes_give_different_pictures(self, any_pipeline):
         first, second = draw(any_pipeline, 0, 0, codes=build_codes(2))
         assert distance(first, second) > 1e-3
@@ -134,6 +177,14 @@ class TestInputs:
             ({"codes": build_codes(), "guidance_scale": "high"}, "`guidance_scale` is 'high'"),
             ({"codes": build_codes(), "output_type": "jpeg"}, "`output_type` is 'jpeg'"),
             ({"codes": build_codes(), "generator": generators(0, 1)}, "`generator` has 2 entries; allowed: 1"),
+            ({"codes": build_codes(), "generator": 0}, "`generator` is 0; allowed"),
+            ({"codes": build_codes(), "generator": [None]}, "`generator` is .None.; allowed"),
+            ({"codes": build_codes(), "height": 15}, "`height` is 15; allowed: a positive multiple of 2"),
+            ({"codes": build_codes(), "width": 0}, "`width` is 0"),
+            (
+                {"codes": build_codes(), "callback_on_step_end": SDXLCFGCutoffCallback(cutoff_step_ratio=0.5)},
+                "'add_text_embeds'",
+            ),
             ({"codes": build_codes(), "latents": torch.zeros(1, 4, 2, 2)}, "`latents` has shape"),
             ({"codes": build_codes(), "callback_on_step_end_tensor_inputs": ["noise"]}, r"\['noise'\]"),
         ],
@@ -322,6 +373,133 @@ class TestOutputs:
         unet.register_to_config(sample_size=[4, 10])
         assert build_pipeline(unet=unet)(codes=build_codes()).images[0].size == (20, 8)
 
+    def test_height_and_width(self, pipeline):
+        assert pipeline.vae_scale_factor == 2
+        assert pipeline(codes=build_codes(), height=12, width=20).images[0].size == (20, 12)
+        own = draw(pipeline, codes=build_codes())
+        assert torch.equal(draw(pipeline, codes=build_codes(), width=PICTURE_SIZE), own)
+
+
+class TestSampledPrompts:
+    SAMPLING = {"do_sample": True, "temperature": 5.0}
+
+    def write(self, pipeline, prompt, generator):
+        return pipeline.encode_prompt(prompt, generator, **self.SAMPLING)
+
+    def test_generator_rules_the_codes(self, prompt_pipeline):
+        settings = {"prompt": "a red apple", "generation_kwargs": self.SAMPLING, "output_type": "pt"}
+        first, again = (prompt_pipeline(**settings, generator=generators(3)[0]) for _ in range(2))
+        assert torch.equal(first.codes, again.codes)
+        assert torch.equal(first.images, again.images)
+        others = [self.write(prompt_pipeline, "a red apple", generators(seed)[0]) for seed in range(4)]
+        assert len({tuple(codes.flatten().tolist()) for codes in others}) > 1
+        generator = generators(3)[0]
+        in_a_row = [self.write(prompt_pipeline, "a red apple", generator) for _ in range(4)]
+        assert len({tuple(codes.flatten().tolist()) for codes in in_a_row}) > 1
+
+    def test_random_numbers_of_the_caller_go_on(self, prompt_pipeline):
+        torch.manual_seed(7)
+        wanted = torch.rand(3)
+        torch.manual_seed(7)
+        self.write(prompt_pipeline, "a cat", generators(0)[0])
+        assert torch.equal(torch.rand(3), wanted)
+        with pytest.raises(ValueError, match="asks for 2"):
+            prompt_pipeline.encode_prompt("a cat", generators(0)[0], num_return_sequences=2, do_sample=True)
+        torch.manual_seed(7)
+        assert torch.equal(torch.rand(3), wanted)
+        torch.manual_seed(1)
+        free = self.write(prompt_pipeline, "a cat", None)
+        torch.manual_seed(1)
+        assert torch.equal(free, self.write(prompt_pipeline, "a cat", None))
+
+    def test_each_generator_of_a_list_rules_its_prompt(self, prompt_pipeline):
+        prompts = ["a red apple", "a cat"]
+        together = self.write(prompt_pipeline, prompts, generators(5, 6))
+        for index, prompt in enumerate(prompts):
+            alone = self.write(prompt_pipeline, prompt, generators(5 + index))
+            assert torch.equal(together[index : index + 1], alone)
+        settings = {"generation_kwargs": self.SAMPLING, "num_images_per_prompt": 2, "num_inference_steps": 1}
+        output = prompt_pipeline(prompt=prompts, generator=tuple(generators(5, 0, 6, 0)), **settings)
+        assert torch.equal(output.codes, together)
+        with pytest.raises(ValueError, match="`generator` has 2 entries; allowed: 4, one for each picture"):
+            prompt_pipeline(prompt=prompts, generator=generators(5, 6), **settings)
+        with pytest.raises(ValueError, match="`generator` has 1 entries; allowed: 2, one for each prompt"):
+            self.write(prompt_pipeline, prompts, generators(5))
+
+    def test_settings_with_a_row_for_each_prompt(self, prompt_pipeline):
+        negative = prompt_pipeline.processor(text=["a cat", "a red apple"], padding=True, return_tensors="pt")
+        ids, mask = negative["input_ids"], negative["attention_mask"]
+        settings = {**self.SAMPLING, "guidance_scale": 3.0}
+        names = ("negative_prompt_ids", "negative_prompt_attention_mask")
+        together = prompt_pipeline.encode_prompt(
+            ["a cat"] * 2, generators(5, 6), **settings, **dict(zip(names, (ids, mask), strict=True))
+        )
+        alone = prompt_pipeline.encode_prompt(
+            "a cat", generators(6), **settings, **dict(zip(names, (ids[1:], mask[1:]), strict=True))
+        )
+        assert torch.equal(together[1:], alone)
+
+    def test_without_sampling_the_generator_is_left_to_the_picture(self, prompt_pipeline):
+        generator = generators(0)[0]
+        before = generator.get_state()
+        prompt_pipeline.encode_prompt("a cat", generator, do_sample=False)
+        assert torch.equal(generator.get_state(), before)
+
+
+class TestThreads:
+    """Calls on one pipeline at the same time equal calls in a row; each step of one waits for the other."""
+
+    @pytest.mark.parametrize("scheduler_class", [DDIMScheduler, PNDMScheduler, HeunDiscreteScheduler])
+    def test_other_steps_and_guidance(self, scheduler_class):
+        pipeline = build_pipeline()
+        pipeline.scheduler = scheduler_class.from_config({**pipeline.scheduler.config, "skip_prk_steps": True})
+        untouched = copy.deepcopy(vars(pipeline.scheduler))
+        calls = [{"num_inference_steps": 3, "guidance_scale": 1.0}, {"num_inference_steps": 6, "guidance_scale": 4.0}]
+        calls = [{**call, "codes": build_codes(seed=seed)} for seed, call in enumerate(calls)]
+        wanted = [draw(pipeline, seed, **call) for seed, call in enumerate(calls)]
+        meeting = threading.Barrier(2)
+
+        def meet(pipeline, step, timestep, tensors):
+            assert timestep == pipeline.scheduler.timesteps[step]
+            if step < 3:
+                meeting.wait(timeout=120)
+
+        with ThreadPoolExecutor(2) as pool:
+            jobs = [pool.submit(draw, pipeline, i, **call, callback_on_step_end=meet) for i, call in enumerate(calls)]
+            found = [job.result() for job in jobs]
+        for picture, alone in zip(found, wanted, strict=True):
+            assert distance(picture, alone) < 1e-5  # the same arithmetic; another picture differs by over 0.1
+        assert distance(*wanted) > 1e-3
+        assert repr(vars(pipeline.scheduler)) == repr(untouched)
+
+    def test_sampled_prompts(self, prompt_pipeline):
+        def write(seed):
+            return prompt_pipeline.encode_prompt("a red apple", generators(seed)[0], do_sample=True, temperature=5.0)
+
+        wanted = [write(seed) for seed in range(8)]
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(write, range(8)))
+        assert all(torch.equal(*pair) for pair in zip(found, wanted, strict=True))
+
+    def test_interrupt_of_the_pipeline_ends_every_call(self):
+        pipeline, steps = build_pipeline(), []
+        started, go_on = threading.Barrier(3), threading.Event()
+
+        def wait(pipeline, step, timestep, tensors):
+            steps.append(step)
+            if step == 0:
+                started.wait(timeout=120)
+                go_on.wait(timeout=120)
+
+        with ThreadPoolExecutor(2) as pool:
+            settings = {"codes": build_codes(), "num_inference_steps": 5, "callback_on_step_end": wait}
+            jobs = [pool.submit(draw, pipeline, **settings) for _ in range(2)]
+            started.wait(timeout=120)
+            pipeline._interrupt = True
+            go_on.set()
+            assert all(job.result().isfinite().all() for job in jobs)
+        assert steps == [0, 0]
+
 
 class TestCallback:
     def test_called_each_step(self, pipeline):
@@ -365,6 +543,86 @@ class TestCallback:
         inputs = {"callback_on_step_end": keep_conditional_half, "callback_on_step_end_tensor_inputs": names}
         assert count_unet_calls(pipeline, codes=build_codes(), num_inference_steps=3, **inputs) == [2, 1, 1]
 
+    @pytest.mark.parametrize("num_images", [1, 3])
+    @pytest.mark.parametrize("head", ["text", "mlp"])
+    def test_cutoff_of_diffusers(self, head, num_images):
+        pipeline = build_pipeline(head)
+        seeds, settings = range(num_images), {"codes": build_codes(num_images), "num_inference_steps": 4}
+        cutoff = SDCFGCutoffCallback(cutoff_step_ratio=0.5)
+        several = MultiPipelineCallbacks([SDCFGCutoffCallback(cutoff_step_ratio=None, cutoff_step_index=2), cutoff])
+        sizes = []
+        hook = pipeline.unet.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+        picture = draw(pipeline, *seeds, **settings, callback_on_step_end=cutoff)
+        hook.remove()
+        assert sizes == [2 * num_images] * 3 + [num_images]
+        assert torch.equal(picture, draw(pipeline, *seeds, **settings, callback_on_step_end=several))
+
+        def keep_conditional_half(pipeline, step, timestep, tensors):
+            assert pipeline.do_classifier_free_guidance and pipeline.guidance_scale == 7.5
+            return {name: tensor.chunk(2)[-1] for name, tensor in tensors.items()} if step == 2 else {}
+
+        names = ["encoder_hidden_states"] if head == "text" else ["encoder_hidden_states", "class_labels"]
+        by_hand = {"callback_on_step_end": keep_conditional_half, "callback_on_step_end_tensor_inputs": names}
+        assert torch.equal(picture, draw(pipeline, *seeds, **settings, **by_hand))
+        assert pipeline.guidance_scale == 7.5  # of the call that started last; no callback changes the next one
+        assert distance(picture, draw(pipeline, *seeds, **settings)) > 1e-4
+
+    def test_guidance_scale_can_be_changed(self, pipeline):
+        def change(pipeline, step, timestep, tensors):
+            pipeline._guidance_scale = {0: 3.0, 1: 0.0}.get(step, pipeline.guidance_scale)
+
+        settings = {"codes": build_codes(), "callback_on_step_end": change, "num_inference_steps": 4}
+        assert count_unet_calls(pipeline, **settings) == [2, 2, 1, 1]
+        changed = draw(pipeline, codes=build_codes(), callback_on_step_end=change)
+        assert distance(changed, draw(pipeline, codes=build_codes())) > 1e-4
+
+    def test_interrupt(self, pipeline):
+        seen = []
+
+        def stop(pipeline, step, timestep, tensors):
+            seen.append(pipeline.num_timesteps)
+            pipeline._interrupt = step == 1
+            return tensors
+
+        settings = {"codes": build_codes(), "num_inference_steps": 6}
+        for _ in range(2):  # the next call starts anew
+            assert len(count_unet_calls(pipeline, **settings, callback_on_step_end=stop)) == 2
+        assert seen == [6] * 4
+        assert not pipeline.interrupt and pipeline.num_timesteps == 6
+        assert len(count_unet_calls(pipeline, **settings)) == 6
+
+    def test_state_before_the_first_call(self):
+        pipeline = build_pipeline(guidance_scale=1.0)
+        assert (pipeline.guidance_scale, pipeline.do_classifier_free_guidance) == (1.0, False)
+        assert (pipeline.num_timesteps, pipeline.interrupt) == (None, False)
+
+    @pytest.mark.parametrize(
+        ("returned", "message"),
+        [
+            ({"latent": None}, r"returned \['latent'\]; allowed: \['latents'"),
+            ({"prompt_embeds": torch.zeros(1, NUM_GENERATION_TOKENS, GENERATION_DIM)}, r"rows; allowed: 2, or 4"),
+        ],
+    )
+    def test_wrong_return(self, pipeline, returned, message):
+        with pytest.raises(ValueError, match=message):
+            pipeline(codes=build_codes(2), callback_on_step_end=lambda *args: returned)
+
+    def test_alias_and_name_together(self, pipeline):
+        """Whichever was changed counts, though the other comes back as it was."""
+        zeros = torch.zeros(2, NUM_GENERATION_TOKENS, GENERATION_DIM)
+        names = ["encoder_hidden_states", "prompt_embeds"]
+        pictures = [
+            draw(
+                pipeline,
+                codes=build_codes(),
+                callback_on_step_end=lambda pipeline, step, timestep, tensors, name=name: {**tensors, name: zeros},
+                callback_on_step_end_tensor_inputs=names,
+            )
+            for name in names
+        ]
+        assert torch.equal(*pictures)
+        assert distance(pictures[0], draw(pipeline, codes=build_codes())) > 1e-4
+
     def test_every_tensor_that_is_promised(self):
         seen = []
         build_pipeline("mlp")(
@@ -377,24 +635,78 @@ class TestCallback:
 
 
 class TestSchedulers:
+    @pytest.mark.parametrize("spacing", ["leading", "trailing"])
     @pytest.mark.parametrize(
-        "scheduler_class",
+        ("scheduler_class", "settings"),
         [
-            DDIMScheduler,
-            DPMSolverMultistepScheduler,
-            EulerAncestralDiscreteScheduler,
-            EulerDiscreteScheduler,
-            HeunDiscreteScheduler,
-            PNDMScheduler,
+            (DDIMScheduler, {}),
+            (DDPMScheduler, {}),
+            (DEISMultistepScheduler, {}),
+            (DPMSolverMultistepScheduler, {}),
+            (DPMSolverMultistepScheduler, {"algorithm_type": "sde-dpmsolver++"}),
+            (DPMSolverSDEScheduler, {}),
+            (DPMSolverSinglestepScheduler, {}),
+            (EulerAncestralDiscreteScheduler, {}),
+            (EulerDiscreteScheduler, {}),
+            (HeunDiscreteScheduler, {}),
+            (KDPM2AncestralDiscreteScheduler, {}),
+            (KDPM2DiscreteScheduler, {}),
+            (LCMScheduler, {}),
+            (LMSDiscreteScheduler, {}),
+            (PNDMScheduler, {}),
+            (TCDScheduler, {}),
+            (UniPCMultistepScheduler, {}),
         ],
     )
-    def test_swap(self, scheduler_class):
+    def test_swap(self, scheduler_class, settings, spacing):
+        """The first picture equals later ones, whatever was drawn between, and each picture that drawn alone."""
+        for needed in {DPMSolverSDEScheduler: ["torchsde"], LMSDiscreteScheduler: ["scipy"]}.get(scheduler_class, []):
+            pytest.importorskip(needed, reason="diffusers needs it for this scheduler")
         pipeline = build_pipeline()
-        pipeline.scheduler = scheduler_class.from_config(pipeline.scheduler.config)
-        pictures = draw(pipeline, 3, 4, codes=build_codes(2), num_inference_steps=4)
+        config = {**pipeline.scheduler.config, **settings, "timestep_spacing": spacing}
+        pipeline.scheduler = scheduler_class.from_config(config)
+        inputs = {"codes": build_codes(2), "num_inference_steps": 5}
+        pictures = draw(pipeline, 3, 4, **inputs)
         assert pictures.isfinite().all()
         assert pictures.std() > 0
-        assert torch.equal(pictures, draw(pipeline, 3, 4, codes=build_codes(2), num_inference_steps=4))
+        alone = draw(pipeline, 4, **{**inputs, "codes": build_codes(2)[1:]})
+        assert distance(pictures[1:], alone) < 1e-4  # batches are added up in another order
+        draw(pipeline, 3, 4, codes=build_codes(2), num_inference_steps=4)
+        assert distance(pictures, draw(pipeline, 3, 4, **inputs)) < 1e-5
+
+    def test_starting_noise_has_the_scale_of_the_timesteps(self):
+        """Its scale differs before and after `set_timesteps` where timesteps lead."""
+        pipeline = build_pipeline()
+        pipeline.scheduler = EulerDiscreteScheduler.from_config(pipeline.scheduler.config, timestep_spacing="leading")
+        scheduler = copy.deepcopy(pipeline.scheduler)
+        before = scheduler.init_noise_sigma
+        scheduler.set_timesteps(5)
+        assert abs(scheduler.init_noise_sigma - before) > 1
+        seen = []
+        hook = pipeline.unet.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+        draw(pipeline, codes=build_codes(), num_inference_steps=5, guidance_scale=1.0)
+        hook.remove()
+        noise = torch.randn(seen[0].shape, generator=generators(0)[0]) * scheduler.init_noise_sigma
+        scheduled = scheduler.scale_model_input(noise, scheduler.timesteps[0])
+        assert torch.allclose(seen[0], scheduled, atol=1e-5)
+
+    def test_own_noise_sampler_is_seeded(self):
+        """DPM++ SDE takes seeds, not a generator: each picture has its own, drawn from the generator."""
+        seeds = []
+        for generator in (generators(3, 4), generators(3, 5), generators(3)[0], generators(3)[0]):
+            scheduler = SimpleNamespace(noise_sampler_seed=None)
+            seed_noise_sampler(scheduler, generator, 2)
+            seeds.append(scheduler.noise_sampler_seed)
+        assert seeds[0][0] == seeds[1][0] == seeds[2][0] and seeds[2] == seeds[3]
+        assert len({seeds[0][1], seeds[1][1], seeds[2][1]}) == 3
+        given = SimpleNamespace(noise_sampler_seed=5)
+        seed_noise_sampler(given, generators(3)[0], 2)
+        assert given.noise_sampler_seed == 5
+
+    def test_scheduler_of_other_models(self):
+        pipeline = build_pipeline(scheduler=FlowMatchEulerDiscreteScheduler())
+        with pytest.raises(ValueError, match="`scheduler` is FlowMatchEulerDiscreteScheduler, which has no"):
+            pipeline(codes=build_codes())
 
     def test_eta_reaches_ddim_only(self):
         pipeline = build_pipeline()
