@@ -174,8 +174,7 @@ def test_text_files_and_endless_files(monkeypatch):
     monkeypatch.setattr(IMAGE_LIMITS, "max_image_bytes", 2**20)
     webp = encode(make_photo(), "WEBP")
     source = Forward(webp + bytes(2**22))
-    with pytest.raises(ValueError, match="1048576 bytes that IMAGE_LIMITS.max_image_bytes"):
-        load_rgb_image(source)  # Pillow reads WebP to its end
+    assert load_rgb_image(source).size == (37, 23)  # Pillow asks for all there is, and gets it up to the limit
     assert source.num_read < 2**21
     source = Forward(encode(make_photo()) + bytes(2**22))
     assert load_rgb_image(source).size == (37, 23)
