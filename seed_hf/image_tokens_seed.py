@@ -6,6 +6,7 @@ span is `<img>` + exactly `num_query_tokens` image tokens + `</img>`.
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 
@@ -250,14 +251,20 @@ def check_codes(
 
 def as_integer_tensor(values, name: str) -> torch.LongTensor:
     """`values` as a `torch.LongTensor`; raises `ValueError` naming `name` where they are not integers."""
-    if isinstance(values, list | tuple):  # of tensors or arrays too, which torch does not take
-        values = [value.tolist() if hasattr(value, "tolist") else value for value in values]
     try:
-        # a copy of an array, since those of parquet files are not writable, of which torch warns
-        tensor = values if isinstance(values, torch.Tensor) else torch.tensor(values)
+        tensor = values if isinstance(values, torch.Tensor) else _copy_to_tensor(values)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"`{name}` is not a rectangular array of integers: {error}.") from error
     if tensor.dtype.is_floating_point or tensor.dtype.is_complex or tensor.dtype == torch.bool:
         if tensor.numel() > 0:
             raise ValueError(f"`{name}` has dtype {tensor.dtype}; allowed: an integer dtype.")
     return tensor.long()
+
+
+def _copy_to_tensor(values) -> torch.Tensor:
+    """Arrays of any byte order, read-only ones, columns of arrays and lists of arrays or tensors as a tensor."""
+    if not isinstance(values, np.ndarray) or values.dtype.hasobject:
+        values = [value.tolist() if hasattr(value, "tolist") else value for value in values]
+    array = np.array(values)
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
+

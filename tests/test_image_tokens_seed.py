@@ -49,7 +49,7 @@ def test_codes_of_every_form_are_the_same_codes(form):
         ([-1] * 4, "`codes` holds -1"),
         (np.array([1.0] * 4), "`codes` has dtype torch.float64"),
         ([np.array([True] * 4)], "`codes` has dtype torch.bool"),
-        ([torch.zeros(4)], "`codes` has dtype torch.float32"),
+        ([torch.zeros(4)], "`codes` has dtype torch.float"),
         ([[1, 2, 3, 4], [1]], "`codes` is not a rectangular array"),
         (None, "`codes` is not a rectangular array"),
         ("1 2 3 4", "`codes` is not a rectangular array"),

@@ -124,7 +124,7 @@ class TestInputs:
         for given in (rows, column, fixed, tuple(map(tuple, codes.tolist()))):
             assert torch.equal(pipeline(codes=given, num_inference_steps=1).codes, codes)
         for wrong in (np.full((1, NUM_QUERY_TOKENS), 2**16 - 1, np.uint16), codes.numpy().astype(np.float32)):
-            with pytest.raises(ValueError, match="`codes` (spans|has dtype)"):
+            with pytest.raises(ValueError, match="`codes` (holds|has dtype)"):
                 pipeline(codes=wrong)
 
     def test_different_codes_give_different_pictures(self, any_pipeline):
