@@ -1,30 +1,13 @@
 """How much memory and time one image may take, and which addresses it may come from."""
 
 import os
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, fields
 
 from PIL import Image
 
 
 class ImageRefusedError(ValueError):
     """An image that is not read because of [`IMAGE_LIMITS`], whatever else is right or wrong with it."""
-
-
-def _setting(name: str, default: int | bool) -> Any:
-    """A field with a default that an environment variable replaces, which child processes inherit."""
-    variable = f"SEED_HF_{name.upper()}"
-
-    def value():
-        text = os.environ.get(variable)
-        if text is None:
-            return default
-        try:
-            return type(default)(int(text))
-        except ValueError:
-            raise ValueError(f"The environment variable {variable} is {text!r}; allowed: an integer.") from None
-
-    return field(default_factory=value)
 
 
 @dataclass
@@ -34,11 +17,11 @@ class ImageLimits:
     Change [`IMAGE_LIMITS`], or set the environment variable `SEED_HF_` + the name in capitals before the start.
 
     Args:
-        max_image_pixels (`int`, *optional*, defaults to 67,108,864):
+        max_image_pixels (`int`, *optional*, defaults to 67108864):
             Width times height, 8192 x 8192. Decoded, that is 256 MiB, of which a few copies exist at a time. JPEG
             files of up to four times as many pixels, such as those of phones with 108 and 200 megapixels, are decoded
             at half their width and height. If `PIL.Image.MAX_IMAGE_PIXELS` is lower, that holds.
-        max_image_bytes (`int`, *optional*, defaults to 536,870,912):
+        max_image_bytes (`int`, *optional*, defaults to 536870912):
             Of the file: what `max_image_pixels` take uncompressed at 8 bytes, the most that Pillow reads. A download
             ends as soon as the image is whole, so what follows it does not count.
         max_url_seconds (`int`, *optional*, defaults to 60):
@@ -57,10 +40,30 @@ class ImageLimits:
     ```
     """
 
-    max_image_pixels: int = _setting("max_image_pixels", 2**26)
-    max_image_bytes: int = _setting("max_image_bytes", 2**29)
-    max_url_seconds: int = _setting("max_url_seconds", 60)
-    allow_private_urls: bool = _setting("allow_private_urls", False)
+    max_image_pixels: int = 67108864
+    max_image_bytes: int = 536870912
+    max_url_seconds: int = 60
+    allow_private_urls: bool = False
+
+    @classmethod
+    def from_environment(cls) -> "ImageLimits":
+        """The defaults, or what environment variables say, which child processes inherit.
+
+        Returns:
+            `ImageLimits`: The limits.
+
+        Raises:
+            ValueError: If a variable is no integer.
+        """
+        values = {}
+        for field in fields(cls):
+            variable = f"SEED_HF_{field.name.upper()}"
+            text = os.environ.get(variable, str(int(field.default)))
+            try:
+                values[field.name] = type(field.default)(int(text))
+            except ValueError:
+                raise ValueError(f"The environment variable {variable} is {text!r}; allowed: an integer.") from None
+        return cls(**values)
 
     def pixels(self) -> int:
         """The limit that holds now, Pillow's own included."""
@@ -100,4 +103,4 @@ class ImageLimits:
             )
 
 
-IMAGE_LIMITS = ImageLimits()
+IMAGE_LIMITS = ImageLimits.from_environment()

@@ -269,10 +269,10 @@ def test_limit_for_images_and_arrays_in_memory(monkeypatch):
 def test_limits_from_the_environment(monkeypatch):
     monkeypatch.setenv("SEED_HF_MAX_IMAGE_PIXELS", "1000")
     monkeypatch.setenv("SEED_HF_ALLOW_PRIVATE_URLS", "1")
-    assert ImageLimits() == ImageLimits(max_image_pixels=1000, allow_private_urls=True)
+    assert ImageLimits.from_environment() == ImageLimits(max_image_pixels=1000, allow_private_urls=True)
     monkeypatch.setenv("SEED_HF_MAX_IMAGE_PIXELS", "many")
     with pytest.raises(ValueError, match="SEED_HF_MAX_IMAGE_PIXELS is 'many'; allowed: an integer"):
-        ImageLimits()
+        ImageLimits.from_environment()
 
 
 def peak_bytes(function):
