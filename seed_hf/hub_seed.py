@@ -125,16 +125,17 @@ def push_folder(
         operations = [*added, *(CommitOperationDelete(path) for path in report.deleted)]
         if operations and not dry_run:
             # nothing of this is visible before the commit
-            api.preupload_lfs_files(additions=added, **repository, revision=revision, create_pr=create_pr)
+            settings = {"revision": revision, "create_pr": create_pr}
+            # `free_memory` would empty a large card before its metadata are checked
+            api.preupload_lfs_files(additions=added, **repository, **settings, free_memory=False)
             _check_unchanged(folder, files, before)
             # not `upload_folder`: where Xet is installed, that commits in batches, which show half of a folder
             commit = api.create_commit(
                 **repository,
                 operations=operations,
                 commit_message=commit_message,
-                revision=revision,
-                create_pr=create_pr,
                 parent_commit=head,
+                **settings,
             )
             report.url = commit.pr_url or commit.commit_url
     if "README.md" not in {**files, **remote}:

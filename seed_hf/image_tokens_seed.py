@@ -267,4 +267,3 @@ def _copy_to_tensor(values) -> torch.Tensor:
         values = [value.tolist() if hasattr(value, "tolist") else value for value in values]
     array = np.array(values)
     return torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
-

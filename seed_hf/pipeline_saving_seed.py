@@ -138,12 +138,22 @@ def _copy_code(module_name: str, folder: Path) -> str:
     """Copies a module's file and the siblings it imports, all levels, into a folder; returns the file's stem."""
     source = Path(sys.modules[module_name].__file__)
     folder.mkdir(parents=True, exist_ok=True)
-    pending, copied = [source.stem], set()
+    pending, copied = [source.stem], []
     while pending:
         path = source.with_name(f"{pending.pop()}.py")
-        if path.stem in copied:
-            continue
-        copied.add(path.stem)
-        shutil.copyfile(path, folder / path.name)
-        pending += re.findall(r"^\s*from\s+\.(\w+)\s+import", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        if path.stem not in copied:
+            copied.append(path.stem)
+            shutil.copyfile(path, folder / path.name)
+            pending += _imported_siblings(path)
+    entry = folder / source.name
+    if deeper := sorted(set(copied[1:]) - set(_imported_siblings(entry))):
+        lines = [f"from .{stem} import __name__ as _  # noqa: E402, F401" for stem in deeper]
+        note = "# diffusers takes along only the files that this one imports itself, not those that they import."
+        with entry.open("a", encoding="utf-8") as file:
+            file.write("\n".join(["\n", note, *lines, ""]))
     return source.stem
+
+
+def _imported_siblings(path: Path) -> list[str]:
+    """The stems of the files beside it that a module imports."""
+    return re.findall(r"^\s*from\s+\.(\w+)\s+import", path.read_text(encoding="utf-8"), flags=re.MULTILINE)

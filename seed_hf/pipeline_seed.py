@@ -16,11 +16,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from transformers import PreTrainedModel, ProcessorMixin
 from transformers.image_processing_utils import BaseImageProcessor
 
-# diffusers copies the code that this file imports, and not what that imports in turn
-from .hub_files_seed import find_repository_files  # noqa: F401
-from .hub_secrets_seed import find_secret  # noqa: F401
 from .hub_seed import HubUploadMixin
-from .image_tokens_seed import check_codes  # noqa: F401
 from .modeling_seed_empty_prompt import SeedEmptyPrompt
 from .pipeline_call_seed import (
     PipelineCallMixin,

@@ -167,20 +167,6 @@ def test_relative_imports_survive_the_hub_copy(path):
     assert len(lines_that_look_relative) == len(statements), "a docstring or comment holds an import-looking line"
 
 
-def test_code_beside_the_shipped_weights_is_whole():
-    """Its files are links to those of the package, made by `link_code` of training/assemble_mini.py."""
-    code = sorted((ROOT / "seed_hf" / "mini" / "pipeline").rglob("*.py"))
-    assert len(code) > 20
-    wrong = []
-    for path in code:
-        if path.resolve() != (ROOT / "seed_hf" / path.name).resolve():
-            wrong.append(f"{path.relative_to(ROOT)} is not the package's own")
-        imported = re.findall(r"^\s*from \.(\w+) import", path.read_text(encoding="utf-8"), re.MULTILINE)
-        missing = [f"{name}.py" for name in imported if not (path.parent / f"{name}.py").is_file()]
-        wrong += [f"{path.relative_to(ROOT)} imports {name}" for name in missing]
-    assert wrong == [], "run `link_code`"
-
-
 def documented_arguments(docstring: str) -> dict[str, str]:
     """Return {argument: its type text} of the `Args` section of a Google-style docstring."""
     lines = docstring.splitlines()

@@ -12,7 +12,6 @@ installed, are links to the package's own, inside of which the folder ships. Whe
 
 import argparse
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -23,9 +22,7 @@ import diffusers
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from text_targets import load_text_encoder
-from transformers.dynamic_module_utils import get_relative_import_files
 
-import seed_hf
 from seed_hf import SeedForCausalLM, SeedImageProcessor, SeedImageTokenizer, SeedPipeline, SeedProcessor
 from seed_hf.modeling_seed_empty_prompt import SeedEmptyPrompt
 
@@ -97,7 +94,7 @@ def save(pipeline: SeedPipeline, args: argparse.Namespace) -> None:
         component.register_to_config(_name_or_path="")  # else the training machine's paths would be published
     pipeline.to(torch.float16).save_pretrained(args.output, max_shard_size=f"{args.max_file_size}MB")
     leave_code_out(args.output)
-    link_code(args.output)
+    name_classes(args.output)
     for name in TEXT_TOKENIZER_FILES:
         if (args.image_tokenizer / name).is_file():
             shutil.copyfile(args.image_tokenizer / name, args.output / "image_tokenizer" / name)
@@ -127,18 +124,14 @@ def leave_code_out(folder: Path) -> None:
             file.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def link_code(folder: Path) -> None:
-    """Links the package's own code into a pipeline's folder, so that diffusers loads it without the package, too."""
+def name_classes(folder: Path) -> None:
+    """Writes files that name the package's classes where diffusers looks for code beside the weights."""
     index = json.loads((folder / SeedPipeline.config_name).read_text(encoding="utf-8"))
-    package = Path(seed_hf.__file__).parent.resolve()
     for part, entry in index.items():
-        if not isinstance(entry, list) or entry[0] in (None, "diffusers", "transformers"):
-            continue
-        place = folder if part == "_class_name" else folder / part
-        for source in [package / f"{entry[0]}.py", *map(Path, get_relative_import_files(package / f"{entry[0]}.py"))]:
-            link = place / source.name
-            link.unlink(missing_ok=True)
-            link.symlink_to(os.path.relpath(source, place.resolve()))
+        if isinstance(entry, list) and entry[0] not in (None, "diffusers", "transformers"):
+            place = folder if part == "_class_name" else folder / part
+            text = '"""For diffusers: a class of the package."""\n\nfrom seed_hf.{} import {}  # noqa: F401\n'
+            (place / f"{entry[0]}.py").write_text(text.format(*entry), encoding="utf-8")
 
 
 def check(folder: Path, max_file_size: int) -> int:

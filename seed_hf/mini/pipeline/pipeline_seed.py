@@ -1,1 +1,3 @@
-../../pipeline_seed.py
+"""For diffusers: a class of the package."""
+
+from seed_hf.pipeline_seed import SeedPipeline  # noqa: F401

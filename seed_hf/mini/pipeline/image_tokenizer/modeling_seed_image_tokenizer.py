@@ -1,1 +1,3 @@
-../../../modeling_seed_image_tokenizer.py
+"""For diffusers: a class of the package."""
+
+from seed_hf.modeling_seed_image_tokenizer import SeedImageTokenizer  # noqa: F401

@@ -1,1 +1,0 @@
-../../hub_secrets_seed.py

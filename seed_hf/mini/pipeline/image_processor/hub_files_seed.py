@@ -1,1 +1,0 @@
-../../../hub_files_seed.py

@@ -1,1 +1,0 @@
-../../../image_formats_seed.py

@@ -1,1 +1,0 @@
-../../../image_limits_seed.py

@@ -1,1 +1,0 @@
-../../../image_loading_seed.py

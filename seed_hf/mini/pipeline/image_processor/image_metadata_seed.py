@@ -1,1 +1,0 @@
-../../../image_metadata_seed.py

@@ -1,1 +1,0 @@
-../../../image_modes_seed.py

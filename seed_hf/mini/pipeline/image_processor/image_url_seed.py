@@ -1,1 +1,0 @@
-../../../image_url_seed.py

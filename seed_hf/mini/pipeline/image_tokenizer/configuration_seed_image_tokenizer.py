@@ -1,1 +1,0 @@
-../../../configuration_seed_image_tokenizer.py

@@ -1,1 +1,0 @@
-../../../image_tokens_seed.py

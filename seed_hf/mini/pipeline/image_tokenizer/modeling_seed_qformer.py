@@ -1,1 +1,0 @@
-../../../modeling_seed_qformer.py

@@ -1,1 +1,0 @@
-../../../modeling_seed_quantizer.py

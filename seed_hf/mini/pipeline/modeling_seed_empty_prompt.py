@@ -1,1 +1,0 @@
-../../modeling_seed_empty_prompt.py

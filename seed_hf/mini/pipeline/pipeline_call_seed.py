@@ -1,1 +1,0 @@
-../../pipeline_call_seed.py

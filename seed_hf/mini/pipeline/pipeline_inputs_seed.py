@@ -1,1 +1,0 @@
-../../pipeline_inputs_seed.py

@@ -1,1 +1,0 @@
-../../pipeline_saving_seed.py

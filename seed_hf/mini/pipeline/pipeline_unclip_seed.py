@@ -1,1 +1,0 @@
-../../pipeline_unclip_seed.py
