@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_yaml
 
-from .hub_files_seed import is_hub_id
+from .hub.files import is_hub_id
 
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from .card_emissions import estimate_emissions
 from .card_facts import find_facts, find_runs
 from .card_licences import Licence, choose_licence, find_origins
 from .card_results import Run, eval_results, model_index, read_runs, table_rows
-from .hub_files_seed import is_hub_id, repository_kind
+from .hub.files import is_hub_id, repository_kind
 
 
 TEMPLATES = Path(__file__).with_name("model_cards")

@@ -7,7 +7,7 @@ from transformers import AutoConfig, OPTConfig, PreTrainedConfig
 from transformers.models.auto import modeling_auto
 
 from .configuration_seed_image_tokenizer import SeedImageTokenizerConfig, check_sizes
-from .hub_seed import HubUploadMixin
+from .hub_mixin_seed import HubUploadMixin
 from .image_tokens_seed import ImageTokenLayout
 
 

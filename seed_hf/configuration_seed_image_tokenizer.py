@@ -5,7 +5,7 @@ import math
 from huggingface_hub.dataclasses import strict
 from transformers import Blip2QFormerConfig, Blip2VisionConfig, PreTrainedConfig
 
-from .hub_seed import HubUploadMixin
+from .hub_mixin_seed import HubUploadMixin
 
 
 GENERATION_HEADS = ("text", "mlp", "qformer")

@@ -15,7 +15,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from .hub_secrets_seed import hide_credentials
+from .hub.secrets import hide_credentials
 
 
 # What a folder may hold, best first: index files name the shards.

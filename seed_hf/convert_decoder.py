@@ -18,7 +18,7 @@ from .configuration_seed_image_tokenizer import SeedImageTokenizerConfig
 from .convert_checkpoint_files import Checkpoint, Shard, checkpoint_files, plan_shards, write_shards
 from .convert_key_tables import KeyReport, Layout, check_shapes, match_keys
 from .convert_record import RECORD_FILE, check_output
-from .hub_secrets_seed import hide_credentials
+from .hub.secrets import hide_credentials
 from .image_processing_seed import SeedImageProcessor
 from .modeling_seed_empty_prompt import SeedEmptyPrompt
 from .modeling_seed_image_tokenizer import SeedImageTokenizer

@@ -8,7 +8,7 @@ import torch
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, PILImageResampling
 
-from .hub_seed import HubUploadMixin
+from .hub_mixin_seed import HubUploadMixin
 from .image_limits_seed import IMAGE_LIMITS
 from .image_loading_seed import ALLOWED, load_rgb_image
 

@@ -15,7 +15,7 @@ from .adapter_loading_seed import AdapterLoadingMixin
 from .configuration_seed import SeedConfig
 from .conversion_seed import SeedConversionMixin
 from .generation_seed import SeedGenerationMixin
-from .hub_seed import HubUploadMixin
+from .hub_mixin_seed import HubUploadMixin
 from .modeling_seed_embedding import SeedImageTokenEmbedding, check_plain_head
 from .modeling_seed_image_tokenizer import SeedImageTokenizer
 from .strict_loading_seed import StrictLoadingMixin

@@ -13,7 +13,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 
 from .configuration_seed_image_tokenizer import SeedImageTokenizerConfig
-from .hub_seed import HubUploadMixin
+from .hub_mixin_seed import HubUploadMixin
 from .image_tokens_seed import check_codes
 from .losses_seed import contrastive_loss, reconstruction_loss
 from .modeling_seed_conv_stem import SeedConvStem

@@ -16,7 +16,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from transformers import PreTrainedModel, ProcessorMixin
 from transformers.image_processing_utils import BaseImageProcessor
 
-from .hub_seed import HubUploadMixin
+from .hub_mixin_seed import HubUploadMixin
 from .modeling_seed_empty_prompt import SeedEmptyPrompt
 from .pipeline_call_seed import (
     PipelineCallMixin,

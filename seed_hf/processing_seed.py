@@ -8,7 +8,7 @@ from transformers.tokenization_utils_base import TextInput
 from transformers.utils import logging
 
 from .chat_seed import prepare_chat
-from .hub_seed import HubUploadMixin
+from .hub_mixin_seed import HubUploadMixin
 from .image_tokens_seed import BOI_TOKEN, EOI_TOKEN, IMAGE_PLACEHOLDER_TOKEN, image_token
 
 

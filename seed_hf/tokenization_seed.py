@@ -9,7 +9,7 @@ from transformers import AutoImageProcessor, AutoModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from .chat_seed import control_token_pattern, escape_control_tokens, prepare_chat
-from .hub_seed import HubUploadMixin
+from .hub_mixin_seed import HubUploadMixin
 from .image_tokens_seed import BOI_TOKEN, EOI_TOKEN, IMAGE_PLACEHOLDER_TOKEN, ImageTokenLayout, image_token
 
 

@@ -19,7 +19,7 @@ from seed_hf.cards import write_card
 from seed_hf.commands import main
 from seed_hf.evaluation import EvaluationReport, evaluate_retrieval
 from seed_hf.evaluation.report import describe_model
-from seed_hf.hub_files_seed import find_repository_files
+from seed_hf.hub.files import find_repository_files
 
 
 # PEFT asks by the old name

@@ -19,7 +19,7 @@ from seed_hf import SeedForCausalLM, SeedImageProcessor, SeedImageTokenizer, See
 from seed_hf.data_rows import load_rows
 from seed_hf.encoded_data import find_image_tokenizer, read_codes, rows_digest, weights_digest
 from seed_hf.evaluation import EvaluationReport, caption_metrics
-from seed_hf.hub_files_seed import find_repository_files
+from seed_hf.hub.files import find_repository_files
 from seed_hf.mini import mini_pipeline_path
 
 

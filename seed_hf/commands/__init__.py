@@ -4,7 +4,7 @@ import argparse
 import importlib
 import sys
 
-from ..hub_secrets_seed import hide_credentials
+from ..hub.secrets import hide_credentials
 from ..missing_packages import describe_missing
 
 

@@ -5,7 +5,7 @@ import argparse
 from ..cards import write_card
 from ..data_rows import load_rows
 from ..encoding_seed import encode_rows
-from ..hub_seed import push_folder
+from ..hub import push_folder
 
 
 EXAMPLES = """examples:

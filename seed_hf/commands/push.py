@@ -1,8 +1,8 @@
-"""`seed-hf push`: [`~hub_seed.push_folder`] on the command line."""
+"""`seed-hf push`: [`~seed_hf.hub.push_folder`] on the command line."""
 
 import argparse
 
-from ..hub_seed import push_folder
+from ..hub import push_folder
 
 
 EXAMPLES = """examples:

@@ -16,9 +16,10 @@ from tiny_language import build_image_tokenizer, build_tokenizer
 from tiny_pictures import build_pipeline
 
 import seed_hf
-from seed_hf import SeedImageProcessor, SeedProcessor, hub_secrets_seed
-from seed_hf.hub_files_seed import find_repository_files, is_hub_id, repository_kind
-from seed_hf.hub_secrets_seed import find_secret
+from seed_hf import SeedImageProcessor, SeedProcessor
+from seed_hf.hub import secrets
+from seed_hf.hub.files import find_repository_files, is_hub_id, repository_kind
+from seed_hf.hub.secrets import find_secret
 
 
 @pytest.fixture(scope="module")
@@ -171,11 +172,11 @@ def test_secrets_of_every_kind(what, tmp_path):
         for encoding in ("utf-8", "utf-16", "utf-32-be"):
             (tmp_path / "file").write_bytes(f"some text\nkey: {secret}\n".encode(encoding))
             assert find_secret(tmp_path / "file") == what, secret
-    assert what in {kind for kind, *_ in hub_secrets_seed.SECRETS}
+    assert what in {kind for kind, *_ in secrets.SECRETS}
 
 
 def test_every_kind_of_secret_is_tested():
-    assert {what for what, *_ in hub_secrets_seed.SECRETS} == SECRETS.keys()
+    assert {what for what, *_ in secrets.SECRETS} == SECRETS.keys()
 
 
 def test_what_only_looks_like_a_secret(tmp_path):
@@ -193,7 +194,7 @@ def test_what_only_looks_like_a_secret(tmp_path):
 
 
 def test_secret_across_two_chunks(tmp_path, monkeypatch):
-    monkeypatch.setattr(hub_secrets_seed, "CHUNK_BYTES", 8192)
+    monkeypatch.setattr(secrets, "CHUNK_BYTES", 8192)
     (tmp_path / "file").write_text(" " * 8180 + "the secret " + "ghp_" + A[:36] + " " * 9000)
     assert find_secret(tmp_path / "file") == "a GitHub token"
 

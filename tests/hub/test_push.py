@@ -17,7 +17,7 @@ from transformers import PreTrainedConfig
 
 from seed_hf import SeedImageTokenizer
 from seed_hf.commands import main
-from seed_hf.hub_seed import push_folder
+from seed_hf.hub import push_folder
 
 
 REPO = "owner/codes-of-things"

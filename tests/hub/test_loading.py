@@ -25,7 +25,8 @@ from seed_hf import (
 )
 from seed_hf.cards import write_card
 from seed_hf.encoded_data import read_codes
-from seed_hf.hub_seed import HubUploadMixin, push_folder
+from seed_hf.hub_mixin_seed import HubUploadMixin
+from seed_hf.hub import push_folder
 
 
 # PEFT asks by the old name; diffusers passes on what its caller gave
@@ -68,7 +69,7 @@ def test_language_model_and_its_processor(hub, parts, offline):
     first = model.push_to_hub("owner/lm", private=True, max_shard_size="400KB")
     processor.push_to_hub("owner/lm", commit_message="Processor")
     assert first.new["config.json"] and sum(name.endswith(".safetensors") for name in first.new) > 1
-    assert {"hub_seed.py", "modeling_seed.py", "processing_seed.py"} <= hub.files("owner/lm").keys()
+    assert {"hub_mixin_seed.py", "modeling_seed.py", "processing_seed.py"} <= hub.files("owner/lm").keys()
     assert "README.md" not in hub.files("owner/lm")  # no card is made up
     for _ in range(2):
         loaded = SeedForCausalLM.from_pretrained("owner/lm")

@@ -190,7 +190,7 @@ def hide_credentials(text: str) -> str:
     Example:
 
     ```python
-    >>> from seed_hf.hub_secrets_seed import hide_credentials
+    >>> from seed_hf.hub.secrets import hide_credentials
     >>> hide_credentials("no file https://somebody@host/a.pth?sig=abc here")
     'no file https://<hidden>@host/a.pth?<hidden> here'
 

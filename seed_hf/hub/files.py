@@ -10,7 +10,7 @@ from pathlib import Path
 from huggingface_hub.utils import filter_repo_objects
 from safetensors import SafetensorError, safe_open
 
-from .hub_secrets_seed import find_secret, is_json, is_pickle
+from .secrets import find_secret, is_json, is_pickle
 
 
 # names, or paths where there is a slash

@@ -1,8 +1,7 @@
-"""Upload to the Hub: one function for every kind of repository, and `push_to_hub` of every class by way of it."""
+"""Upload to the Hub: one function for every kind of repository."""
 
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,8 +13,8 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import logging
 from huggingface_hub.utils.sha import git_hash, sha_fileobj
 
-from .hub_files_seed import find_repository_files, list_files, repository_kind
-from .hub_secrets_seed import hide_credentials
+from .files import find_repository_files, list_files, repository_kind
+from .secrets import hide_credentials
 
 
 logger = logging.get_logger(__name__)
@@ -257,41 +256,4 @@ def _without(token: str | None, text: str | None) -> str | None:
     return hide_credentials(text) if text else text
 
 
-class HubUploadMixin:
-    r"""
-    Gives a class [`~HubUploadMixin.push_to_hub`] by way of [`push_folder`]; list it first.
-
-    The methods that it replaces would overwrite the card of the repository, with a stub if need be.
-    """
-
-    def push_to_hub(self, repo_id: str, *, max_shard_size: int | str | None = None, **kwargs) -> PushReport:
-        r"""
-        Saves to a temporary folder, code files included, and uploads that with [`push_folder`].
-
-        Args:
-            repo_id (`str`): `owner/name`, or `name` in one's own namespace.
-            max_shard_size (`int` or `str`, *optional*): Largest weights file, such as `"5GB"`.
-            kwargs: `revision`, `create_pr`, `private`, `gated`, `commit_message`, `token`, `dry_run`.
-
-        Returns:
-            [`PushReport`]: What was sent.
-
-        Raises:
-            ValueError, OSError: See [`push_folder`].
-        """
-        saving = {} if max_shard_size is None else {"max_shard_size": max_shard_size}
-        with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder, **saving)
-            return push_folder(folder, repo_id, **{"commit_message": f"Upload {type(self).__name__}"} | kwargs)
-
-    def _upload_modified_files(self, working_dir, repo_id, files_timestamps, **kwargs) -> PushReport:
-        """What `save_pretrained(push_to_hub=True)` of transformers calls; the card that it wrote is not sent."""
-        return self._upload_folder(working_dir, repo_id, **kwargs)
-
-    def _upload_folder(self, working_dir, repo_id, **kwargs) -> PushReport:
-        """What diffusers calls in the same place."""
-        kwargs = {name: value for name, value in kwargs.items() if value is not None}
-        return push_folder(working_dir, repo_id, ignore_patterns=["README.md"], **kwargs)
-
-
-__all__ = ["HubUploadMixin", "PushReport", "push_folder"]
+__all__ = ["PushReport", "push_folder"]
