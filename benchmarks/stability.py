@@ -27,9 +27,9 @@ from tqdm.auto import tqdm
 from seed_hf import SeedImageProcessor, SeedImageTokenizer
 from seed_hf.data_reading import UnreadableSampleError, read_image
 from seed_hf.data_rows import load_rows
-from seed_hf.evaluation.report import describe_machine, describe_model
+from seed_hf.evaluation.report import describe_machine
 from seed_hf.mini import mini_pipeline_path
-from seed_hf.training_checkpoint import package_versions
+from seed_hf.provenance import describe_model, package_versions
 
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 from huggingface_hub import snapshot_download
 from transformers.utils import logging
 
+from .provenance import package_versions, weights_digest
 from .sealed_files import read_part_record
-from .training_checkpoint import package_versions
 
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    pass
 
 logger = logging.get_logger(__name__)
 
@@ -151,40 +151,6 @@ def find_image_tokenizer(name: str | os.PathLike, revision: str | None = None) -
             "tokenizer and the preprocessor_config.json of its image processor."
         )
     return found
-
-
-def weights_digest(*folders: Path) -> str:
-    """Hashes the weights and settings in folders.
-
-    Args:
-        folders (`Path`): of an image tokenizer and its image processor.
-
-    Returns:
-        `str`: 16 hexadecimal digits.
-    """
-    digest = hashlib.sha256()
-    for path in sorted({path for folder in folders for path in Path(folder).glob("*")}):
-        if path.suffix == ".safetensors" or path.name in ("config.json", "preprocessor_config.json"):
-            digest.update(path.name.encode())
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]
-
-
-def rows_digest(rows: "Dataset") -> str:
-    """Hashes names and captions of rows in their order; pictures are not read.
-
-    Args:
-        rows (`datasets.Dataset`): the rows.
-
-    Returns:
-        `str`: 16 hexadecimal digits.
-    """
-    digest = hashlib.sha256()
-    names = [name for name in ("key", "caption") if name in rows.column_names]
-    for batch in rows.select_columns(names).iter(10_000):
-        digest.update(json.dumps(batch).encode())
-    return digest.hexdigest()[:16]
 
 
 def codes_identity(description: dict) -> str:

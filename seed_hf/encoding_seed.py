@@ -17,6 +17,7 @@ from .configuration_seed_image_tokenizer import SeedImageTokenizerConfig
 from .data_augmentation import augment
 from .data_parts import claim_parts, write_whole
 from .data_reading import SkippedSamples, UnreadableSampleError, read_image, read_image_bytes, row_key
+from .data_seeds import derive_seed
 from .encoded_data import (
     check_description,
     codes_identity,
@@ -26,16 +27,14 @@ from .encoded_data import (
     find_image_tokenizer,
     part_paths,
     read_codes,
-    rows_digest,
     skipped_path,
-    weights_digest,
 )
 from .image_processing_seed import SeedImageProcessor
 from .mini import resolve_mini
 from .modeling_seed_image_tokenizer import SeedImageTokenizer
 from .part_records import PartRecords
+from .provenance import rows_digest, weights_digest
 from .sealed_files import write_part
-from .training_data import derive_seed
 
 
 if TYPE_CHECKING:

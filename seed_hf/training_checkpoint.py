@@ -1,12 +1,10 @@
 """Training checkpoints: written atomically, rotated, strict when read."""
 
 import os
-import platform
 import re
 import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -27,7 +25,6 @@ logger = logging.get_logger(__name__)
 _PREFIX = "checkpoint-"
 # the record is written last, and holds the hashes of the others and of itself
 _WEIGHTS, _STATE, _RECORD = "model.safetensors", "training_state.pt", "training_state.json"
-_PACKAGES = ("torch", "transformers", "accelerate", "diffusers", "peft", "datasets", "numpy", "seed_hf")
 _MAY_DIFFER = (
     "resume",
     "output_dir",
@@ -222,32 +219,6 @@ def remove_leftovers(output_dir: str | os.PathLike) -> None:
     for path in Path(output_dir).glob(".incomplete-*"):
         if re.fullmatch(rf"\.incomplete-(old-)?{_PREFIX}\d+", path.name):
             shutil.rmtree(path, ignore_errors=True)
-
-
-def package_versions() -> dict[str, str]:
-    """Names the versions of Python and of the packages that a run's numbers depend on.
-
-    Returns:
-        `dict[str, str]`: version by package; packages that are not installed are left out.
-    """
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions
-
-
-def describe_machine() -> str:
-    """Says what a run computes on, such as `"cpu x86_64, 2 threads"`.
-
-    Returns:
-        `str`: accelerators of this process's machine and their number, or processor and threads.
-    """
-    if torch.cuda.is_available():
-        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    return f"cpu {platform.machine()}, {torch.get_num_threads()} threads"
 
 
 def trainable_state(

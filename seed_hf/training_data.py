@@ -1,50 +1,17 @@
 """Endless batches that are a function of (seed, step, process), so that a resumed run needs no loader state."""
 
-import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from .data_reading import SkippedSamples, UnreadableSampleError
+from .data_seeds import derive_seed
 
 
 # How many blocks (shards) are shuffled into each other: enough to mix, few enough to stay in a page cache.
 BLOCKS_PER_WINDOW = 16
-
-
-def derive_seed(*numbers: int) -> int:
-    """Mixes non-negative integers, such as (seed, epoch, index), into one seed with unrelated random streams.
-
-    Args:
-        numbers (`int`): what the stream belongs to; order matters.
-
-    Returns:
-        `int`: seed in `[0, 2**32)`, valid for `torch`, `numpy` and `random`.
-
-    Example:
-        ```python
-        >>> from seed_hf.training_data import derive_seed
-
-        >>> derive_seed(42, 0, 7) == derive_seed(42, 0, 7), derive_seed(42, 0, 7) == derive_seed(42, 7, 0)
-        (True, False)
-
-        ```
-    """
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
-
-
-def seed_everything(seed: int) -> None:
-    """Seeds `random`, `numpy` and `torch` on all devices (as `transformers.set_seed` does, in a third of the time).
-
-    Args:
-        seed (`int`): in `[0, 2**32)`.
-    """
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
 
 
 def sample_positions(

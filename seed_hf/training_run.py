@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from .data_reading import SkippedSamples
+from .provenance import package_versions
 from .training_arguments import check_training_arguments
 from .training_checkpoint import (
     check_same_run,
@@ -22,7 +23,6 @@ from .training_checkpoint import (
     list_checkpoints,
     load_model_state,
     load_training_state,
-    package_versions,
     refuse_nan,
     save_checkpoint,
     trainable_state,

@@ -18,8 +18,8 @@ from seed_hf.card_licences import LICENCES, SEED_2_TERMS, find_origins
 from seed_hf.cards import write_card
 from seed_hf.commands import main
 from seed_hf.evaluation import EvaluationReport, evaluate_retrieval
-from seed_hf.evaluation.report import describe_model
 from seed_hf.hub.files import find_repository_files
+from seed_hf.provenance import describe_model
 
 
 # PEFT asks by the old name

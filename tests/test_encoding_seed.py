@@ -24,8 +24,9 @@ from seed_hf import SeedImageProcessor
 from seed_hf.commands import main
 from seed_hf.data_reading import TooManyUnreadableSamplesError, read_image, read_image_bytes
 from seed_hf.data_rows import load_rows
-from seed_hf.encoded_data import read_codes, split_name, weights_digest
+from seed_hf.encoded_data import read_codes, split_name
 from seed_hf.encoding_seed import encode_once, encode_rows
+from seed_hf.provenance import weights_digest
 from seed_hf.sealed_files import DamagedFileError
 
 

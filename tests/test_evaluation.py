@@ -315,7 +315,7 @@ def test_upper_bound_from_own_features_of_captions(coco, tmp_path):
 def test_weights_are_known_again_however_they_are_stored(models, tmp_path):
     """Alone, among the parts of a pipeline, in shards, with code beside them; but not with another number in them."""
     from seed_hf import SeedImageTokenizer
-    from seed_hf.evaluation.report import describe_model
+    from seed_hf.provenance import describe_model
 
     folder = models / "pipeline" / "image_tokenizer"
     image_tokenizer = SeedImageTokenizer.from_pretrained(folder)

@@ -17,10 +17,11 @@ from tiny_training_data import write_emoji
 
 from seed_hf import SeedForCausalLM, SeedImageProcessor, SeedImageTokenizer, SeedPipeline, SeedProcessor
 from seed_hf.data_rows import load_rows
-from seed_hf.encoded_data import find_image_tokenizer, read_codes, rows_digest, weights_digest
+from seed_hf.encoded_data import find_image_tokenizer, read_codes
 from seed_hf.evaluation import EvaluationReport, caption_metrics
 from seed_hf.hub.files import find_repository_files
 from seed_hf.mini import mini_pipeline_path
+from seed_hf.provenance import rows_digest, weights_digest
 
 
 ROOT = Path(__file__).parents[1]

@@ -27,7 +27,7 @@ from transformers import AutoTokenizer
 from seed_hf.metrics_seed import codebook_use
 from seed_hf.mini import mini_image_generation, mini_language_model, mini_language_model_path, mini_pipeline_path
 from seed_hf.pipeline_seed import SeedPipeline
-from seed_hf.training_checkpoint import package_versions
+from seed_hf.provenance import package_versions
 
 
 SPLITS = {"test_drawings": "held-out drawings", "test_concepts": "held-out concepts"}

@@ -35,9 +35,10 @@ from tqdm.auto import tqdm
 from seed_hf.data_parts import claim_parts, write_whole
 from seed_hf.data_reading import SkippedSamples, UnreadableSampleError, read_image_bytes, row_key
 from seed_hf.data_shards import clean_captions
-from seed_hf.encoded_data import check_description, rows_digest, split_name
+from seed_hf.encoded_data import check_description, split_name
 from seed_hf.image_formats_seed import IMAGE_FORMATS
 from seed_hf.image_processing_seed import load_rgb_image
+from seed_hf.provenance import rows_digest
 
 
 ROWS_PER_CHECK = 4096

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+from ..provenance import describe_model
 from .caption import evaluate_captions
 from .caption_metrics import CAPTION_METRICS, CaptionScores, caption_scores
 from .data import load_captioned_rows, load_question_rows
 from .reconstruction import evaluate_reconstruction
-from .report import EvaluationReport, describe_model
+from .report import EvaluationReport
 from .retrieval import evaluate_retrieval
 from .vqa import evaluate_vqa
 from .vqa_metrics import exact_match, normalize_answer, vqa_accuracy

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from ..data_rows import load_rows
+from ..data_seeds import derive_seed
 from ..encoded_data import read_codes
-from ..training_data import derive_seed
 
 
 if TYPE_CHECKING:

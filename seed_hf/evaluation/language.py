@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..mini import MINI_NAME, resolve_mini
 from ..processing_seed import SeedProcessor
+from ..provenance import content_digest, describe_model, references_digest, weights_of
 from .models import TextWriter, choose_prompt, find_folder
-from .report import content_digest, describe_model, references_digest, weights_of
 from .running import run_predictor
 
 

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from transformers import AutoImageProcessor, CLIPVisionModelWithProjection
 
+from ..data_seeds import derive_seed
 from ..metrics_seed import frechet_distance
 from ..mini import MINI_NAME, resolve_mini
-from ..training_data import derive_seed
+from ..provenance import content_digest, describe_model, references_digest, weights_of
 from .data import load_captioned_rows
 from .models import find_folder
-from .report import EvaluationReport, content_digest, describe_model, references_digest, weights_of
+from .report import EvaluationReport
 from .running import Predictor, run_predictor
 from .text_conditions import load_text_encoder
 

@@ -14,8 +14,9 @@ from ..image_processing_seed import SeedImageProcessor
 from ..metrics_seed import codebook_use, retrieval_recall
 from ..mini import resolve_mini
 from ..modeling_seed_image_tokenizer import SeedImageTokenizer
+from ..provenance import content_digest, describe_model, references_digest, weights_of
 from .data import load_captioned_rows, references_of
-from .report import EvaluationReport, content_digest, describe_model, references_digest, weights_of
+from .report import EvaluationReport
 from .running import Predictor, run_predictor
 
 
