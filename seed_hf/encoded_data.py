@@ -12,9 +12,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from huggingface_hub import snapshot_download
 from transformers.utils import logging
 
+from .hub.fetch import find_image_tokenizer
 from .provenance import package_versions, weights_digest
 from .sealed_files import read_part_record
 
@@ -124,33 +124,6 @@ def count_part(path: Path) -> int:
         `int`: images with codes and skipped images.
     """
     return sum(count_encoded([path]))
-
-
-def find_image_tokenizer(name: str | os.PathLike, revision: str | None = None) -> tuple[Path, Path]:
-    """Finds the weights of an image tokenizer, downloading them if need be.
-
-    Args:
-        name (`str` or `os.PathLike`): folder or Hub id, of an image tokenizer or of a pipeline.
-        revision (`str`, *optional*): for a Hub id.
-
-    Returns:
-        `tuple[Path, Path]`: folder of the model, folder of its image processor.
-
-    Raises:
-        ValueError: if there is no image tokenizer with its processor.
-    """
-    folder = Path(name)
-    if not folder.is_dir():
-        others = ["unet/*", "vae/*", "text_encoder/*", "*.bin", "*.pth"]
-        folder = Path(snapshot_download(str(name), revision=revision, ignore_patterns=others))
-    is_pipeline = (folder / "image_tokenizer").is_dir()
-    found = (folder / "image_tokenizer", folder / "image_processor") if is_pipeline else (folder, folder)
-    if not (found[0] / "config.json").is_file() or not (found[1] / "preprocessor_config.json").is_file():
-        raise ValueError(
-            f"`image_tokenizer` is {str(name)!r}; allowed: a folder or Hub id with the config.json of an image "
-            "tokenizer and the preprocessor_config.json of its image processor."
-        )
-    return found
 
 
 def codes_identity(description: dict) -> str:

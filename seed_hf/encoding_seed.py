@@ -24,11 +24,11 @@ from .encoded_data import (
     count_encoded,
     count_part,
     description_path,
-    find_image_tokenizer,
     part_paths,
     read_codes,
     skipped_path,
 )
+from .hub.fetch import find_image_tokenizer
 from .image_processing_seed import SeedImageProcessor
 from .mini import resolve_mini
 from .modeling_seed_image_tokenizer import SeedImageTokenizer

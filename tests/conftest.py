@@ -51,9 +51,9 @@ def redirect(request, url):
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """A Hub on loopback that every library is connected to, logged in as its owner, with a cache of its own."""
-    from hub_server import HubServer
     from huggingface_hub import constants
     from huggingface_hub.utils import close_session, get_session
+    from tiny.hub_server import HubServer
 
     with HubServer() as server:
         monkeypatch.setattr(constants, "ENDPOINT", server.url)

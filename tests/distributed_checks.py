@@ -12,7 +12,7 @@ from accelerate.state import AcceleratorState
 from distributed_nursery import spread_weights
 from one_update import update_stage_1
 from replaced import Replaced
-from tiny_training import main, make_dataset, masked_loss, parse_args, start_run, train_masked
+from tiny.training import main, make_dataset, masked_loss, parse_args, start_run, train_masked
 from torch import nn
 from torch.distributed.tensor import DTensor
 

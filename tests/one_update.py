@@ -1,9 +1,9 @@
 """What one optimizer update changes in real modules, for tests that cut the same global batch in other ways."""
 
 import torch
-from tiny_image_tokenizer import TINY, tiny_image_tokenizer
-from tiny_language import build_seed_model
-from tiny_training import parse_args
+from tiny.image_tokenizer import TINY, tiny_image_tokenizer
+from tiny.language import build_seed_model
+from tiny.training import parse_args
 
 from seed_hf.training_feature_cache import FeatureCache
 from seed_hf.training_packing import collate_samples, model_inputs

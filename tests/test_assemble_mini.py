@@ -1,12 +1,12 @@
 """The script that makes seed-mini's pipeline folder, on toy outputs of the training scripts."""
 
 import importlib
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
-from tiny_pictures import (
+from tiny import TRAINING
+from tiny.pictures import (
     GENERATION_DIM,
     IMAGE_SIZE,
     NUM_GENERATION_TOKENS,
@@ -18,13 +18,10 @@ from tiny_pictures import (
     build_vae,
     generators,
 )
-from tiny_training_data import save_bert
+from tiny.training_data import save_bert
 from transformers import AutoTokenizer
 
 from seed_hf import SeedImageProcessor, SeedImageTokenizer, SeedPipeline
-
-
-TRAINING = Path(__file__).parents[1] / "training"
 
 
 @pytest.fixture

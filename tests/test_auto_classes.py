@@ -3,7 +3,7 @@
 import pytest
 import torch
 from PIL import Image
-from tiny_demo import build_seed, save_pipeline
+from tiny.demo import build_seed, save_pipeline
 from transformers import (
     AutoConfig,
     AutoImageProcessor,

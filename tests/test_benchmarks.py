@@ -2,12 +2,9 @@
 
 import json
 import sys
-from pathlib import Path
 
 import pytest
-
-
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+from tiny import BENCHMARKS
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from huggingface_hub import DatasetCard, ModelCard, parse_eval_result_entries
 from peft import LoraConfig, get_peft_model
-from tiny_demo import build_seed, save_pipeline
-from tiny_hub import write_codes_folder
+from tiny.demo import build_seed, save_pipeline
+from tiny.hub import write_codes_folder
 
 from seed_hf import SeedImageProcessor
 from seed_hf.card_emissions import WORLD_INTENSITY

@@ -6,8 +6,8 @@ import io
 import pytest
 import torch
 from PIL import Image
-from tiny_language import CODEBOOK_SIZE, NUM_QUERY_TOKENS, build_base_tokenizer, build_language_model, build_tokenizer
-from tiny_pictures import build_prompt_pipeline
+from tiny.language import CODEBOOK_SIZE, NUM_QUERY_TOKENS, build_base_tokenizer, build_language_model, build_tokenizer
+from tiny.pictures import build_prompt_pipeline
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_language import NUM_QUERY_TOKENS, build_codes, build_seed_model, check_grammar
+from tiny.language import NUM_QUERY_TOKENS, build_codes, build_seed_model, check_grammar
 from transformers import GenerationConfig
 
 from seed_hf.logits_process_seed import SeedImageSpanLogitsProcessor

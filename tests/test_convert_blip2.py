@@ -3,7 +3,7 @@
 import pytest
 import torch
 from parity_fixtures import COPY, Fixture
-from tiny_checkpoints import save_blip2, write_release
+from tiny.checkpoints import save_blip2, write_release
 from torch.nn import functional as F
 from transformers import Blip2ForImageTextRetrieval, Blip2Model
 

@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_checkpoints import assert_same_weights
-from tiny_decoders import build_stable_diffusion, build_unclip
-from tiny_hub import COMMIT, cache_copy
-from tiny_pictures import IMAGE_SIZE, build_codes, build_image_tokenizer, build_images
+from tiny.checkpoints import assert_same_weights
+from tiny.decoders import build_stable_diffusion, build_unclip
+from tiny.hub import COMMIT, cache_copy
+from tiny.pictures import IMAGE_SIZE, build_codes, build_image_tokenizer, build_images
 
 from seed_hf import SeedPipeline
 from seed_hf.commands import main

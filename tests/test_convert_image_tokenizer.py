@@ -14,8 +14,8 @@ import pytest
 import torch
 from huggingface_hub import save_torch_state_dict
 from parity_fixtures import COPY, find_fixtures
-from tiny_checkpoints import assert_same_weights, write_release
-from tiny_training_data import save_bert
+from tiny.checkpoints import assert_same_weights, write_release
+from tiny.training_data import save_bert
 from transformers import AutoTokenizer
 
 from seed_hf import SeedImageTokenizer

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from tiny_checkpoints import assert_same_weights, save_plain
-from tiny_language import CODEBOOK_SIZE, NUM_QUERY_TOKENS, build_base_tokenizer, build_codes
+from tiny.checkpoints import assert_same_weights, save_plain
+from tiny.language import CODEBOOK_SIZE, NUM_QUERY_TOKENS, build_base_tokenizer, build_codes
 from transformers import LlamaForCausalLM, OPTForCausalLM
 
 from seed_hf import SeedForCausalLM, SeedProcessor

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tiny_shards import picture_bytes
+from tiny.shards import picture_bytes
 
 from seed_hf.data_captions import read_records
 from seed_hf.data_reading import TooManyUnreadableSamplesError, UnreadableSampleError, read_image

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, Features, Image, Value
-from tiny_shards import picture_bytes
+from tiny.shards import picture_bytes
 
 from seed_hf.data_reading import UnreadableSampleError, read_image
 from seed_hf.data_rows import load_rows

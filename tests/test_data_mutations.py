@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from mutations import mutate
-from tiny_shards import picture_bytes, sample, write_shard
+from tiny.shards import picture_bytes, sample, write_shard
 
 from seed_hf.data_reading import read_image
 from seed_hf.data_rows import load_rows

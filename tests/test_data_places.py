@@ -5,7 +5,7 @@ import os
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tiny_shards import picture_bytes, write_shards
+from tiny.shards import picture_bytes, write_shards
 
 from seed_hf.data_places import Places
 from seed_hf.data_reading import UnreadableSampleError, read_image, read_image_bytes, tar_location

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
 from huggingface_hub import HfApi
-from tiny_shards import picture_bytes, sample, write_shard, write_shards
+from tiny.shards import picture_bytes, sample, write_shard, write_shards
 
 from seed_hf.data_reading import TooManyUnreadableSamplesError, read_bytes, read_image, read_image_bytes
 from seed_hf.data_rows import load_rows

@@ -6,7 +6,7 @@ import os
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tiny_shards import picture_bytes, sample, write_shard
+from tiny.shards import picture_bytes, sample, write_shard
 
 from seed_hf.data_rows import load_rows
 from seed_hf.data_splits import match_split, named_split

@@ -13,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 from rounding import assert_same_picture
-from tiny_demo import CAPTIONS, NUM_QUERY_TOKENS, save_all
+from tiny import TRAINING
+from tiny.demo import CAPTIONS, NUM_QUERY_TOKENS, save_all
 
 from seed_hf import demo
 from seed_hf.demo_results import DemoResults, SeenPicture, color_codes
@@ -21,7 +22,6 @@ from seed_hf.demo_sheet import draw_sheet
 from seed_hf.mini import mini_pictures_path
 
 
-TRAINING = Path(__file__).parents[1] / "training"
 SEEDS = ((), (), ("--seed", 1))
 
 

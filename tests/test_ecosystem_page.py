@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from tiny_demo import build_seed, save_pipeline
-from toy_releases import write_toy_releases
+from tiny import ROOT
+from tiny.demo import build_seed, save_pipeline
+from tiny.releases import write_toy_releases
 
 from seed_hf.commands import main
 
 
-ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "ecosystem.md"
-TOY_COMMAND = "python tests/toy_releases.py toy"
+TOY_COMMAND = "PYTHONPATH=tests python -m tiny.releases toy"
 
 
 def blocks(section: str) -> Iterator[tuple[str, str]]:

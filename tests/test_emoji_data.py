@@ -4,13 +4,12 @@ import random
 import re
 import sys
 from collections import Counter, defaultdict
-from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny import TRAINING
 
 
-TRAINING = Path(__file__).parents[1] / "training"
 sys.path.insert(0, str(TRAINING))
 
 from emoji_data import DATA_DIR, KINDS, SPLITS, SUBGROUP_NAMES, load_emoji, make_questions  # noqa: E402

@@ -9,16 +9,16 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets import NamedSplit, load_dataset
-from tiny_image_tokenizer import tiny_image_tokenizer
-from tiny_shards import picture_bytes, sample, write_shard, write_shards
-from tiny_training import damages
+from tiny import ROOT
+from tiny.image_tokenizer import tiny_image_tokenizer
+from tiny.shards import picture_bytes, sample, write_shard, write_shards
+from tiny.training import damages
 
 from seed_hf import SeedImageProcessor
 from seed_hf.commands import main
@@ -30,7 +30,6 @@ from seed_hf.provenance import weights_digest
 from seed_hf.sealed_files import DamagedFileError
 
 
-ROOT = Path(__file__).parents[1]
 PROCESSOR = SeedImageProcessor(size={"height": 28, "width": 28})
 
 

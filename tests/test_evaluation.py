@@ -8,8 +8,8 @@ import torch
 from datasets import Dataset
 from datasets import Image as ImageFeature
 from PIL import Image
-from tiny_demo import build_seed, save_pipeline
-from tiny_pictures import build_images
+from tiny.demo import build_seed, save_pipeline
+from tiny.pictures import build_images
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from seed_hf.commands import main

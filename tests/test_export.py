@@ -3,7 +3,7 @@
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tiny_language import NUM_QUERY_TOKENS, build_codes, build_seed_model
+from tiny.language import NUM_QUERY_TOKENS, build_codes, build_seed_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from seed_hf import SeedForCausalLM, SeedImageProcessor, SeedProcessor, SeedTokenizer

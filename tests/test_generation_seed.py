@@ -5,7 +5,7 @@ import logging
 
 import pytest
 import torch
-from tiny_language import ARCHITECTURES, CACHE_NAME, NUM_QUERY_TOKENS, build_codes, build_seed_model, check_grammar
+from tiny.language import ARCHITECTURES, CACHE_NAME, NUM_QUERY_TOKENS, build_codes, build_seed_model, check_grammar
 from transformers import LogitsProcessor, LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 

@@ -17,7 +17,7 @@ from test_training_scripts import (  # noqa: F401
     scripts,
     stage1,
 )
-from tiny_shards import sample, write_shard, write_shards
+from tiny.shards import sample, write_shard, write_shards
 
 from seed_hf.commands import main as seed_hf_command
 from seed_hf.data_reading import UnreadableSampleError

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from tiny_image_tokenizer import tiny_image_tokenizer
-from tiny_language import CODEBOOK_SIZE, NUM_QUERY_TOKENS, build_codes, build_seed_model
-from tiny_pictures import build_codes as build_pipeline_codes
-from tiny_pictures import build_pipeline
+from tiny.image_tokenizer import tiny_image_tokenizer
+from tiny.language import CODEBOOK_SIZE, NUM_QUERY_TOKENS, build_codes, build_seed_model
+from tiny.pictures import build_codes as build_pipeline_codes
+from tiny.pictures import build_pipeline
 
 from seed_hf import SeedImageProcessor, SeedProcessor
 from seed_hf.image_tokens_seed import check_codes

@@ -2,15 +2,15 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 import torch
-from tiny_language import CODEBOOK_SIZE, NUM_QUERY_TOKENS, build_tokenizer
+from tiny import TRAINING
+from tiny.language import CODEBOOK_SIZE, NUM_QUERY_TOKENS, build_tokenizer
 
 from seed_hf import SeedImageProcessor, SeedProcessor
 
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+sys.path.insert(0, str(TRAINING))
 
 from language_data import PairMaker  # noqa: E402
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_language import CODEBOOK_SIZE, NUM_QUERY_TOKENS, build_seed_model, check_grammar
+from tiny.language import CODEBOOK_SIZE, NUM_QUERY_TOKENS, build_seed_model, check_grammar
 
 from seed_hf import SeedConfig
 from seed_hf.image_tokens_seed import ImageTokenLayout

@@ -12,19 +12,20 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-from tiny_demo import save_all, save_pipeline
-from tiny_training_data import write_emoji
+from tiny import ROOT
+from tiny.demo import save_all, save_pipeline
+from tiny.training_data import write_emoji
 
 from seed_hf import SeedForCausalLM, SeedImageProcessor, SeedImageTokenizer, SeedPipeline, SeedProcessor
 from seed_hf.data_rows import load_rows
-from seed_hf.encoded_data import find_image_tokenizer, read_codes
+from seed_hf.encoded_data import read_codes
 from seed_hf.evaluation import EvaluationReport, caption_metrics
+from seed_hf.hub.fetch import find_image_tokenizer
 from seed_hf.hub.files import find_repository_files
 from seed_hf.mini import mini_pipeline_path
 from seed_hf.provenance import rows_digest, weights_digest
 
 
-ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "model_cards" / "seed-mini"
 # its decoder draws from one generation embedding, the feature of the caption
 LIKE_MINI = {"num_generation_tokens": 1, "projection_dim": 32}

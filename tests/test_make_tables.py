@@ -8,14 +8,14 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from replaced import Replaced
-from tiny_demo import build_seed, save_pipeline
-from tiny_language import build_base_tokenizer, build_language_model
-from tiny_training_data import save_bert, write_emoji, write_image_tokenizer_config
+from tiny import TRAINING
+from tiny.demo import build_seed, save_pipeline
+from tiny.language import build_base_tokenizer, build_language_model
+from tiny.training_data import save_bert, write_emoji, write_image_tokenizer_config
 
 from seed_hf.evaluation import caption_metrics
 
 
-TRAINING = Path(__file__).parents[1] / "training"
 # where a toy differs from seed-mini's recipes; the last of two equal flags counts
 TOY = {
     "train_qformer": ["--num_frequent_words", 0, "--cache_views", 0],

@@ -9,9 +9,9 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from PIL import Image
-from tiny_demo import build_seed, save_all, save_pipeline
-from tiny_language import build_language_model
-from tiny_pictures import build_images
+from tiny.demo import build_seed, save_all, save_pipeline
+from tiny.language import build_language_model
+from tiny.pictures import build_images
 
 from seed_hf.commands import main
 from seed_hf.mini import (

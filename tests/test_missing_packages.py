@@ -5,16 +5,15 @@ import re
 import subprocess
 import sys
 from importlib import metadata
-from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from tiny import ROOT
 
 from seed_hf.commands import COMMANDS
 from seed_hf.missing_packages import EXTRAS, describe_missing
 
 
-ROOT = Path(__file__).parents[1]
 OPTIONAL = sorted({name for extra, names in EXTRAS.items() if extra for name in names} - {"pytest", "parameterized"})
 LINE = re.compile(
     r"[\w. /-]+: the package '(?P<package>\w+)' is not installed; it comes with "

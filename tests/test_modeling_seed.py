@@ -8,7 +8,7 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from rounding import assert_equal_up_to_rounding
 from safetensors.torch import load_file, save_file
-from tiny_language import (
+from tiny.language import (
     ARCHITECTURES,
     CODEBOOK_SIZE,
     NUM_QUERY_TOKENS,

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_image_tokenizer import TINY, tiny_image_tokenizer
+from tiny import TRAINING
+from tiny.image_tokenizer import TINY, tiny_image_tokenizer
 
 from seed_hf import SeedImageProcessor, SeedImageTokenizer, SeedImageTokenizerConfig
 from seed_hf.mini import mini_pictures_path
 from seed_hf.modeling_seed_conv_stem import SameConv, SeedConvStem
 
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+sys.path.insert(0, str(TRAINING))
 
 from vision_stem import IMAGE_MEAN, IMAGE_STD, load_stem  # noqa: E402
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from rounding import assert_equal_up_to_rounding
 from safetensors.torch import load_file
-from tiny_image_tokenizer import TINY, tiny_image_tokenizer, tiny_pixels
+from tiny.image_tokenizer import TINY, tiny_image_tokenizer, tiny_pixels
 from transformers import AutoModel
 
 from seed_hf import SeedImageTokenizer, SeedImageTokenizerConfig

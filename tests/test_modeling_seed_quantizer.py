@@ -3,7 +3,7 @@
 import pytest
 import torch
 from rounding import assert_same_codes
-from tiny_image_tokenizer import tiny_image_tokenizer
+from tiny.image_tokenizer import tiny_image_tokenizer
 
 from seed_hf import SeedImageTokenizer
 from seed_hf.metrics_seed import codebook_use

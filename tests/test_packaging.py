@@ -13,12 +13,12 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+from tiny import ROOT
 from version_sets import lowest_versions
 
 import seed_hf
 
 
-ROOT = Path(__file__).resolve().parent.parent
 LIBRARY_FILES = sorted((ROOT / "seed_hf").glob("*.py"))
 HEAVY_OR_OPTIONAL = ["diffusers", "peft", "torchvision", "datasets", "matplotlib", "tensorboard", "gguf", "gradio"]
 MAX_TRACKED_BYTES = 30 * 2**20

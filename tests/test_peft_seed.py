@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import AutoPeftModelForCausalLM, LoraConfig, PeftModel, get_model_status, get_peft_model
 from safetensors.torch import load_file, save_file
-from tiny_language import (
+from tiny.language import (
     ARCHITECTURES,
     NUM_QUERY_TOKENS,
     build_codes,

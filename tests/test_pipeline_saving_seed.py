@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline, EulerDiscreteScheduler
-from tiny_pictures import (
+from tiny.pictures import (
     PICTURE_SIZE,
     build_codes,
     build_images,

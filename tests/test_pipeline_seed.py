@@ -29,7 +29,7 @@ from diffusers import (
 )
 from diffusers.callbacks import MultiPipelineCallbacks, SDCFGCutoffCallback, SDXLCFGCutoffCallback
 from PIL import Image
-from tiny_pictures import (
+from tiny.pictures import (
     CODEBOOK_SIZE,
     GENERATION_DIM,
     NUM_GENERATION_TOKENS,

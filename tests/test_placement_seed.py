@@ -4,8 +4,8 @@ import pytest
 import torch
 from accelerate import cpu_offload, dispatch_model
 from rounding import assert_equal_up_to_rounding
-from tiny_image_tokenizer import tiny_image_tokenizer, tiny_pixels
-from tiny_language import (
+from tiny.image_tokenizer import tiny_image_tokenizer, tiny_pixels
+from tiny.language import (
     CACHE_NAME,
     build_codes,
     build_image_tokenizer,

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from tiny_image_tokenizer import TINY, tiny_image_tokenizer
-from tiny_language import build_image_tokenizer, build_language_model, build_tokenizer
+from tiny.image_tokenizer import TINY, tiny_image_tokenizer
+from tiny.language import build_image_tokenizer, build_language_model, build_tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from seed_hf import SeedForCausalLM, SeedImageTokenizer

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from test_training_scripts import TRAINING
-from tiny_shards import picture_bytes, sample, write_shard
+from tiny.shards import picture_bytes, sample, write_shard
 
 from seed_hf.data_reading import TooManyUnreadableSamplesError, read_image, read_image_bytes
 from seed_hf.data_rows import load_rows

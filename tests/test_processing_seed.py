@@ -3,7 +3,7 @@
 import pytest
 import torch
 from PIL import Image
-from tiny_language import NUM_QUERY_TOKENS, build_codes, build_seed_model, build_tokenizer
+from tiny.language import NUM_QUERY_TOKENS, build_codes, build_seed_model, build_tokenizer
 from transformers import AutoProcessor
 
 from seed_hf import SeedImageProcessor, SeedProcessor

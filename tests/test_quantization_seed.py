@@ -5,7 +5,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from rounding import assert_equal_up_to_rounding
-from tiny_language import build_codebook, build_codes, build_image_tokenizer, build_language_model, build_tokenizer
+from tiny.language import build_codebook, build_codes, build_image_tokenizer, build_language_model, build_tokenizer
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from seed_hf import SeedForCausalLM

@@ -4,14 +4,13 @@ import importlib
 import json
 import re
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from tiny import ROOT
 
 
-ROOT = Path(__file__).parents[1]
 README, CARD = ROOT / "README.md", ROOT / "model_cards" / "seed-mini.md"
 RESULTS = ROOT / "model_cards" / "seed-mini-results.json"
 MAX_SHEET_BYTES = 400_000

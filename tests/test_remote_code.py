@@ -11,14 +11,15 @@ import torch
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 from rounding import assert_equal_up_to_rounding
-from tiny_demo import build_seed, save_pipeline
-from tiny_hub import cache_copy
+from tiny import TESTS
+from tiny.demo import build_seed, save_pipeline
+from tiny.hub import cache_copy
 from transformers import AutoModelForCausalLM, AutoProcessor
 
 from seed_hf import SeedForCausalLM, SeedPipeline, SeedProcessor
 
 
-CHECKS = Path(__file__).with_name("remote_code_checks.py")
+CHECKS = TESTS / "remote_code_checks.py"
 # PEFT asks by the old name
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 

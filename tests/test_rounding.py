@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from replaced import Replaced
 from rounding import assert_equal_up_to_rounding, assert_same_codes, assert_same_picture
-from tiny_language import build_seed_model
+from tiny.language import build_seed_model
 
 
 def test_another_order_of_a_sum_is_equal():

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tiny import ROOT
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from seed_hf.export_seed import export_language_model
 from seed_hf.mini import mini_language_model, mini_language_model_path, mini_pictures_path
 
 
-ROOT = Path(__file__).parents[1]
 SERVE = (
     "import sys; sys.modules['seed_hf'] = None\n"  # any import of it fails
     "from transformers.cli.transformers import main\n"

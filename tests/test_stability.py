@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from tiny_pictures import build_image_tokenizer, build_images
+from tiny import ROOT
+from tiny.pictures import build_image_tokenizer, build_images
 
 from seed_hf import SeedImageProcessor, SeedImageTokenizer
 from seed_hf.mini import mini_pictures_path, mini_pipeline_path
 
 
-ROOT = Path(__file__).resolve().parents[1]
 # what changes no pixel and no precision must change no code
 EXACT = ["batch of 1", "batch of 7", "saved and reloaded", "NumPy arrays", "uint8 tensors", "float tensors in [0, 1]"]
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 import torch
-from tiny_language import (
+from tiny.language import (
     CODEBOOK_SIZE,
     NUM_QUERY_TOKENS,
     build_base_tokenizer,

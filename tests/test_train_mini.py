@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-
-
-TRAINING = Path(__file__).parent.parent / "training"
+from tiny import TRAINING
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from tiny_image_tokenizer import tiny_image_tokenizer, tiny_pixels
-from tiny_language import build_codes, build_seed_model
+from tiny.image_tokenizer import tiny_image_tokenizer, tiny_pixels
+from tiny.language import build_codes, build_seed_model
 from torch.nn.functional import cross_entropy, pad
 from transformers import Trainer, TrainingArguments
 from transformers.utils.generic import find_labels

@@ -13,7 +13,8 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
-from tiny_training import (
+from tiny import ROOT
+from tiny.training import (
     KilledError,
     ToyModel,
     assert_same_run,
@@ -33,7 +34,6 @@ from seed_hf.training_metrics import read_metrics
 from seed_hf.training_sharding import load_optimizer_state, unpickle
 
 
-ROOT = Path(__file__).parents[1]
 FILES = ["model.safetensors", "training_state.pt", "training_state.json"]
 
 

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,14 +12,12 @@ from accelerate.state import AcceleratorState
 from distributed_checks import as_lists, contrastive_gradient
 from one_update import assert_same_update, update_stage_1
 from replaced import Replaced
-from tiny_training import assert_close, run_toy, train_masked
+from tiny import TESTS
+from tiny.training import assert_close, run_toy, train_masked
 
 from seed_hf import training_launch
 from seed_hf.training_checkpoint import find_checkpoint
 from seed_hf.training_metrics import read_metrics
-
-
-TESTS = Path(__file__).parent
 
 
 @pytest.fixture(autouse=True)

@@ -1,14 +1,14 @@
 """Float16 with loss scaling, as on V100s; here by torch's scaler for CPUs, which Accelerate does not offer."""
 
 import importlib
-from pathlib import Path
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState
 from test_training_packing import make_samples
-from tiny_language import build_seed_model
-from tiny_training import KilledError, assert_same_run, kill_at, parse_args, run_toy, start_run
+from tiny import TRAINING
+from tiny.language import build_seed_model
+from tiny.training import KilledError, assert_same_run, kill_at, parse_args, run_toy, start_run
 
 from seed_hf import training_run
 from seed_hf.training_launch import make_accelerator
@@ -74,7 +74,7 @@ def test_gradients_that_always_overflow_stop_the_run(tmp_path, scaled):
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft asks by the old name
 def test_lora_on_a_float16_model(tmp_path, scaled, monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "training"))
+    monkeypatch.syspath_prepend(str(TRAINING))
     script = importlib.import_module("train_causal_lm")
     scaled(2.0**10)
     model, _ = build_seed_model("opt")

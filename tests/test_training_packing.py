@@ -2,12 +2,12 @@
 
 import importlib
 import json
-from pathlib import Path
 
 import pytest
 import torch
 from rounding import assert_equal_up_to_rounding
-from tiny_language import ARCHITECTURES, build_seed_model
+from tiny import BENCHMARKS
+from tiny.language import ARCHITECTURES, build_seed_model
 
 from seed_hf import training_packing
 from seed_hf.training_packing import check_packing, collate_samples, fit_into_rows, model_inputs
@@ -115,7 +115,7 @@ def test_attention_without_masks_is_refused():
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft asks by the old name
 def test_the_benchmark_compares_equal_losses(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
     common, packing = (importlib.import_module(name) for name in ("common", "packing"))
     common.run("packing", "Packing", packing.measure, ["--quick", "--output_dir", str(tmp_path)])
     rows = json.loads((tmp_path / "packing.json").read_text())["rows"]

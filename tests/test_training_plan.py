@@ -2,13 +2,10 @@
 
 import importlib
 import json
-from pathlib import Path
 
 import pytest
 import torch
-
-
-TRAINING = Path(__file__).parent.parent / "training"
+from tiny import TRAINING
 
 
 @pytest.fixture

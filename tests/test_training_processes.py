@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_language import build_base_tokenizer, build_language_model
-from tiny_shards import sample, write_shard, write_shards
-from tiny_training_data import save_bert, write_emoji, write_image_tokenizer_config
+from tiny import TESTS
+from tiny.language import build_base_tokenizer, build_language_model
+from tiny.shards import sample, write_shard, write_shards
+from tiny.training_data import save_bert, write_emoji, write_image_tokenizer_config
 
 from seed_hf.training_metrics import read_metrics
 
 
-TESTS = Path(__file__).parent
 STAGES = {"stage1": "train_qformer", "stage2": "train_codebook", "stage3": "train_causal_lm"}
 NUM_STEPS = 4
 # where a toy is killed in the middle of saving: half of it written; all written, but not yet under its name
@@ -53,7 +53,7 @@ def make_plan(root):
     that is killed while it saves."""
     jobs = []
     for name, call in SAVING.items():
-        toy = {"script": "tiny_training", "num_processes": 1, "kill_at": None, "folder": str(root / name)}
+        toy = {"script": "tiny.training", "num_processes": 1, "kill_at": None, "folder": str(root / name)}
         toy |= {"flags": ["--checkpoint_every", "4", "--output_dir", toy["folder"]], "log": str(root / f"{name}-log")}
         jobs += [{**toy, "kill_in": call}, toy] if call else [toy]
     for stage, flags in stage_flags(root).items():

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
+from tiny import TRAINING
 
 from seed_hf.training_arguments import (
     accumulation_steps,
@@ -24,7 +25,6 @@ from seed_hf.training_launch import make_accelerator
 from seed_hf.training_preflight import find_hardware_problems
 
 
-TRAINING = Path(__file__).parent.parent / "training"
 RECIPES = sorted(TRAINING.glob("recipes/*/*.yaml"))
 SCRIPTS = {"stage1": "train_qformer", "stage2": "train_codebook", "stage3": "train_causal_lm"}
 SCRIPTS |= {"vae": "train_vae", "decoder": "train_decoder"}

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from tiny_shards import write_shards
-from tiny_training import (
+from tiny import TESTS
+from tiny.shards import write_shards
+from tiny.training import (
     NUM_SAMPLES,
     KilledError,
     assert_same_run,
@@ -34,9 +35,6 @@ from seed_hf import training_checkpoint
 from seed_hf.data_reading import read_image
 from seed_hf.data_rows import load_rows
 from seed_hf.training_checkpoint import find_checkpoint, list_checkpoints
-
-
-TESTS = Path(__file__).parent
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +68,15 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, flags):
 
 
 def test_a_process_killed_by_the_system_goes_on(tmp_path):
-    command = [sys.executable, "tiny_training.py", "--output_dir", str(tmp_path / "killed"), "--checkpoint_every", "3"]
+    command = [
+        sys.executable,
+        "-m",
+        "tiny.training",
+        "--output_dir",
+        str(tmp_path / "killed"),
+        "--checkpoint_every",
+        "3",
+    ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
     process = subprocess.Popen(
         [*command, "--seconds_per_step", "0.2"], cwd=TESTS, env=environment, stderr=subprocess.PIPE, text=True

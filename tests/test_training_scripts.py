@@ -13,15 +13,15 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from PIL import Image
 from pyarrow.parquet import read_table
 from safetensors.torch import load_file
-from tiny_language import build_base_tokenizer, build_language_model
-from tiny_training_data import HIDDEN_SIZE, save_bert, write_emoji, write_image_tokenizer_config
+from tiny import TRAINING
+from tiny.language import build_base_tokenizer, build_language_model
+from tiny.training_data import HIDDEN_SIZE, save_bert, write_emoji, write_image_tokenizer_config
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from seed_hf import SeedForCausalLM, SeedImageTokenizer, SeedProcessor
 from seed_hf.training_metrics import read_metrics
 
 
-TRAINING = Path(__file__).parents[1] / "training"
 STAGE_2_PARTS = {"quantizer", "reconstruction_decoder", "generation_decoder", "generation_head"}
 
 

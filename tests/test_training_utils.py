@@ -11,7 +11,7 @@ import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
 from replaced import Replaced
-from tiny_training import (
+from tiny.training import (
     ToyModel,
     add_noise,
     assert_close,

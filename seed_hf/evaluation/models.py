@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 
-from ..encoded_data import find_image_tokenizer
+from ..hub.fetch import find_image_tokenizer
 from ..mini import mini_language_model, mini_language_model_path
 from ..modeling_seed import SeedForCausalLM
 from ..modeling_seed_image_tokenizer import SeedImageTokenizer

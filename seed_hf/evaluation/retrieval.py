@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
-from ..encoded_data import find_image_tokenizer
+from ..hub.fetch import find_image_tokenizer
 from ..image_processing_seed import SeedImageProcessor
 from ..metrics_seed import codebook_use, retrieval_recall
 from ..mini import resolve_mini

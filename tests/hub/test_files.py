@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_hub import write_codes_folder
-from tiny_language import build_image_tokenizer, build_tokenizer
-from tiny_pictures import build_pipeline
+from tiny.hub import write_codes_folder
+from tiny.language import build_image_tokenizer, build_tokenizer
+from tiny.pictures import build_pipeline
 
 import seed_hf
 from seed_hf import SeedImageProcessor, SeedProcessor

@@ -8,9 +8,9 @@ from huggingface_hub import ModelCard, constants
 from huggingface_hub.errors import LocalEntryNotFoundError
 from peft import LoraConfig, get_peft_model
 from rounding import assert_equal_up_to_rounding, assert_same_picture
-from tiny_demo import build_seed, save_pipeline
-from tiny_hub import CODES, write_codes_folder
-from tiny_language import build_image_tokenizer
+from tiny.demo import build_seed, save_pipeline
+from tiny.hub import CODES, write_codes_folder
+from tiny.language import build_image_tokenizer
 from transformers import AutoModel, AutoModelForCausalLM, AutoProcessor, AutoTokenizer
 
 from seed_hf import (

@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 from replaced import Replaced
 from safetensors.torch import load_file, save_file
-from tiny_language import build_image_tokenizer
+from tiny.language import build_image_tokenizer
 from transformers import PreTrainedConfig
 
 from seed_hf import SeedImageTokenizer

@@ -5,7 +5,7 @@ import unittest
 from unittest import mock
 
 import torch
-from tiny_image_tokenizer import TINY
+from tiny.image_tokenizer import TINY
 from tiny_upstream import without_strict_loading
 from transformers import LlamaConfig, OPTConfig, PreTrainedModel
 from transformers_tests.test_configuration_common import ConfigTester

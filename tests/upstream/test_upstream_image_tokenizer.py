@@ -5,7 +5,7 @@ import tempfile
 import unittest
 
 import torch
-from tiny_image_tokenizer import TINY
+from tiny.image_tokenizer import TINY
 from tiny_upstream import without_strict_loading
 from transformers import PreTrainedModel
 from transformers_tests.test_configuration_common import ConfigTester

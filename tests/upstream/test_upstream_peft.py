@@ -6,7 +6,7 @@ import pytest
 import torch
 from peft import LoraConfig
 from peft_tests.testing_common import PeftCommonTester
-from tiny_language import build_seed_model
+from tiny.language import build_seed_model
 
 from seed_hf import SeedForCausalLM
 

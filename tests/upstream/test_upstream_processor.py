@@ -2,7 +2,7 @@
 
 import unittest
 
-from tiny_language import build_tokenizer
+from tiny.language import build_tokenizer
 from tiny_upstream import without_code_files
 from transformers import ProcessorMixin
 from transformers_tests.test_processing_common import ProcessorTesterMixin

@@ -2,7 +2,7 @@
 
 import unittest
 
-from tiny_language import build_base_tokenizer, build_tokenizer
+from tiny.language import build_base_tokenizer, build_tokenizer
 from transformers_tests.test_tokenization_common import TokenizerTesterMixin
 
 from seed_hf import SeedTokenizer

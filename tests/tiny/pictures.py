@@ -5,8 +5,6 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion import StableUnCLIPImageNormalizer
 from PIL import Image
-from tiny_image_tokenizer import tiny_image_tokenizer
-from tiny_language import build_base_tokenizer, build_language_model
 
 from seed_hf import (
     SeedForCausalLM,
@@ -17,6 +15,8 @@ from seed_hf import (
     SeedTokenizer,
 )
 from seed_hf.modeling_seed_empty_prompt import SeedEmptyPrompt
+from tiny.image_tokenizer import tiny_image_tokenizer
+from tiny.language import build_base_tokenizer, build_language_model
 
 
 CODEBOOK_SIZE = 16

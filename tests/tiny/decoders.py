@@ -1,9 +1,8 @@
-"""Toy Stable Diffusion folders, as diffusers' own pipelines save them, of the sizes in tiny_pictures.py."""
+"""Toy Stable Diffusion folders, as diffusers' own pipelines save them, of the sizes in pictures.py."""
 
 import torch
 from diffusers import DDPMScheduler, PNDMScheduler, StableDiffusionPipeline, StableUnCLIPImg2ImgPipeline
 from diffusers.pipelines.stable_diffusion import StableUnCLIPImageNormalizer
-from tiny_pictures import GENERATION_DIM, NUM_GENERATION_TOKENS, build_scheduler, build_unet, build_vae
 from transformers import (
     CLIPImageProcessor,
     CLIPTextConfig,
@@ -12,6 +11,8 @@ from transformers import (
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
 )
+
+from tiny.pictures import GENERATION_DIM, NUM_GENERATION_TOKENS, build_scheduler, build_unet, build_vae
 
 
 def build_text_encoder():

@@ -9,8 +9,9 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
+from tiny import EMOJI
 
-EMOJI = Path(__file__).parents[1] / "training" / "data" / "emoji"
+
 HIDDEN_SIZE = 32
 
 

@@ -3,9 +3,6 @@
 import json
 from pathlib import Path
 
-from tiny_language import build_base_tokenizer, build_language_model
-from tiny_pictures import build_images, build_scheduler, build_unet, build_vae
-from tiny_training_data import HIDDEN_SIZE, save_bert, write_image_tokenizer_config
 from transformers import AutoTokenizer
 
 from seed_hf import (
@@ -18,6 +15,9 @@ from seed_hf import (
     SeedTokenizer,
 )
 from seed_hf.modeling_seed_empty_prompt import SeedEmptyPrompt
+from tiny.language import build_base_tokenizer, build_language_model
+from tiny.pictures import build_images, build_scheduler, build_unet, build_vae
+from tiny.training_data import HIDDEN_SIZE, save_bert, write_image_tokenizer_config
 
 
 NUM_QUERY_TOKENS = 4

@@ -1,6 +1,6 @@
 """Toy weights in every form that `seed-hf convert` reads, to try its commands without the released ones.
 
-    python tests/toy_releases.py toy
+    python tests/tiny/releases.py toy
 
 docs/ecosystem.md goes on from there.
 """
@@ -10,12 +10,12 @@ import tempfile
 from pathlib import Path
 
 import torch
-from tiny_checkpoints import save_blip2, save_plain
-from tiny_decoders import build_stable_diffusion, build_unclip
-from tiny_pictures import build_image_tokenizer
 from transformers import Blip2ForImageTextRetrieval, Blip2Model
 
 from seed_hf.convert import write_original
+from tiny.checkpoints import save_blip2, save_plain
+from tiny.decoders import build_stable_diffusion, build_unclip
+from tiny.pictures import build_image_tokenizer
 
 
 def write_toy_releases(folder: Path):

@@ -4,11 +4,11 @@ import json
 
 import torch
 from safetensors.torch import load_file
-from tiny_language import CODEBOOK_SIZE, build_base_tokenizer, build_language_model
 from tokenizers import AddedToken
 from transformers import Blip2Config, Blip2ForImageTextRetrieval, GenerationConfig
 
 from seed_hf.convert_image_tokenizer import STAGE_1_PREFIXES
+from tiny.language import CODEBOOK_SIZE, build_base_tokenizer, build_language_model
 
 
 LAYERS = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}

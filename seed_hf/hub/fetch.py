@@ -1,0 +1,33 @@
+"""Finding the folders of a model, here or on the Hub."""
+
+import os
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+
+
+def find_image_tokenizer(name: str | os.PathLike, revision: str | None = None) -> tuple[Path, Path]:
+    """Finds the weights of an image tokenizer, downloading them if need be.
+
+    Args:
+        name (`str` or `os.PathLike`): folder or Hub id, of an image tokenizer or of a pipeline.
+        revision (`str`, *optional*): for a Hub id.
+
+    Returns:
+        `tuple[Path, Path]`: folder of the model, folder of its image processor.
+
+    Raises:
+        ValueError: if there is no image tokenizer with its processor.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        others = ["unet/*", "vae/*", "text_encoder/*", "*.bin", "*.pth"]
+        folder = Path(snapshot_download(str(name), revision=revision, ignore_patterns=others))
+    is_pipeline = (folder / "image_tokenizer").is_dir()
+    found = (folder / "image_tokenizer", folder / "image_processor") if is_pipeline else (folder, folder)
+    if not (found[0] / "config.json").is_file() or not (found[1] / "preprocessor_config.json").is_file():
+        raise ValueError(
+            f"`image_tokenizer` is {str(name)!r}; allowed: a folder or Hub id with the config.json of an image "
+            "tokenizer and the preprocessor_config.json of its image processor."
+        )
+    return found
