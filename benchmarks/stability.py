@@ -25,8 +25,8 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from seed_hf import SeedImageProcessor, SeedImageTokenizer
-from seed_hf.data_reading import UnreadableSampleError, read_image
-from seed_hf.data_rows import load_rows
+from seed_hf.data.reading import UnreadableSampleError, read_image
+from seed_hf.data.rows import load_rows
 from seed_hf.evaluation.report import describe_machine
 from seed_hf.mini import mini_pipeline_path
 from seed_hf.provenance import describe_model, package_versions
@@ -158,7 +158,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--model", default=mini_pipeline_path(), help="image tokenizer repository (default: seed-mini)"
     )
-    parser.add_argument("--dataset", default=str(EMOJI), help="see seed_hf.data_rows.load_rows (default: the emoji)")
+    parser.add_argument("--dataset", default=str(EMOJI), help="see seed_hf.data.rows.load_rows (default: the emoji)")
     parser.add_argument("--splits", nargs="+", default=list(SPLITS))
     parser.add_argument("--limit", type=int, default=128, help="pictures of each split, spread over it; 0 = all")
     parser.add_argument("--batch_size", type=int, default=64)

@@ -9,7 +9,7 @@ from safetensors import safe_open
 
 from .configuration_seed import SeedConfig
 from .configuration_seed_image_tokenizer import SeedImageTokenizerConfig
-from .encoded_data import count_encoded, part_paths
+from .data.codes import count_encoded, part_paths
 from .hub.files import read_json
 from .training_metrics import MACHINE_FILE, read_metrics
 

@@ -14,7 +14,8 @@ from torch.distributed.fsdp import register_fsdp_forward_method
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
-from .data_reading import SkippedSamples
+from .data.batches import make_batches
+from .data.reading import SkippedSamples
 from .provenance import package_versions
 from .training_arguments import check_training_arguments
 from .training_checkpoint import (
@@ -27,7 +28,6 @@ from .training_checkpoint import (
     save_checkpoint,
     trainable_state,
 )
-from .training_data import make_batches
 from .training_launch import call_on_signals, make_accelerator
 from .training_metrics import MetricsLog
 from .training_optimizer import make_parameter_groups
@@ -129,7 +129,7 @@ class TrainingRun:
         collate_fn: Callable[[list], Any] | None = None,
         transform: Callable[[Any, torch.Generator], Any] | None = None,
     ) -> Iterator[Any]:
-        """Reads a map-style data set for ever from the current step on; see [`~seed_hf.training_data.make_batches`].
+        """Reads a map-style data set for ever from the current step on; see [`~seed_hf.data.batches.make_batches`].
 
         Args:
             dataset (`Sequence`): map-style data set.

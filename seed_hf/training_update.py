@@ -9,7 +9,7 @@ from accelerate.utils import DistributedType, send_to_device
 from torch.distributed.tensor import DTensor
 from transformers.utils import logging
 
-from .data_seeds import derive_seed, seed_everything
+from .data.seeds import derive_seed, seed_everything
 from .training_checkpoint import describe_newest, refuse_nan, trainable_state
 from .training_optimizer import learning_rate_at
 

@@ -17,8 +17,8 @@ from tiny.demo import save_all, save_pipeline
 from tiny.training_data import write_emoji
 
 from seed_hf import SeedForCausalLM, SeedImageProcessor, SeedImageTokenizer, SeedPipeline, SeedProcessor
-from seed_hf.data_rows import load_rows
-from seed_hf.encoded_data import read_codes
+from seed_hf.data.codes import read_codes
+from seed_hf.data.rows import load_rows
 from seed_hf.evaluation import EvaluationReport, caption_metrics
 from seed_hf.hub.fetch import find_image_tokenizer
 from seed_hf.hub.files import find_repository_files

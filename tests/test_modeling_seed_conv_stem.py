@@ -15,7 +15,7 @@ from seed_hf.modeling_seed_conv_stem import SameConv, SeedConvStem
 
 sys.path.insert(0, str(TRAINING))
 
-from vision_stem import IMAGE_MEAN, IMAGE_STD, load_stem  # noqa: E402
+from seed_hf.mini.vision_stem import IMAGE_MEAN, IMAGE_STD, load_stem  # noqa: E402
 
 
 HYBRID = {"use_conv_stem": True, "vision_config": TINY["vision_config"] | {"image_size": 64, "patch_size": 32}}

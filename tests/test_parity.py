@@ -15,7 +15,7 @@ from rounding import largest
 from torch.nn import functional as F
 
 from seed_hf import SeedImageTokenizer, SeedImageTokenizerConfig
-from seed_hf.convert_seed_checkpoint import convert_state_dict, load_original, rename_key
+from seed_hf.convert.seed_keys import convert_state_dict, load_original, rename_key
 from seed_hf.losses_seed import contrastive_loss
 
 

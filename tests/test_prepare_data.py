@@ -15,8 +15,8 @@ from PIL import Image
 from test_training_scripts import TRAINING
 from tiny.shards import picture_bytes, sample, write_shard
 
-from seed_hf.data_reading import TooManyUnreadableSamplesError, read_image, read_image_bytes
-from seed_hf.data_rows import load_rows
+from seed_hf.data.reading import TooManyUnreadableSamplesError, read_image, read_image_bytes
+from seed_hf.data.rows import load_rows
 from seed_hf.image_formats_seed import IMAGE_FORMATS
 
 

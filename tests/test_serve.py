@@ -16,7 +16,7 @@ from PIL import Image
 from tiny import ROOT
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from seed_hf.export_seed import export_language_model
+from seed_hf.convert.export import export_language_model
 from seed_hf.mini import mini_language_model, mini_language_model_path, mini_pictures_path
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
 
 import pyarrow.parquet as pq
-from emoji_data import DATA_DIR, SPLITS
 from PIL import Image
+
+from seed_hf.mini.emoji import DATA_DIR, SPLITS
 
 
 FOLDER = Path(__file__).parents[1] / "seed_hf" / "mini" / "pictures"

@@ -18,12 +18,12 @@ from pathlib import Path
 import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
 
 import torch
-from image_text_data import load_rows, open_image
 from language_data import word_f1
 from retrieval import retrieval_scores, text_features
 from tqdm.auto import tqdm
 from transformers import AutoTokenizer
 
+from seed_hf.data.captioned_images import load_rows, open_image
 from seed_hf.metrics_seed import codebook_use
 from seed_hf.mini import mini_image_generation, mini_language_model, mini_language_model_path, mini_pipeline_path
 from seed_hf.pipeline_seed import SeedPipeline

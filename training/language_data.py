@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Callable
 
 import torch
-from image_text_data import draw_caption, with_tags
 
-from seed_hf.data_augmentation import uniform
+from seed_hf.data.augmentation import uniform
+from seed_hf.data.captioned_images import draw_caption, with_tags
 
 
 class PairMaker:

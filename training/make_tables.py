@@ -24,11 +24,11 @@ import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
 import torch
 from datasets import Dataset, concatenate_datasets
 from diffusers.image_processor import VaeImageProcessor
-from image_text_data import open_image
 from results_table import update_file
 from tqdm.auto import tqdm
 
 from seed_hf import SeedPipeline
+from seed_hf.data.captioned_images import open_image
 from seed_hf.evaluation import (
     EvaluationReport,
     evaluate_captions,
@@ -38,7 +38,7 @@ from seed_hf.evaluation import (
     load_captioned_rows,
 )
 from seed_hf.mini import mini_pipeline_path
-from seed_hf.mini_base_model import load_base_tokenizer
+from seed_hf.mini.base_model import load_base_tokenizer
 
 
 TRAINING = Path(__file__).parent

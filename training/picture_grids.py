@@ -1,9 +1,10 @@
 """Pictures beside pictures with a caption, to look at during training."""
 
 import torch
-from image_text_data import open_image
 from PIL import Image, ImageDraw, ImageFont
 from retrieval import text_features
+
+from seed_hf.data.captioned_images import open_image
 
 
 SIDE, TEXT_WIDTH = 96, 200

@@ -28,14 +28,14 @@ import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
 import numpy as np
 import pandas as pd
 import torch
-from image_text_data import load_rows
 from PIL import Image
 from tqdm.auto import tqdm
 
-from seed_hf.data_parts import claim_parts, write_whole
-from seed_hf.data_reading import SkippedSamples, UnreadableSampleError, read_image_bytes, row_key
-from seed_hf.data_shards import clean_captions
-from seed_hf.encoded_data import check_description, split_name
+from seed_hf.data.captioned_images import load_rows
+from seed_hf.data.codes import split_name
+from seed_hf.data.reading import SkippedSamples, UnreadableSampleError, read_image_bytes, row_key
+from seed_hf.data.resumable import check_description, claim_parts, write_whole
+from seed_hf.data.shards import clean_captions
 from seed_hf.image_formats_seed import IMAGE_FORMATS
 from seed_hf.image_processing_seed import load_rgb_image
 from seed_hf.provenance import rows_digest

@@ -27,12 +27,9 @@ from pathlib import Path
 import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
 
 import torch
-from emoji_data import make_questions
-from image_text_data import add_data_arguments, load_rows, reading_settings
 from language_data import PairMaker, describe_captions, list_texts, word_f1
 from peft import LoraConfig, PeftModel, get_peft_model, load_peft_weights, set_peft_model_state_dict
 from picture_grids import picture_grid, spread
-from small_language_model import build_small_language_model, start_image_tokens, train_tokenizer
 from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
@@ -44,9 +41,12 @@ from seed_hf import (
     SeedProcessor,
     SeedTokenizer,
 )
-from seed_hf.encoded_data import read_codes
-from seed_hf.encoding_seed import encode_once
-from seed_hf.mini_base_model import base_model_folder, load_base_tokenizer
+from seed_hf.data.captioned_images import add_data_arguments, load_rows, reading_settings
+from seed_hf.data.codes import read_codes
+from seed_hf.data.encode import encode_once
+from seed_hf.mini.base_model import base_model_folder, load_base_tokenizer
+from seed_hf.mini.emoji import make_questions
+from seed_hf.mini.small_language_model import build_small_language_model, start_image_tokens, train_tokenizer
 from seed_hf.training_packing import check_packing, collate_samples, model_inputs
 from seed_hf.training_utils import TrainingRun, add_training_arguments, parse_training_arguments
 

@@ -25,7 +25,14 @@ import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
 import torch
 from accelerate.utils import broadcast, gather
 from generation_targets import load_targets
-from image_text_data import (
+from picture_grids import picture_grid, retrieval_grid, spread
+from retrieval import retrieval_scores, tokenize
+from torch.nn import functional as F
+from transformers import AutoTokenizer, set_seed
+
+from seed_hf import SeedImageProcessor, SeedImageTokenizer, SeedPipeline
+from seed_hf.data.augmentation import add_augmentation_arguments, augment
+from seed_hf.data.captioned_images import (
     CaptionedImages,
     add_data_arguments,
     all_captions,
@@ -35,14 +42,7 @@ from image_text_data import (
     open_image,
     reading_settings,
 )
-from picture_grids import picture_grid, retrieval_grid, spread
-from retrieval import retrieval_scores, tokenize
-from torch.nn import functional as F
-from transformers import AutoTokenizer, set_seed
-from view_cache import CachedViews
-
-from seed_hf import SeedImageProcessor, SeedImageTokenizer, SeedPipeline
-from seed_hf.data_augmentation import add_augmentation_arguments, augment
+from seed_hf.data.view_cache import CachedViews
 from seed_hf.metrics_seed import codebook_use
 from seed_hf.training_utils import TrainingRun, add_training_arguments, parse_training_arguments
 

@@ -28,15 +28,15 @@ import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from image_text_data import load_rows, with_tags
-from picture_data import DEFAULT_DATA, STYLES, Pictures, load_pictures, to_unit_range
 from PIL import Image
 from text_targets import load_text_encoder
 from torch.nn import functional as F
 from transformers import set_seed
 
 from seed_hf import SeedImageTokenizer
-from seed_hf.encoding_seed import encode_once
+from seed_hf.data.captioned_images import load_rows, with_tags
+from seed_hf.data.encode import encode_once
+from seed_hf.mini.pictures import DEFAULT_DATA, STYLES, Pictures, load_pictures, to_unit_range
 from seed_hf.training_utils import TrainingRun, add_training_arguments, parse_training_arguments
 
 

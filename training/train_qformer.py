@@ -21,7 +21,15 @@ from pathlib import Path
 import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
 
 import torch
-from image_text_data import (
+from picture_grids import retrieval_grid
+from retrieval import retrieval_scores, tokenize
+from text_targets import default_text_encoder_folder
+from text_tower import init_from_bert, load_text_tower, prune_vocabulary
+from transformers import AutoTokenizer, set_seed
+
+from seed_hf import SeedImageProcessor, SeedImageTokenizer, SeedImageTokenizerConfig
+from seed_hf.data.augmentation import add_augmentation_arguments, augment
+from seed_hf.data.captioned_images import (
     CaptionedImages,
     add_data_arguments,
     draw_caption,
@@ -31,16 +39,8 @@ from image_text_data import (
     reading_settings,
     with_tags,
 )
-from picture_grids import retrieval_grid
-from retrieval import retrieval_scores, tokenize
-from text_targets import default_text_encoder_folder
-from text_tower import init_from_bert, load_text_tower, prune_vocabulary
-from transformers import AutoTokenizer, set_seed
-from view_cache import CachedViews
-from vision_stem import IMAGE_MEAN, IMAGE_STD, load_stem
-
-from seed_hf import SeedImageProcessor, SeedImageTokenizer, SeedImageTokenizerConfig
-from seed_hf.data_augmentation import add_augmentation_arguments, augment
+from seed_hf.data.view_cache import CachedViews
+from seed_hf.mini.vision_stem import IMAGE_MEAN, IMAGE_STD, load_stem
 from seed_hf.training_feature_cache import FeatureCache
 from seed_hf.training_utils import TrainingRun, add_training_arguments, parse_training_arguments
 

@@ -14,10 +14,10 @@ import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
 
 import torch
 from diffusers import AutoencoderKL
-from picture_data import DEFAULT_DATA, STYLES, Pictures, load_pictures, to_unit_range
 from torch.utils.data import Dataset
 from transformers import set_seed
 
+from seed_hf.mini.pictures import DEFAULT_DATA, STYLES, Pictures, load_pictures, to_unit_range
 from seed_hf.training_utils import TrainingRun, add_training_arguments, parse_training_arguments
 
 

@@ -3,7 +3,7 @@
 import argparse
 
 from ..cards import write_card
-from ..mini import MINI_NAME, resolve_mini
+from ..hub.fetch import MINI_NAME, resolve_mini
 
 
 EXAMPLES = """examples:

@@ -4,9 +4,9 @@ import argparse
 import json
 
 from ..configuration_seed_image_tokenizer import SeedImageTokenizerConfig
-from ..convert_image_tokenizer import convert_image_tokenizer, write_original
-from ..convert_key_tables import KeyReport
-from ..convert_language_model import convert_language_model, write_original_language_model
+from ..convert.image_tokenizer import convert_image_tokenizer, write_original
+from ..convert.key_tables import KeyReport
+from ..convert.language_model import convert_language_model, write_original_language_model
 
 
 EXAMPLES = """examples:
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace):
     values = {name: value for name, value in vars(args).items() if name not in ("command", "kind")}
     if args.kind == "pipeline":
         # diffusers is imported only for this
-        from ..convert_decoder import assemble_pipeline
+        from ..convert.pipeline import assemble_pipeline
 
         for name, report in assemble_pipeline(fallbacks=values.pop("fallback"), **values).items():
             print_report(report, f"{name}: ")

@@ -3,8 +3,8 @@
 import argparse
 
 from ..cards import write_card
-from ..data_rows import load_rows
-from ..encoding_seed import encode_rows
+from ..data.encode import encode_rows
+from ..data.rows import load_rows
 from ..hub import push_folder
 
 

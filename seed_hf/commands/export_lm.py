@@ -4,8 +4,8 @@ import argparse
 
 import torch
 
-from ..export_seed import export_language_model
-from ..mini import resolve_mini
+from ..convert.export import export_language_model
+from ..hub.fetch import resolve_mini
 
 
 EXAMPLES = """examples:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-from ..data_rows import load_rows
-from ..data_seeds import derive_seed
-from ..encoded_data import read_codes
+from ..data.codes import read_codes
+from ..data.rows import load_rows
+from ..data.seeds import derive_seed
 
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def load_captioned_rows(dataset: str, split: str, limit: int | None = None) -> "
         dataset (`str`): `"emoji"` for seed-mini's own data (without flags, which look the same in all styles); a
             folder with NoCaps' `nocaps_val_4500_captions.json`, whose domains are kept; codes that `seed-hf encode`
             wrote, or a parquet file with a column `codes`, for captions alone; or what
-            [`~seed_hf.data_rows.load_rows`] takes, which includes folders with the Karpathy files of COCO and
+            [`~seed_hf.data.rows.load_rows`] takes, which includes folders with the Karpathy files of COCO and
             Flickr30K (`dataset_coco.json`, `dataset_flickr30k.json`).
         split (`str`): its name, possibly with a slice, as `"test[:100]"`.
         limit (`int`, *optional*): the first rows only.

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..mini import MINI_NAME, resolve_mini
+from ..hub.fetch import MINI_NAME, resolve_mini
 from ..processing_seed import SeedProcessor
 from ..provenance import content_digest, describe_model, references_digest, weights_of
 from .models import TextWriter, choose_prompt, find_folder

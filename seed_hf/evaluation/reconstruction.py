@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from transformers import AutoImageProcessor, CLIPVisionModelWithProjection
 
-from ..data_seeds import derive_seed
+from ..data.seeds import derive_seed
+from ..hub.fetch import MINI_NAME, resolve_mini
 from ..metrics_seed import frechet_distance
-from ..mini import MINI_NAME, resolve_mini
 from ..provenance import content_digest, describe_model, references_digest, weights_of
 from .data import load_captioned_rows
 from .models import find_folder

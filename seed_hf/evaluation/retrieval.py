@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
-from ..hub.fetch import find_image_tokenizer
+from ..hub.fetch import find_image_tokenizer, resolve_mini
 from ..image_processing_seed import SeedImageProcessor
 from ..metrics_seed import codebook_use, retrieval_recall
-from ..mini import resolve_mini
 from ..modeling_seed_image_tokenizer import SeedImageTokenizer
 from ..provenance import content_digest, describe_model, references_digest, weights_of
 from .data import load_captioned_rows, references_of

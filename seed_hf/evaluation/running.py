@@ -15,11 +15,10 @@ import torch
 from accelerate.utils import find_executable_batch_size
 from tqdm.auto import tqdm
 
-from ..data_parts import claim_parts, write_whole
-from ..data_reading import SkippedSamples, UnreadableSampleError, read_image_bytes, row_key
-from ..encoded_data import check_description
+from ..data.part_records import PartRecords
+from ..data.reading import SkippedSamples, UnreadableSampleError, read_image_bytes, row_key
+from ..data.resumable import check_description, claim_parts, write_whole
 from ..image_processing_seed import load_rgb_image
-from ..part_records import PartRecords
 from ..sealed_files import write_part
 
 
@@ -72,7 +71,7 @@ def run_predictor(
 
     Args:
         predictor ([`Predictor`]): the task.
-        rows (`datasets.Dataset`): what [`~seed_hf.data_rows.load_rows`] gives, or rows with `codes` and no `image`.
+        rows (`datasets.Dataset`): what [`~seed_hf.data.rows.load_rows`] gives, or rows with `codes` and no `image`.
         work_dir (`str` or `os.PathLike`): folder of the parts.
         description (`dict`): what decides the predictions; a folder that was made with another one is refused.
         batch_size (`int`, *optional*): pictures at once; by default found: what fits the memory.

@@ -31,3 +31,21 @@ def find_image_tokenizer(name: str | os.PathLike, revision: str | None = None) -
             "tokenizer and the preprocessor_config.json of its image processor."
         )
     return found
+
+
+# What the command line and evaluations call it; a folder of one's own of this name is `./seed-mini`.
+MINI_NAME = "seed-mini"
+
+
+def resolve_mini(name: str | os.PathLike, part: str) -> str | os.PathLike:
+    """
+    Replaces the name of the shipped model by its folder.
+
+    Args:
+        name (`str` or `os.PathLike`): `"seed-mini"`, a folder or a Hub id.
+        part (`str`): `"pipeline"` or `"language_model"`.
+
+    Returns:
+        `str` or `os.PathLike`: the folder of that part of seed-mini, or `name`.
+    """
+    return str(Path(__file__).parents[1] / "mini" / part) if str(name) == MINI_NAME else name

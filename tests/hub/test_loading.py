@@ -24,7 +24,7 @@ from seed_hf import (
     SeedTokenizer,
 )
 from seed_hf.cards import write_card
-from seed_hf.encoded_data import read_codes
+from seed_hf.data.codes import read_codes
 from seed_hf.hub import push_folder
 from seed_hf.hub_mixin_seed import HubUploadMixin
 

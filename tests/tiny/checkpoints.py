@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from tokenizers import AddedToken
 from transformers import Blip2Config, Blip2ForImageTextRetrieval, GenerationConfig
 
-from seed_hf.convert_image_tokenizer import STAGE_1_PREFIXES
+from seed_hf.convert.image_tokenizer import STAGE_1_PREFIXES
 from tiny.language import CODEBOOK_SIZE, build_base_tokenizer, build_language_model
 
 

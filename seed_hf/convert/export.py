@@ -1,0 +1,147 @@
+"""A language model of this package -> a folder that any server for its base architecture runs."""
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import cached_file, find_adapter_config_file, logging
+
+from ..image_tokens_seed import ImageTokenLayout
+from ..modeling_seed import SeedForCausalLM
+from ..tokenization_seed import SeedTokenizer
+
+
+logger = logging.get_logger(__name__)
+
+# relative to the largest logit: above what float32 rounding adds up to over many layers
+LOGIT_TOLERANCE = 1e-4
+
+
+def export_language_model(
+    model_folder: str | os.PathLike,
+    output_folder: str | os.PathLike,
+    dtype: torch.dtype = torch.float32,
+    max_shard_size: str = "5GB",
+    revision: str | None = None,
+) -> PreTrainedModel:
+    r"""
+    Writes a language model as its plain base class, with image tokens as ordinary vocabulary.
+
+    The result needs nothing of this package: `AutoModelForCausalLM` and every server for the architecture load it. Its
+    tokenizer writes image tokens as text (`<img><img_00003>...</img>`), which
+    [`~SeedProcessor.post_process_generation`] turns into pictures. Before anything is written its logits are compared,
+    in float32, with those of the model given.
+
+    Args:
+        model_folder (`str` or `os.PathLike`): Folder or Hub id of a [`SeedForCausalLM`], or of a LoRA adapter of one,
+            which is merged.
+        output_folder (`str` or `os.PathLike`): Made if missing.
+        dtype (`torch.dtype`, defaults to `torch.float32`): Of the weights written.
+        max_shard_size (`str`, defaults to `"5GB"`): Largest weights file.
+        revision (`str`, *optional*): Of the repository.
+
+    Returns:
+        `PreTrainedModel`: what was written, for example a `LlamaForCausalLM`.
+
+    Raises:
+        ValueError: Weights or a tokenizer that do not fit the model, or logits that differ.
+
+    Example:
+
+    ```python
+    >>> import tempfile
+    >>> from seed_hf.convert.export import export_language_model
+    >>> from seed_hf.mini import mini_language_model_path
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     type(export_language_model(mini_language_model_path(), folder)).__name__
+    'LlamaForCausalLM'
+
+    ```
+    """
+    hub = {"revision": revision}
+    model = SeedForCausalLM.from_pretrained(model_folder, image_tokenizer=False, dtype=torch.float32, **hub)
+    tokenizer = SeedTokenizer.from_pretrained(_tokenizer_folder(model_folder, hub), **hub)
+    model.check_tokenizer(tokenizer)
+    probe = _probe_ids(tokenizer.image_token_layout)
+    with torch.no_grad():
+        wanted = model(probe).logits
+        plain = merge_adapters(model).to_plain_language_model()
+        difference = float((plain(probe).logits - wanted).abs().max() / wanted.abs().max())
+    # written so that NaN fails too
+    if not difference <= LOGIT_TOLERANCE:
+        raise ValueError(
+            f"`model_folder` is {str(model_folder)!r}: exported, its logits differ by {difference:.1e} of the largest "
+            f"one; allowed: {LOGIT_TOLERANCE:.0e}."
+        )
+    logger.info(f"Exported, the logits differ by {difference:.1e} of the largest one.")
+    plain = plain.to(dtype)
+    plain.save_pretrained(output_folder, max_shard_size=max_shard_size)
+    _save_tokenizer(tokenizer.to_plain_tokenizer(), Path(output_folder))
+    return plain
+
+
+def merge_adapters(model: PreTrainedModel) -> PreTrainedModel:
+    r"""
+    Merges the adapters that [`~SeedForCausalLM.from_pretrained`] left active, in place.
+
+    PEFT merges only what its own `PeftModel` wraps (`PeftModel.merge_and_unload`).
+
+    Args:
+        model (`PreTrainedModel`): With adapters, or without any.
+
+    Returns:
+        `PreTrainedModel`: `model`, made of its own layers only.
+    """
+    replaced = []
+    for name, module in list(model.named_modules()):
+        if name.startswith(tuple(replaced)):
+            continue  # a part of a layer that is no longer there
+        if hasattr(module, "unload_and_optionally_merge_module"):
+            settings = {"merge": True, "safe_merge": False, "adapter_names": None}
+            own_layer = module.unload_and_optionally_merge_module(**settings)
+        elif hasattr(module, "merge") and hasattr(module, "get_base_layer"):
+            module.merge()
+            own_layer = module.get_base_layer()
+        else:
+            continue
+        model.set_submodule(name, own_layer)
+        replaced.append(f"{name}.")
+    if getattr(model, "_hf_peft_config_loaded", False):
+        # else transformers would look for an adapter to save, and name the weights as its file does
+        model._hf_peft_config_loaded, model._weight_conversions = False, None
+        del model.peft_config
+    model.tie_weights()
+    return model
+
+
+def _tokenizer_folder(model_folder, hub) -> str | os.PathLike:
+    """Where the tokenizer is: an adapter saved by PEFT alone has none, its base has it."""
+    if cached_file(model_folder, "tokenizer.json", _raise_exceptions_for_missing_entries=False, **hub):
+        return model_folder
+    config_file = find_adapter_config_file(str(model_folder), **hub)
+    if config_file is None:
+        raise ValueError(
+            f"`model_folder` {str(model_folder)!r} has no `tokenizer.json`; allowed: one beside the model."
+        )
+    return json.loads(Path(config_file).read_text(encoding="utf-8"))["base_model_name_or_path"]
+
+
+def _probe_ids(layout: ImageTokenLayout) -> torch.Tensor:
+    """A short text around an image whose codes lie all over the codebook, `(1, sequence_length)`."""
+    codes = torch.linspace(0, layout.codebook_size - 1, layout.num_query_tokens).long()
+    text = torch.linspace(0, layout.first_image_token_id - 1, 8).long().tolist()
+    return torch.tensor([[*text, *layout.span(codes), *reversed(text)]])
+
+
+def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path):
+    tokenizer.save_pretrained(folder)
+    file = folder / "tokenizer_config.json"
+    # the name that servers with an older transformers know too
+    config = json.loads(file.read_text(encoding="utf-8")) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    file.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+__all__ = ["export_language_model", "merge_adapters"]

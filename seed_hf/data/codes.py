@@ -1,0 +1,216 @@
+"""A data set of codes on disk: its files, what they say about themselves, and reading them.
+
+encoding-<split>.json                          what was encoded, with which weights and settings
+data/<split>-00000-of-00610.parquet            key, caption, codes; in its metadata what it was made from, and its hash
+skipped/<split>-00000-of-00610.jsonl           pictures that could not be read
+"""
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from transformers.utils import logging
+
+from ..hub.fetch import find_image_tokenizer
+from ..provenance import weights_digest
+from ..sealed_files import read_part_record
+from .resumable import read_description
+
+
+if TYPE_CHECKING:
+    pass
+
+logger = logging.get_logger(__name__)
+
+
+def split_name(split: str) -> str:
+    """Name of a split, possibly with slices, as a part of file names and as a split that `datasets` takes.
+
+    Args:
+        split (`str`): such as `"train"`, `"train[:1000]"`, `"train[-10%:]"` or `"train+validation"`.
+
+    Returns:
+        `str`: letters, digits and underscores; other ones for other slices.
+
+    Example:
+        ```python
+        >>> from seed_hf.data.codes import split_name
+
+        >>> split_name("train[:1000]"), split_name("train[1000:]"), split_name("train[-10%:]+test")
+        ('train_to_1000', 'train_from_1000', 'train_from_minus_10_percent_plus_test')
+
+        ```
+    """
+    split = re.sub(r"\[([^\[\]:]*):([^\[\]:]*)\]", _slice_name, split)
+    return re.sub(r"\W+", "_", split.replace("+", "_plus_")).strip("_")
+
+
+def _slice_name(match: re.Match) -> str:
+    ends = {"from": match[1].strip(), "to": match[2].strip()}
+    words = [f"_{word}_{end}" for word, end in ends.items() if end]
+    return "".join(words).replace("-", "minus_").replace("%", "_percent")
+
+
+def description_path(folder: Path, split: str) -> Path:
+    """Names the description of a split.
+
+    Args:
+        folder (`Path`): of the output.
+        split (`str`): its name.
+
+    Returns:
+        `Path`: `encoding-<split>.json`.
+    """
+    return folder / f"encoding-{split_name(split)}.json"
+
+
+def part_paths(folder: Path, split: str, num_rows: int, rows_per_file: int) -> list[Path]:
+    """Names the files of a split, so that `datasets` finds them by itself.
+
+    Args:
+        folder (`Path`): of the output.
+        split (`str`): its name.
+        num_rows (`int`): of the split.
+        rows_per_file (`int`): of each file but the last.
+
+    Returns:
+        `list[Path]`: `data/<split>-00000-of-00610.parquet` ...
+    """
+    count = -(-num_rows // rows_per_file)
+    return [folder / "data" / f"{split_name(split)}-{part:05d}-of-{count:05d}.parquet" for part in range(count)]
+
+
+def skipped_path(path: Path) -> Path:
+    """Names the list of skipped pictures of a part.
+
+    Args:
+        path (`Path`): parquet file of the part.
+
+    Returns:
+        `Path`: `skipped/<split>-00000-of-00610.jsonl`.
+    """
+    return path.parent.with_name("skipped") / f"{path.stem}.jsonl"
+
+
+def count_encoded(paths: list[Path]) -> tuple[int, int]:
+    """Counts what is finished.
+
+    Args:
+        paths (`list[Path]`): of [`part_paths`].
+
+    Returns:
+        `tuple[int, int]`: images with codes, skipped images.
+    """
+    import pyarrow.parquet as pq
+
+    finished = [path for path in paths if path.exists()]
+    lists = [skipped_path(path) for path in finished]
+    skipped = [path.read_bytes().count(b"\n") for path in lists if path.exists()]
+    return sum(pq.read_metadata(path).num_rows for path in finished), sum(skipped)
+
+
+def count_part(path: Path) -> int:
+    """Counts the rows that a finished part accounts for.
+
+    Args:
+        path (`Path`): parquet file of the part.
+
+    Returns:
+        `int`: images with codes and skipped images.
+    """
+    return sum(count_encoded([path]))
+
+
+def codes_identity(description: dict) -> str:
+    """Stands for all that decides the content of parts.
+
+    Args:
+        description (`dict`): of the codes, as their folder has it.
+
+    Returns:
+        `str`: 16 hexadecimal digits.
+    """
+    names = ("rows", "weights", "dtype", "num_codes", "codebook_size", "augmented_views", "rows_per_file", "columns")
+    return hashlib.sha256(json.dumps([description.get(name) for name in names]).encode()).hexdigest()[:16]
+
+
+def read_codes(codes: str | os.PathLike, split: str = "train", image_tokenizer: str | os.PathLike | None = None):
+    """Reads the codes of a split, memory-mapped.
+
+    Args:
+        codes (`str` or `os.PathLike`): folder that [`~seed_hf.data.encode.encode_rows`] wrote, a data set with such
+            files on the Hub, or one parquet file.
+        split (`str`, defaults to `"train"`): its name; in a single file the value of a column `split`, if it has one.
+        image_tokenizer (`str` or `os.PathLike`, *optional*): folder whose weights the codes should come from; others
+            are warned of.
+
+    Returns:
+        `datasets.Dataset`: `key`, `caption`, `codes` (`num_query_tokens` integers) and what else was kept.
+
+    Raises:
+        ValueError: if there are no codes, no such split, or some parts are damaged or have not been encoded yet.
+    """
+    from datasets import load_dataset
+
+    folder = Path(codes)
+    if folder.is_dir():
+        file = description_path(folder, split)
+        if not file.is_file():
+            found = sorted(path.stem.removeprefix("encoding-") for path in folder.glob("encoding-*.json"))
+            raise ValueError(f"`split` is {split!r}; allowed in {str(folder)!r}: {found}.")
+        description = read_description(file)
+        written = description.get("split", split)
+        if split not in (written, split_name(written)):
+            raise ValueError(f"`split` is {split!r}, but {file} is of the split {written!r}.")
+        paths = part_paths(folder, split, description["num_rows"], description["rows_per_file"])
+        _check_parts(folder, split, paths, description)
+        if image_tokenizer is not None:
+            _warn_of_other_weights(description, image_tokenizer)
+        rows = load_dataset("parquet", data_files=[str(path) for path in paths], split="train")
+    elif folder.is_file():
+        read_part_record(folder)
+        rows = load_dataset("parquet", data_files=str(folder), split="train")
+        if "split" in rows.column_names:
+            rows = rows.filter(lambda value: value == split, input_columns="split")
+    else:
+        rows = load_dataset(str(codes), split=split)
+    if "codes" not in rows.column_names:
+        raise ValueError(f"`codes` {str(codes)!r} has the columns {rows.column_names}; a column 'codes' is needed.")
+    if not len(rows):
+        raise ValueError(f"`split` {split!r} leaves no row of {str(codes)!r}.")
+    return rows
+
+
+def _check_parts(folder: Path, split: str, paths: list[Path], description: dict) -> None:
+    """Refuses parts that are missing, damaged, or those of another place."""
+    again = "the same `seed-hf encode` command as before goes on with them."
+    if missing := sum(not path.exists() for path in paths):
+        raise ValueError(f"`codes` {str(folder)!r} lacks {missing} of {len(paths)} parts of split {split!r}: {again}")
+    unsealed, rows_per_file = 0, description["rows_per_file"]
+    for part, path in enumerate(paths):
+        record = read_part_record(path)
+        num_rows = min(rows_per_file, description["num_rows"] - part * rows_per_file)
+        if (found := count_part(path)) != num_rows:
+            raise ValueError(f"{path} and its list of skipped images account for {found} of {num_rows} rows: {again}")
+        unsealed += record is None
+        place = {"made_from": codes_identity(description), "part": part}
+        if record is not None and any(record.get(name) != value for name, value in place.items()):
+            raise ValueError(
+                f"{path} was made from other rows or settings than {description_path(folder, split)} says."
+            )
+    if unsealed:
+        logger.warning(f"{unsealed} of {len(paths)} parts of {folder} have no checksums: damage would not be noticed.")
+
+
+def _warn_of_other_weights(description: dict, image_tokenizer: str | os.PathLike) -> None:
+    if weights_digest(*find_image_tokenizer(image_tokenizer)) != description["weights"]:
+        logger.warning(
+            f"The codes were made by {description['image_tokenizer']}, whose files differ from those of "
+            f"{image_tokenizer}. If the weights differ too, the codes mean something else."
+        )
+
+
+__all__ = ["count_encoded", "find_image_tokenizer", "read_codes"]

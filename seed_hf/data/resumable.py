@@ -1,0 +1,158 @@
+"""Long jobs over a data set in parts that any number of processes share, and that a kill leaves whole."""
+
+import json
+import os
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ..provenance import package_versions
+
+
+_POLL_SECONDS = 0.5
+
+
+def claim_parts(paths: Sequence[Path], start: int = 0) -> Iterator[int]:
+    """Gives out the parts whose file does not exist yet, each to one process at a time, until all exist.
+
+    Any number of processes on any number of machines with a common file system can call this, at any time. A part
+    belongs to whoever holds its lock, and the operating system frees the lock of a process that is killed: another
+    process, or the same command started again, does the part anew. Write the file with [`write_whole`] before asking
+    for the next part.
+
+    Args:
+        paths (`Sequence[Path]`): file of each part, in one folder.
+        start (`int`, defaults to 0): number of the part to look at first, so that processes do not queue up.
+
+    Returns:
+        `Iterator[int]`: numbers of parts to do.
+    """
+    locks = _locks_of(paths)
+    waiting = deque(range(len(paths)))
+    waiting.rotate(-start)
+    while waiting:
+        claimed = False
+        for _ in range(len(waiting)):
+            number = waiting.popleft()
+            if paths[number].exists():
+                continue
+            try:
+                with _lock(paths, number):
+                    # it may have been finished between the two
+                    if not paths[number].exists():
+                        claimed = True
+                        yield number
+            except Timeout:
+                waiting.append(number)
+        if waiting and not claimed:
+            time.sleep(_POLL_SECONDS)
+    # whoever still looks at a lock finds all files before it
+    shutil.rmtree(locks, ignore_errors=True)
+
+
+def drop_parts(paths: Sequence[Path], looks_good: Callable[[int], bool], is_good: Callable[[int], bool]) -> None:
+    """Removes finished parts that are of no use any more, so that [`claim_parts`] gives them out again.
+
+    Args:
+        paths (`Sequence[Path]`): file of each part, in one folder.
+        looks_good (`Callable[[int], bool]`): quick, asked of each finished part.
+        is_good (`Callable[[int], bool]`): asked of the others while nobody else has the part, which it may rewrite.
+    """
+    suspects = [number for number, path in enumerate(paths) if path.exists() and not looks_good(number)]
+    for number in suspects:
+        try:
+            with _lock(paths, number):
+                if paths[number].exists() and not is_good(number):
+                    paths[number].unlink()
+        except Timeout:
+            continue  # whoever has it makes it anew, or asks the same
+    if suspects and all(path.exists() for path in paths):
+        shutil.rmtree(_locks_of(paths), ignore_errors=True)
+
+
+def _locks_of(paths: Sequence[Path]) -> Path:
+    """Of this job alone: other splits in the same folder have their own."""
+    return paths[0].parent / f".locks-{paths[0].stem}"
+
+
+def _lock(paths: Sequence[Path], number: int) -> FileLock:
+    locks = _locks_of(paths)
+    locks.mkdir(parents=True, exist_ok=True)
+    return FileLock(locks / f"{paths[number].name}.lock", blocking=False)
+
+
+@contextmanager
+def write_whole(path: Path) -> Iterator[Path]:
+    """Gives a path to write to; what is written there becomes the file at the end of the block, all of it or nothing.
+
+    Args:
+        path (`Path`): the file; its folder is made. One process at a time.
+
+    Returns:
+        `Iterator[Path]`: where to write.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".incomplete-{path.name}")
+    yield temporary
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def check_description(path: Path, description: dict) -> None:
+    """Writes what a folder is to hold, or refuses to mix it with something else.
+
+    Args:
+        path (`Path`): JSON file.
+        description (`dict`): what decides the content; `source` and `image_tokenizer` are only names and may differ.
+
+    Raises:
+        ValueError: if the file says something else.
+    """
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # several processes may come here at once, with the same content
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_text(json.dumps({**description, "versions": package_versions()}, indent=2))
+        os.replace(temporary, path)
+    found = read_description(path)
+    # older versions did not name the split
+    found.setdefault("split", description.get("split"))
+    wanted = {name: value for name, value in description.items() if name not in _NAMES_ONLY}
+    other = {name: found.get(name) for name, value in wanted.items() if found.get(name) != value}
+    if other:
+        asked = {name: wanted[name] for name in other}
+        raise ValueError(f"`output_dir` {str(path.parent)!r} was made with {other}; allowed: that, not {asked}.")
+
+
+# They name things; what the things are is hashed.
+_NAMES_ONLY = ("source", "image_tokenizer")
+
+
+def read_description(path: Path) -> dict:
+    """Reads what [`check_description`] wrote.
+
+    Args:
+        path (`Path`): JSON file.
+
+    Returns:
+        `dict`: the description.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error}): remove it, and start the same command again.") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged (no JSON object): remove it, and start the same command again.")
+    return found
+
+
+__all__ = ["claim_parts", "drop_parts", "write_whole"]
