@@ -28,6 +28,7 @@ from seed_hf import SeedImageProcessor, SeedImageTokenizer
 from seed_hf.data.reading import UnreadableSampleError, read_image
 from seed_hf.data.rows import load_rows
 from seed_hf.evaluation.report import describe_machine
+from seed_hf.hub.fetch import emoji_folder
 from seed_hf.mini import mini_pipeline_path
 from seed_hf.provenance import describe_model, package_versions
 
@@ -38,7 +39,6 @@ sys.path.insert(0, str(ROOT / "training"))
 from results_table import format_table, update_file  # noqa: E402
 
 
-EMOJI = ROOT / "training" / "data" / "emoji" / "*.parquet"
 SPLITS = {"test_drawings": "held-out drawings", "test_concepts": "held-out concepts"}
 CARD = ROOT / "model_cards" / "seed-mini-stability.json"
 JPEG_QUALITIES = (95, 75, 50, 25)
@@ -158,7 +158,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--model", default=mini_pipeline_path(), help="image tokenizer repository (default: seed-mini)"
     )
-    parser.add_argument("--dataset", default=str(EMOJI), help="see seed_hf.data.rows.load_rows (default: the emoji)")
+    parser.add_argument(
+        "--dataset",
+        default=str(emoji_folder() / "*.parquet"),
+        help="see seed_hf.data.rows.load_rows (default: the emoji)",
+    )
     parser.add_argument("--splits", nargs="+", default=list(SPLITS))
     parser.add_argument("--limit", type=int, default=128, help="pictures of each split, spread over it; 0 = all")
     parser.add_argument("--batch_size", type=int, default=64)

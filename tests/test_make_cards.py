@@ -20,7 +20,7 @@ from seed_hf import SeedForCausalLM, SeedImageProcessor, SeedImageTokenizer, See
 from seed_hf.data.codes import read_codes
 from seed_hf.data.rows import load_rows
 from seed_hf.evaluation import EvaluationReport, caption_metrics
-from seed_hf.hub.fetch import find_image_tokenizer
+from seed_hf.hub.fetch import emoji_folder, find_image_tokenizer
 from seed_hf.hub.files import find_repository_files
 from seed_hf.mini import mini_pipeline_path
 from seed_hf.provenance import rows_digest, weights_digest
@@ -82,9 +82,8 @@ def save_toy(cards, root):
 
 def put_in_place(cards, root, patch):
     """The toy in the place of seed-mini; the command's flags for it."""
-    patch.setattr("seed_hf.mini.MINI", root / "mini")
-    patch.setattr("seed_hf.evaluation.data._emoji_folder", lambda: root / "emoji")
-    patch.setattr(cards, "EMOJI", root / "emoji")
+    patch.setattr("seed_hf.hub.fetch.MINI", root / "mini")
+    patch.setattr("seed_hf.hub.fetch.EMOJI", root / "emoji")
     patch.setattr(caption_metrics, "has_java", lambda: False)
     return ["--output_dir", str(root / "out"), "--kept", str(root / "kept")]
 
@@ -177,7 +176,7 @@ def test_card_of_the_codes_is_of_these_weights_and_drawings(name, cards):
     text = (KEPT / f"{name}.md").read_text()
     assert weights_digest(*find_image_tokenizer(mini_pipeline_path())) in text
     for split in ("train", "validation", *cards.TEST_SPLITS):
-        rows = load_rows(f"{cards.EMOJI}/*.parquet", split)
+        rows = load_rows(f"{emoji_folder()}/*.parquet", split)
         assert f"| {split} | {len(rows):,} | 0 | emoji | `{rows_digest(rows)}` |" in text
 
 

@@ -17,7 +17,8 @@ import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
 import pyarrow.parquet as pq
 from PIL import Image
 
-from seed_hf.mini.emoji import DATA_DIR, SPLITS
+from seed_hf.hub.fetch import emoji_folder
+from seed_hf.mini.emoji import SPLITS
 
 
 FOLDER = Path(__file__).parents[1] / "seed_hf" / "mini" / "pictures"
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output_dir", type=Path, default=FOLDER)
     args = parser.parse_args(argv)
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    rows = {split: pq.read_table(DATA_DIR / f"{split}.parquet").to_pylist() for split in SPLITS}
+    rows = {split: pq.read_table(emoji_folder() / f"{split}.parquet").to_pylist() for split in SPLITS}
     entries = []
     for split, caption, style in CHOSEN:
         (row,) = (row for row in rows[split] if (row["caption"], row["style"]) == (caption, style))
@@ -55,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     (args.output_dir / "pictures.json").write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
     captions = sorted({row["caption"] for part in rows.values() for row in part if not row["is_flag"]})
     (args.output_dir / "captions.txt").write_text("\n".join(captions) + "\n", encoding="utf-8")
-    shutil.copyfile(DATA_DIR / "ATTRIBUTION.md", args.output_dir / "ATTRIBUTION.md")
+    shutil.copyfile(emoji_folder() / "ATTRIBUTION.md", args.output_dir / "ATTRIBUTION.md")
 
 
 if __name__ == "__main__":

@@ -25,12 +25,12 @@ from tqdm.auto import tqdm
 from seed_hf import SeedPipeline
 from seed_hf.card_results import read_runs
 from seed_hf.commands import main as seed_hf
+from seed_hf.hub.fetch import emoji_folder
 from seed_hf.mini import mini_language_model, mini_pipeline_path
 
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "model_cards" / "seed-mini"
-EMOJI = ROOT / "training" / "data" / "emoji"
 NUM_DRAWN = 200
 TEST_SPLITS = ("test_drawings", "test_concepts")
 LOG_FILES = ("training_arguments.json", "training_machine.json", "metrics.jsonl")
@@ -92,11 +92,11 @@ def build_language_model(folder: Path, owner: str) -> None:
 def build_codes(folder: Path, owner: str) -> None:
     """Codes of all drawings."""
     for split in ("train", "validation", *TEST_SPLITS):
-        run("encode", mini_pipeline_path(), f"{EMOJI}/*.parquet", folder, "--split", split)
+        run("encode", mini_pipeline_path(), f"{emoji_folder()}/*.parquet", folder, "--split", split)
         file = folder / f"encoding-{split}.json"
         names = {"source": "emoji", "image_tokenizer": f"{owner}/{PIPELINE}"}
         file.write_text(json.dumps(json.loads(file.read_text()) | names, indent=2))
-    shutil.copyfile(EMOJI / "ATTRIBUTION.md", folder / "LICENSE.md")
+    shutil.copyfile(emoji_folder() / "ATTRIBUTION.md", folder / "LICENSE.md")
 
 
 REPOSITORIES = {

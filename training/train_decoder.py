@@ -36,7 +36,7 @@ from transformers import set_seed
 from seed_hf import SeedImageTokenizer
 from seed_hf.data.captioned_images import load_rows, with_tags
 from seed_hf.data.encode import encode_once
-from seed_hf.mini.pictures import DEFAULT_DATA, STYLES, Pictures, load_pictures, to_unit_range
+from seed_hf.mini.pictures import STYLES, Pictures, load_pictures, to_unit_range
 from seed_hf.training_utils import TrainingRun, add_training_arguments, parse_training_arguments
 
 
@@ -55,7 +55,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--vae", required=True, help="folder of the frozen autoencoder")
     group.add_argument("--target_model", default="minilm", help="text encoder whose features are the condition")
     group.add_argument("--max_text_tokens", type=int, default=16, help="where the text encoder gives several")
-    group.add_argument("--dataset", default=DEFAULT_DATA, help="glob of parquet files")
+    group.add_argument("--dataset", default="emoji", help="'emoji', or a glob of parquet files")
     group.add_argument("--styles", nargs="+", default=list(STYLES), help="best first: one picture per caption")
     group.add_argument("--skip_flags", action="store_true", help="many near-duplicates: spend the time on the rest")
     group.add_argument("--widths", type=int, nargs="+", default=[128, 160, 224], help="channels at each resolution")

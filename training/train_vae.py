@@ -17,7 +17,7 @@ from diffusers import AutoencoderKL
 from torch.utils.data import Dataset
 from transformers import set_seed
 
-from seed_hf.mini.pictures import DEFAULT_DATA, STYLES, Pictures, load_pictures, to_unit_range
+from seed_hf.mini.pictures import STYLES, Pictures, load_pictures, to_unit_range
 from seed_hf.training_utils import TrainingRun, add_training_arguments, parse_training_arguments
 
 
@@ -104,7 +104,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_training_arguments(parser)
     parser.set_defaults(learning_rate=1e-3, warmup_steps=50, max_steps=600, weight_decay=0.0, max_grad_norm=1.0)
-    parser.add_argument("--dataset", default=DEFAULT_DATA, help="glob of parquet files")
+    parser.add_argument("--dataset", default="emoji", help="'emoji', or a glob of parquet files")
     parser.add_argument("--styles", nargs="+", default=list(STYLES), help="best first: one picture per caption")
     parser.add_argument("--skip_flags", action="store_true", help="many near-duplicates: spend the time on the rest")
     parser.add_argument("--size", type=int, default=64, help="side of a picture in pixels")

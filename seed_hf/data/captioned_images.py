@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,8 +12,8 @@ from seed_hf.data.augmentation import uniform
 from seed_hf.data.reading import UnreadableSampleError, read_image, row_key
 from seed_hf.data.rows import load_rows as load_any_rows
 
+from ..hub.fetch import emoji_folder
 
-EMOJI = Path(__file__).parent / "data" / "emoji"
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +43,7 @@ def load_rows(dataset: str, split: str, **settings) -> Dataset:
         split (`str`): Split name.
         settings: Its further arguments.
     """
-    return load_any_rows(str(EMOJI / "*.parquet") if dataset == "emoji" else dataset, split, **settings)
+    return load_any_rows(str(emoji_folder() / "*.parquet") if dataset == "emoji" else dataset, split, **settings)
 
 
 class CaptionedImages(torch.utils.data.Dataset):

@@ -1,6 +1,5 @@
 """The data sets of the paper's tables, and seed-mini's own, as rows."""
 
-import importlib.util
 import json
 import os
 import random
@@ -13,6 +12,8 @@ import pyarrow.parquet as pq
 from ..data.codes import read_codes
 from ..data.rows import load_rows
 from ..data.seeds import derive_seed
+from ..hub.fetch import emoji_folder
+from ..mini.emoji import make_questions
 
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ ALLOWED = (
     "'emoji' (in a checkout of this repository), a folder in the usual layout of COCO, Flickr30K, NoCaps, VQAv2 or "
     "GQA, parquet files or tar shards, or the id of a data set on the Hub"
 )
-_TRAINING = Path(__file__).parents[2] / "training"
 # as the releases name their files
 _VQA_QUESTIONS = "v2_OpenEnded_mscoco_{split}2014_questions.json"
 _VQA_ANSWERS = "v2_mscoco_{split}2014_annotations.json"
@@ -51,7 +51,7 @@ def load_captioned_rows(dataset: str, split: str, limit: int | None = None) -> "
         ValueError: if nothing is found.
     """
     if dataset == "emoji":
-        rows = load_rows(str(_emoji_folder() / "*.parquet"), split)
+        rows = load_rows(str(emoji_folder() / "*.parquet"), split)
         rows = rows.filter(lambda is_flag: not is_flag, input_columns="is_flag")
     elif _holds_codes(dataset):
         rows = read_codes(dataset, split)
@@ -219,21 +219,12 @@ def _name_question_columns(rows: "Dataset", dataset: str) -> "Dataset":
     return concatenate_datasets([rows, texts], axis=1)
 
 
-def _emoji_folder() -> Path:
-    if not (_TRAINING / "data" / "emoji").is_dir():
-        raise ValueError(f"`dataset` is 'emoji', which is not a part of the installed package; allowed: {ALLOWED}.")
-    return _TRAINING / "data" / "emoji"
-
-
 def _emoji_questions(rows: "Dataset", seed: int) -> "Dataset":
     """One question for each drawing, made by the rules that training uses."""
-    spec = importlib.util.spec_from_file_location("emoji_data", _TRAINING / "emoji_data.py")
-    emoji_data = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(emoji_data)
     pairs = []
     for number, row in enumerate(rows.select_columns(["caption", "subgroup"])):
         draw = random.Random(derive_seed(seed, number))
-        pairs.append(draw.choice(emoji_data.make_questions(row, draw)))
+        pairs.append(draw.choice(make_questions(row, draw)))
     kinds = ["yes/no" if answer in ("yes", "no") else question for question, answer in pairs]
     columns = {
         "key": [str(number) for number in range(len(rows))],

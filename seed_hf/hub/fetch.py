@@ -1,4 +1,4 @@
-"""Finding the folders of a model, here or on the Hub."""
+"""Finding folders by name: models here or on the Hub, seed-mini, and the emoji drawings that it learned from."""
 
 import os
 from pathlib import Path
@@ -33,6 +33,9 @@ def find_image_tokenizer(name: str | os.PathLike, revision: str | None = None) -
     return found
 
 
+_PACKAGE = Path(__file__).parents[1]
+MINI = _PACKAGE / "mini"
+EMOJI = _PACKAGE.parent / "training" / "data" / "emoji"
 # What the command line and evaluations call it; a folder of one's own of this name is `./seed-mini`.
 MINI_NAME = "seed-mini"
 
@@ -43,9 +46,26 @@ def resolve_mini(name: str | os.PathLike, part: str) -> str | os.PathLike:
 
     Args:
         name (`str` or `os.PathLike`): `"seed-mini"`, a folder or a Hub id.
-        part (`str`): `"pipeline"` or `"language_model"`.
+        part (`str`): `"pipeline"`, `"language_model"` or `"pictures"`.
 
     Returns:
         `str` or `os.PathLike`: the folder of that part of seed-mini, or `name`.
     """
-    return str(Path(__file__).parents[1] / "mini" / part) if str(name) == MINI_NAME else name
+    return str(MINI / part) if str(name) == MINI_NAME else name
+
+
+def emoji_folder() -> Path:
+    """
+    The folder of seed-mini's data, which is a part of the repository and not of the installed package.
+
+    Returns:
+        `Path`: with a parquet file for each split.
+
+    Raises:
+        ValueError: The package is used without its repository.
+    """
+    if not EMOJI.is_dir():
+        raise ValueError(
+            "`dataset` is 'emoji', which only a checkout of the repository has; allowed: other data sets."
+        )
+    return EMOJI

@@ -7,6 +7,7 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
+from ..hub.fetch import MINI_NAME, resolve_mini
 from ..modeling_seed import SeedForCausalLM
 from ..modeling_seed_image_tokenizer import SeedImageTokenizer
 from ..processing_seed import SeedProcessor
@@ -15,22 +16,20 @@ from .base_model import base_model_folder
 
 logger = logging.get_logger(__name__)
 
-MINI = Path(__file__).parent
-
 
 def mini_pipeline_path() -> str:
     """Folder of seed-mini's image tokenizer and picture decoder, for `SeedPipeline.from_pretrained`."""
-    return str(MINI / "pipeline")
+    return resolve_mini(MINI_NAME, "pipeline")
 
 
 def mini_language_model_path() -> str:
     """Folder of seed-mini's language model; load it with [`mini_language_model`]."""
-    return str(MINI / "language_model")
+    return resolve_mini(MINI_NAME, "language_model")
 
 
 def mini_pictures_path() -> str:
     """Folder of a few drawings that seed-mini was not trained on, with `pictures.json` about them."""
-    return str(MINI / "pictures")
+    return resolve_mini(MINI_NAME, "pictures")
 
 
 def mini_image(name: str) -> str:

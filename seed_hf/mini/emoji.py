@@ -1,17 +1,11 @@
-"""Read the emoji data set shipped in `training/data/emoji`, and make questions about its drawings by rule."""
+"""Questions about the emoji drawings of `training/data/emoji`, made by rule."""
 
 from __future__ import annotations
 
 import random
-from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-from datasets import Dataset
-from datasets.table import InMemoryTable
 
-
-DATA_DIR = Path(__file__).parent / "data" / "emoji"
 SPLITS = ("train", "validation", "test_drawings", "test_concepts")
 
 # What to call each CLDR sub-group in an answer.
@@ -107,34 +101,6 @@ KINDS: dict[str, tuple[str, str, str]] = {
     ),
     "a clock": ("time", "tool place science other computer light", "hourglass done|hourglass not done|stopwatch"),
 }  # fmt: skip
-
-
-def load_emoji(split: str, data_dir: str | Path = DATA_DIR) -> Dataset:
-    """Load one split into memory, without a cache folder.
-
-    Args:
-        split (`str`): One of `"train"`, `"validation"`, `"test_drawings"`, `"test_concepts"`.
-        data_dir (`str` or `Path`, *optional*): Folder of the parquet files.
-
-    Returns:
-        `datasets.Dataset`: Columns `image` (64x64 RGB), `caption`, `tags`, `group`, `subgroup`, `concept`, `style`,
-        `family`, `is_flag`, `split`, `concept_seen`, `license`. Rows of one concept are adjacent: shuffle to train.
-
-    Raises:
-        ValueError: If `split` is unknown.
-
-    Example:
-
-    ```python
-    >>> from seed_hf.mini.emoji import load_emoji
-
-    >>> load_emoji("test_concepts")[0]["image"].size
-    (64, 64)
-    ```
-    """
-    if split not in SPLITS:
-        raise ValueError(f"`split` is {split!r}; allowed are {', '.join(map(repr, SPLITS))}.")
-    return Dataset(InMemoryTable(pq.read_table(Path(data_dir) / f"{split}.parquet")))
 
 
 def _is_in(subgroup: str, beginnings: str) -> bool:

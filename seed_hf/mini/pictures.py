@@ -3,18 +3,18 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from datasets import load_dataset
 from PIL import Image
 
+from ..hub.fetch import emoji_folder
+
 
 # Drawing sets from the one that is drawn best to the one farthest from it in style; the two for training only draw
 # hardly anything that none of these does.
 STYLES = ("twemoji", "emojitwo", "fluent-flat", "noto", "fluent-3d", "noto-v1", "fxemoji")
-DEFAULT_DATA = str(Path(__file__).parent / "data" / "emoji" / "*.parquet")
 
 
 @dataclass
@@ -46,7 +46,7 @@ def load_pictures(
     """Read one picture per caption of a split of the emoji parquet files into memory.
 
     Args:
-        data_files (`str`): glob of the parquet files.
+        data_files (`str`): `"emoji"` for the set in this repository, or a glob of parquet files like its own.
         split (`str`): value of the column `split` to keep.
         styles (`Sequence[str]`, *optional*): values of the column `style` to keep, best first: each caption's picture
             is the first of these that the split has.
@@ -56,6 +56,7 @@ def load_pictures(
     Raises:
         ValueError: If no picture is left.
     """
+    data_files = str(emoji_folder() / "*.parquet") if data_files == "emoji" else data_files
     table = load_dataset("parquet", data_files=data_files, split="train").with_format(None)
     columns = table.select_columns(["split", "style", "is_flag", "caption"]).to_list()
     allowed = [
