@@ -51,14 +51,14 @@ def stderr_of(start, *args, **kwargs) -> str:
 
 def main(names: list[str]):
     """All programs, one after the other."""
-    sys.path[:0] = [str(ROOT), str(ROOT / "training")]
+    sys.path[:0] = [str(ROOT), str(ROOT / "training"), str(ROOT / "training" / "mini")]
     sys.meta_path[:] = [WithoutPackages(finder, names) for finder in sys.meta_path]
     from seed_hf.commands import main as seed_hf
 
     written = {name: stderr_of(seed_hf, [name, *flags.split()]) for name, flags in COMMANDS.items()}
     sys.argv[1:] = ["--help"]
     written["demo"] = stderr_of(runpy.run_module, "seed_hf.demo", run_name="__main__")
-    for path in sorted((ROOT / "training").glob("*.py")):
+    for path in sorted((ROOT / "training").rglob("*.py")):
         if "__main__" in path.read_text(encoding="utf-8"):
             sys.argv[0] = path.name
             written[path.name] = stderr_of(runpy.run_path, str(path), run_name="__main__")

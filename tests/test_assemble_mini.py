@@ -68,9 +68,9 @@ def test_folder(script, flags):
     assert {"pipeline_seed.py", "image_tokenizer/modeling_seed_image_tokenizer.py"} <= code
     assert not [file for file in flags["output"].rglob("*.json") if str(flags["vae"].parent) in file.read_text()]
 
-    empty = importlib.import_module("text_targets").TextTargetEncoder(flags["target_model"], NUM_GENERATION_TOKENS)(
-        [""]
-    )
+    empty = importlib.import_module("seed_hf.evaluation.text_encoders").TextTargetEncoder(
+        flags["target_model"], NUM_GENERATION_TOKENS
+    )([""])
     assert empty.shape == (1, NUM_GENERATION_TOKENS, GENERATION_DIM)
     assert torch.allclose(pipeline.empty_prompt(), empty, atol=1e-2)
 

@@ -6,7 +6,7 @@ from rounding import assert_same_codes
 from tiny.image_tokenizer import tiny_image_tokenizer
 
 from seed_hf import SeedImageTokenizer
-from seed_hf.metrics_seed import codebook_use
+from seed_hf.evaluation.retrieval_metrics import codebook_use
 
 
 def quantizer(**config):

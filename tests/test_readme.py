@@ -22,7 +22,7 @@ def snippets(path):
 
 @pytest.fixture
 def table(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "training"))
+    monkeypatch.syspath_prepend(str(ROOT / "training" / "mini"))
     return importlib.import_module("results_table")
 
 
@@ -100,7 +100,7 @@ def test_sheet_is_modest():
 
 @pytest.mark.parametrize("path", [README, CARD], ids=lambda path: path.name)
 def test_results_are_those_of_the_file(path, table, tmp_path):
-    """`python training/results_table.py` would change nothing."""
+    """`python seed_hf/evaluation/markdown.py` would change nothing."""
     copy = tmp_path / path.name
     shutil.copyfile(path, copy)
     assert not table.update_file(copy, table.format_table(json.loads(RESULTS.read_text(encoding="utf-8"))))

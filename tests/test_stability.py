@@ -22,12 +22,10 @@ EXACT = ["batch of 1", "batch of 7", "saved and reloaded", "NumPy arrays", "uint
 def stability(monkeypatch):
     """The script; it is not part of the package."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    monkeypatch.setattr(sys, "path", list(sys.path))
     import stability
 
     yield stability
-    for name in ("stability", "results_table"):
-        sys.modules.pop(name, None)
+    sys.modules.pop("stability", None)
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
 import diffusers
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from text_targets import load_text_encoder
 
 from seed_hf import SeedForCausalLM, SeedImageProcessor, SeedImageTokenizer, SeedPipeline, SeedProcessor
+from seed_hf.evaluation.text_encoders import load_text_encoder
 from seed_hf.modeling_seed_empty_prompt import SeedEmptyPrompt
 
 

@@ -1,6 +1,6 @@
 """Measure seed-mini on what it has never seen, and write model_cards/seed-mini-results.json.
 
-    python training/evaluate_mini.py && python training/results_table.py
+    python training/evaluate_mini.py && python seed_hf/evaluation/markdown.py
 
 Held-out drawings are of concepts that training has shown in other styles; held-out concepts are shown nowhere. Flags,
 which are near-duplicates over styles, are left out unless a row says otherwise. Retrieval is among the captions of the
@@ -19,12 +19,12 @@ import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
 
 import torch
 from language_data import word_f1
-from retrieval import retrieval_scores, text_features
 from tqdm.auto import tqdm
 from transformers import AutoTokenizer
 
 from seed_hf.data.captioned_images import load_rows, open_image
-from seed_hf.metrics_seed import codebook_use
+from seed_hf.evaluation.retrieval import retrieval_scores, text_features
+from seed_hf.evaluation.retrieval_metrics import codebook_use
 from seed_hf.mini import mini_image_generation, mini_language_model, mini_language_model_path, mini_pipeline_path
 from seed_hf.pipeline_seed import SeedPipeline
 from seed_hf.provenance import package_versions

@@ -3,10 +3,10 @@ frozen CLIP's embedding of the picture (SEED-2).
 """
 
 import torch
-from text_targets import TextTargetEncoder, load_text_encoder
 from transformers import CLIPVisionModelWithProjection
 
 from seed_hf import SeedImageTokenizerConfig
+from seed_hf.evaluation.text_encoders import TextTargetEncoder, load_text_encoder
 
 
 # Above it (at 5 M captions it would be 600 GB), captions are encoded when they are needed.

@@ -24,7 +24,6 @@ import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
 import torch
 from datasets import Dataset, concatenate_datasets
 from diffusers.image_processor import VaeImageProcessor
-from results_table import update_file
 from tqdm.auto import tqdm
 
 from seed_hf import SeedPipeline
@@ -37,6 +36,7 @@ from seed_hf.evaluation import (
     evaluate_vqa,
     load_captioned_rows,
 )
+from seed_hf.evaluation.markdown import update_file
 from seed_hf.mini import mini_pipeline_path
 from seed_hf.mini.base_model import load_base_tokenizer
 

@@ -2,9 +2,9 @@
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from retrieval import text_features
 
 from seed_hf.data.captioned_images import open_image
+from seed_hf.evaluation.retrieval import text_features
 
 
 SIDE, TEXT_WIDTH = 96, 200

@@ -26,7 +26,6 @@ import torch
 from accelerate.utils import broadcast, gather
 from generation_targets import load_targets
 from picture_grids import picture_grid, retrieval_grid, spread
-from retrieval import retrieval_scores, tokenize
 from torch.nn import functional as F
 from transformers import AutoTokenizer, set_seed
 
@@ -43,7 +42,8 @@ from seed_hf.data.captioned_images import (
     reading_settings,
 )
 from seed_hf.data.view_cache import CachedViews
-from seed_hf.metrics_seed import codebook_use
+from seed_hf.evaluation.retrieval import retrieval_scores, tokenize
+from seed_hf.evaluation.retrieval_metrics import codebook_use
 from seed_hf.training_utils import TrainingRun, add_training_arguments, parse_training_arguments
 
 

@@ -29,13 +29,13 @@ import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from PIL import Image
-from text_targets import load_text_encoder
 from torch.nn import functional as F
 from transformers import set_seed
 
 from seed_hf import SeedImageTokenizer
 from seed_hf.data.captioned_images import load_rows, with_tags
 from seed_hf.data.encode import encode_once
+from seed_hf.evaluation.text_encoders import load_text_encoder
 from seed_hf.mini.pictures import STYLES, Pictures, load_pictures, to_unit_range
 from seed_hf.training_utils import TrainingRun, add_training_arguments, parse_training_arguments
 

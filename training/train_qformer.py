@@ -22,8 +22,6 @@ import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
 
 import torch
 from picture_grids import retrieval_grid
-from retrieval import retrieval_scores, tokenize
-from text_targets import default_text_encoder_folder
 from text_tower import init_from_bert, load_text_tower, prune_vocabulary
 from transformers import AutoTokenizer, set_seed
 
@@ -40,6 +38,8 @@ from seed_hf.data.captioned_images import (
     with_tags,
 )
 from seed_hf.data.view_cache import CachedViews
+from seed_hf.evaluation.retrieval import retrieval_scores, tokenize
+from seed_hf.evaluation.text_encoders import default_text_encoder_folder
 from seed_hf.mini.vision_stem import IMAGE_MEAN, IMAGE_STD, load_stem
 from seed_hf.training_feature_cache import FeatureCache
 from seed_hf.training_utils import TrainingRun, add_training_arguments, parse_training_arguments

@@ -5,7 +5,7 @@ from pathlib import Path
 from ..provenance import describe_model
 from .caption import evaluate_captions
 from .caption_metrics import CAPTION_METRICS, CaptionScores, caption_scores
-from .data import load_captioned_rows, load_question_rows
+from .datasets import load_captioned_rows, load_question_rows
 from .reconstruction import evaluate_reconstruction
 from .report import EvaluationReport
 from .retrieval import evaluate_retrieval

@@ -5,9 +5,9 @@ import time
 from collections.abc import Sequence
 
 from .caption_metrics import caption_scores
-from .data import load_captioned_rows, references_of
-from .language import write_texts
+from .datasets import load_captioned_rows, references_of
 from .report import EvaluationReport
+from .text_writing import write_texts
 
 
 PAPER_PROMPT = "a photo of"

@@ -12,7 +12,7 @@ from ..mini import mini_language_model, mini_language_model_path
 from ..modeling_seed import SeedForCausalLM
 from ..modeling_seed_image_tokenizer import SeedImageTokenizer
 from ..processing_seed import SeedProcessor
-from .running import Predictor
+from .predictor import Predictor
 
 
 def find_folder(name: str | os.PathLike, revision: str | None = None) -> Path:

@@ -11,13 +11,13 @@ from transformers import AutoImageProcessor, CLIPVisionModelWithProjection
 
 from ..data.seeds import derive_seed
 from ..hub.fetch import MINI_NAME, resolve_mini
-from ..metrics_seed import frechet_distance
 from ..provenance import content_digest, describe_model, references_digest, weights_of
-from .data import load_captioned_rows
+from .datasets import load_captioned_rows
 from .models import find_folder
+from .predictor import Predictor, run_predictor
 from .report import EvaluationReport
-from .running import Predictor, run_predictor
-from .text_conditions import load_text_encoder
+from .retrieval_metrics import frechet_distance
+from .text_encoders import load_text_encoder
 
 
 OWN_FEATURES = "own"

@@ -11,12 +11,12 @@ from transformers import AutoTokenizer
 
 from ..hub.fetch import find_image_tokenizer, resolve_mini
 from ..image_processing_seed import SeedImageProcessor
-from ..metrics_seed import codebook_use, retrieval_recall
 from ..modeling_seed_image_tokenizer import SeedImageTokenizer
 from ..provenance import content_digest, describe_model, references_digest, weights_of
-from .data import load_captioned_rows, references_of
+from .datasets import load_captioned_rows, references_of
+from .predictor import Predictor, run_predictor
 from .report import EvaluationReport
-from .running import Predictor, run_predictor
+from .retrieval_metrics import codebook_use, retrieval_recall
 
 
 SOURCES = ("causal_embeddings", "codes")
@@ -197,6 +197,19 @@ def evaluate_retrieval(
         },
         seconds=time.monotonic() - started,
     )
+
+
+def tokenize(tokenizer, captions: list[str], max_length: int):
+    """Captions -> ids and mask, padded to the longest and cut to `max_length`."""
+    return tokenizer(captions, padding=True, truncation=True, max_length=max_length, return_tensors="pt")
+
+
+def retrieval_scores(
+    model, tokenizer, image_features: torch.Tensor, captions: list[str], max_length: int = 32
+) -> dict:
+    """Recall both ways between pictures and the distinct captions of the same pictures."""
+    names, owners = pair_texts([[caption] for caption in captions], merge_equal=True)
+    return retrieval_recall(image_features, text_features(model, tokenizer, names, max_length), owners)
 
 
 __all__ = ["evaluate_retrieval", "pair_texts", "text_features"]

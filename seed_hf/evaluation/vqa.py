@@ -4,9 +4,9 @@ import os
 import time
 from collections import defaultdict
 
-from .data import load_question_rows
-from .language import write_texts
+from .datasets import load_question_rows
 from .report import EvaluationReport
+from .text_writing import write_texts
 from .vqa_metrics import exact_match, vqa_accuracy
 
 

@@ -4,7 +4,7 @@ import evaluate
 import torch
 from datasets import Features, Sequence, Value
 
-from seed_hf.metrics_seed import retrieval_recall
+from seed_hf.evaluation.retrieval_metrics import retrieval_recall
 
 
 DESCRIPTION = "Recall at 1, 5 and 10 in both directions between images and their texts, and the mean, in percent."
@@ -17,7 +17,7 @@ Args:
 
 
 class SeedRetrieval(evaluate.Metric):
-    """See [`~seed_hf.metrics_seed.retrieval_recall`]."""
+    """See [`~seed_hf.evaluation.retrieval_metrics.retrieval_recall`]."""
 
     def _info(self):
         vector = Sequence(Value("float32"))

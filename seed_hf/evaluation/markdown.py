@@ -1,29 +1,8 @@
-"""Turn `model_cards/seed-mini-results.json` into the tables of the README and of the model card.
+"""Tables of results in Markdown, and the places in a page that they are put in."""
 
-    python training/results_table.py
-
-The file is written by `training/evaluate_mini.py`:
-
-    {
-      "command": "python training/evaluate_mini.py",
-      "splits": {"test_drawings": "held-out drawings", "test_concepts": "held-out concepts"},
-      "rows": [
-        {"name": "R@1, image to text, causal embeddings", "unit": "%", "test_drawings": 12.3, "test_concepts": 4.5,
-         "chance": 0.2}
-      ]
-    }
-
-`chance`, `note` and a `command` of its own are optional in a row; a split without a number shows a dash.
-"""
-
-import argparse
-import json
 from pathlib import Path
 
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "model_cards" / "seed-mini-results.json"
-TARGETS = [ROOT / "README.md", ROOT / "model_cards" / "seed-mini.md"]
 BEGIN, END = "<!-- {} -->", "<!-- /{} -->"
 
 
@@ -92,18 +71,3 @@ def update_file(path: Path, table: str, name: str = "results") -> bool:
     new = f"{before}{begin}\n\n{table.strip()}\n\n{end}{after}"
     path.write_text(new, encoding="utf-8")
     return new != text
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Update both files."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--targets", type=Path, nargs="+", default=TARGETS)
-    args = parser.parse_args(argv)
-    table = format_table(json.loads(args.results.read_text(encoding="utf-8")))
-    for target in args.targets:
-        print(f"{target.name}: {'updated' if update_file(target, table) else 'up to date'}")
-
-
-if __name__ == "__main__":
-    main()

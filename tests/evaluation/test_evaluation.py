@@ -23,8 +23,8 @@ from seed_hf.evaluation import (
     load_captioned_rows,
     load_question_rows,
 )
+from seed_hf.evaluation.predictor import Predictor, run_predictor
 from seed_hf.evaluation.retrieval import pair_texts
-from seed_hf.evaluation.running import Predictor, run_predictor
 
 
 @pytest.fixture(autouse=True)

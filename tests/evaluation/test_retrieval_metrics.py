@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from seed_hf.metrics_seed import codebook_use, frechet_distance, retrieval_recall
+from seed_hf.evaluation.retrieval_metrics import codebook_use, frechet_distance, retrieval_recall
 
 
 def test_retrieval_with_several_images_a_text():

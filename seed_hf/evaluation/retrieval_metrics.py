@@ -37,7 +37,7 @@ def retrieval_recall(
 
     ```python
     >>> import torch
-    >>> from seed_hf.metrics_seed import retrieval_recall
+    >>> from seed_hf.evaluation.retrieval_metrics import retrieval_recall
     >>> retrieval_recall(torch.eye(3), torch.eye(3), [0, 1, 2], ks=(1,))
     {'i2t_r1': 100.0, 't2i_r1': 100.0, 'r_mean': 100.0}
     >>> retrieval_recall(torch.eye(2), torch.eye(2)[[0, 0, 1]], [[0, 1], [2]], ks=(1,))
@@ -114,7 +114,7 @@ def codebook_use(codes: torch.LongTensor, codebook_size: int) -> dict[str, float
 
     ```python
     >>> import torch
-    >>> from seed_hf.metrics_seed import codebook_use
+    >>> from seed_hf.evaluation.retrieval_metrics import codebook_use
     >>> codebook_use(torch.tensor([[0, 1], [1, 0]]), codebook_size=4)
     {'codes_used': 50.0, 'perplexity': 2.0, 'distinct_codes': 2.0}
 
@@ -155,7 +155,7 @@ def frechet_distance(first: torch.Tensor, second: torch.Tensor) -> float:
 
     ```python
     >>> import torch
-    >>> from seed_hf.metrics_seed import frechet_distance
+    >>> from seed_hf.evaluation.retrieval_metrics import frechet_distance
     >>> features = torch.randn(100, 8, generator=torch.Generator().manual_seed(0))
     >>> round(frechet_distance(features, features + 2), 3)
     32.0

@@ -10,7 +10,7 @@ from ..hub.fetch import MINI_NAME, resolve_mini
 from ..processing_seed import SeedProcessor
 from ..provenance import content_digest, describe_model, references_digest, weights_of
 from .models import TextWriter, choose_prompt, find_folder
-from .running import run_predictor
+from .predictor import run_predictor
 
 
 if TYPE_CHECKING:
