@@ -17,7 +17,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import OPTConfig, OPTForCausalLM
 
 from seed_hf import SeedConfig, SeedForCausalLM
-from seed_hf.training_packing import collate_samples, model_inputs
+from seed_hf.trainer.packing import collate_samples, model_inputs
 
 
 ORIGINAL_LENGTH, ROW_LENGTH = 200, 256

@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor
 
 from seed_hf import training_checkpoint
 from seed_hf.losses_seed import contrastive_loss
-from seed_hf.training_sharding import gather_shards
+from seed_hf.trainer.sharding import gather_shards
 
 
 def as_lists(state):

@@ -18,8 +18,8 @@ from accelerate.utils import DistributedType
 from replaced import Replaced
 
 from seed_hf import training_checkpoint
-from seed_hf.training_run import TrainingRun
-from seed_hf.training_update import OptimizerUpdate
+from seed_hf.trainer.run import TrainingRun
+from seed_hf.trainer.update import OptimizerUpdate
 
 
 SCRIPTS = ("train_qformer", "train_codebook", "train_causal_lm")

@@ -5,9 +5,9 @@ from tiny.image_tokenizer import TINY, tiny_image_tokenizer
 from tiny.language import build_seed_model
 from tiny.training import parse_args
 
-from seed_hf.training_feature_cache import FeatureCache
-from seed_hf.training_packing import collate_samples, model_inputs
-from seed_hf.training_run import TrainingRun
+from seed_hf.trainer.feature_cache import FeatureCache
+from seed_hf.trainer.packing import collate_samples, model_inputs
+from seed_hf.trainer.run import TrainingRun
 
 
 # no dropout: its noise depends on how the batch is cut

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
 
-from seed_hf.training_metrics import read_metrics
+from seed_hf.trainer.metrics import read_metrics
 
 
 # (name, changes of the configuration, images of the k-means start)

@@ -18,7 +18,6 @@ from pathlib import Path
 import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
 
 import torch
-from language_data import word_f1
 from tqdm.auto import tqdm
 from transformers import AutoTokenizer
 
@@ -28,6 +27,7 @@ from seed_hf.evaluation.retrieval_metrics import codebook_use
 from seed_hf.mini import mini_image_generation, mini_language_model, mini_language_model_path, mini_pipeline_path
 from seed_hf.pipeline_seed import SeedPipeline
 from seed_hf.provenance import package_versions
+from seed_hf.trainer.pairs import word_f1
 
 
 SPLITS = {"test_drawings": "held-out drawings", "test_concepts": "held-out concepts"}

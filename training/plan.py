@@ -17,8 +17,8 @@ from pathlib import Path
 
 import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
 
-from seed_hf.training_arguments import read_recipe
-from seed_hf.training_metrics import read_metrics
+from seed_hf.trainer.arguments import read_recipe
+from seed_hf.trainer.metrics import read_metrics
 
 
 RECIPES = Path(__file__).parent / "recipes" / "seed-1"
@@ -234,7 +234,7 @@ def main(argv: list[str] | None = None) -> None:
         raise ValueError(f"efficiency={args.efficiency}; allowed: above 0, at most 1.")
     if args.measured and len(machines) != 1:
         raise ValueError("measured belongs to one machine; name it with --machine.")
-    from plan_costs import count_all  # counting takes half a minute; wrong flags are refused before
+    from seed_hf.trainer.costs import count_all  # counting takes half a minute; wrong flags are refused before
 
     costs = count_all()
     for machine in machines:

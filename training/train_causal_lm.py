@@ -27,9 +27,7 @@ from pathlib import Path
 import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
 
 import torch
-from language_data import PairMaker, describe_captions, list_texts, word_f1
 from peft import LoraConfig, PeftModel, get_peft_model, load_peft_weights, set_peft_model_state_dict
-from picture_grids import picture_grid, spread
 from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
@@ -47,8 +45,10 @@ from seed_hf.data.encode import encode_once
 from seed_hf.mini.base_model import base_model_folder, load_base_tokenizer
 from seed_hf.mini.emoji import make_questions
 from seed_hf.mini.small_language_model import build_small_language_model, start_image_tokens, train_tokenizer
-from seed_hf.training_packing import check_packing, collate_samples, model_inputs
-from seed_hf.training_utils import TrainingRun, add_training_arguments, parse_training_arguments
+from seed_hf.trainer import TrainingRun, add_training_arguments, parse_training_arguments
+from seed_hf.trainer.grids import picture_grid, spread
+from seed_hf.trainer.packing import check_packing, collate_samples, model_inputs
+from seed_hf.trainer.pairs import PairMaker, describe_captions, list_texts, word_f1
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -24,8 +24,6 @@ import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
 
 import torch
 from accelerate.utils import broadcast, gather
-from generation_targets import load_targets
-from picture_grids import picture_grid, retrieval_grid, spread
 from torch.nn import functional as F
 from transformers import AutoTokenizer, set_seed
 
@@ -44,7 +42,9 @@ from seed_hf.data.captioned_images import (
 from seed_hf.data.view_cache import CachedViews
 from seed_hf.evaluation.retrieval import retrieval_scores, tokenize
 from seed_hf.evaluation.retrieval_metrics import codebook_use
-from seed_hf.training_utils import TrainingRun, add_training_arguments, parse_training_arguments
+from seed_hf.trainer import TrainingRun, add_training_arguments, parse_training_arguments
+from seed_hf.trainer.grids import picture_grid, retrieval_grid, spread
+from seed_hf.trainer.targets import load_targets
 
 
 logger = logging.getLogger(__name__)

@@ -37,7 +37,7 @@ from seed_hf.data.captioned_images import load_rows, with_tags
 from seed_hf.data.encode import encode_once
 from seed_hf.evaluation.text_encoders import load_text_encoder
 from seed_hf.mini.pictures import STYLES, Pictures, load_pictures, to_unit_range
-from seed_hf.training_utils import TrainingRun, add_training_arguments, parse_training_arguments
+from seed_hf.trainer import TrainingRun, add_training_arguments, parse_training_arguments
 
 
 # names that no training picture has; for looking at, not for measuring

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
 
-from seed_hf.training_arguments import read_recipe
-from seed_hf.training_metrics import plot_metrics, read_metrics
+from seed_hf.trainer.arguments import read_recipe
+from seed_hf.trainer.metrics import plot_metrics, read_metrics
 
 
 ROOT = Path(__file__).parents[1]

@@ -21,8 +21,6 @@ from pathlib import Path
 import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
 
 import torch
-from picture_grids import retrieval_grid
-from text_tower import init_from_bert, load_text_tower, prune_vocabulary
 from transformers import AutoTokenizer, set_seed
 
 from seed_hf import SeedImageProcessor, SeedImageTokenizer, SeedImageTokenizerConfig
@@ -41,8 +39,10 @@ from seed_hf.data.view_cache import CachedViews
 from seed_hf.evaluation.retrieval import retrieval_scores, tokenize
 from seed_hf.evaluation.text_encoders import default_text_encoder_folder
 from seed_hf.mini.vision_stem import IMAGE_MEAN, IMAGE_STD, load_stem
-from seed_hf.training_feature_cache import FeatureCache
-from seed_hf.training_utils import TrainingRun, add_training_arguments, parse_training_arguments
+from seed_hf.trainer import TrainingRun, add_training_arguments, parse_training_arguments
+from seed_hf.trainer.feature_cache import FeatureCache
+from seed_hf.trainer.grids import retrieval_grid
+from seed_hf.trainer.init_from_bert import init_from_bert, load_text_tower, prune_vocabulary
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from transformers import set_seed
 
 from seed_hf.mini.pictures import STYLES, Pictures, load_pictures, to_unit_range
-from seed_hf.training_utils import TrainingRun, add_training_arguments, parse_training_arguments
+from seed_hf.trainer import TrainingRun, add_training_arguments, parse_training_arguments
 
 
 def build_autoencoder(size: int = 64, latent_channels: int = 16, widths: tuple[int, ...] = (16, 32, 64, 96)):

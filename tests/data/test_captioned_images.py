@@ -5,7 +5,8 @@ import json
 
 import pytest
 import torch
-from test_training_scripts import (  # noqa: F401
+from tiny.shards import sample, write_shard, write_shards
+from training.test_scripts import (  # noqa: F401
     TRAINING,
     assert_resumes,
     causal_lm_flags,
@@ -17,7 +18,6 @@ from test_training_scripts import (  # noqa: F401
     scripts,
     stage1,
 )
-from tiny.shards import sample, write_shard, write_shards
 
 from seed_hf.commands import main as seed_hf_command
 from seed_hf.data.reading import UnreadableSampleError

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from seed_hf.sealed_files import file_digest, read_record, write_record
-from seed_hf.training_metrics import read_metrics
-from seed_hf.training_utils import TrainingRun, add_training_arguments
+from seed_hf.trainer import TrainingRun, add_training_arguments
+from seed_hf.trainer.metrics import read_metrics
 
 
 NUM_SAMPLES = 40

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from test_training_scripts import TRAINING
 from tiny.shards import picture_bytes, sample, write_shard
+from training.test_scripts import TRAINING
 
 from seed_hf.data.reading import TooManyUnreadableSamplesError, read_image, read_image_bytes
 from seed_hf.data.rows import load_rows

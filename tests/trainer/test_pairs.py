@@ -12,7 +12,7 @@ from seed_hf import SeedImageProcessor, SeedProcessor
 
 sys.path.insert(0, str(TRAINING))
 
-from language_data import PairMaker  # noqa: E402
+from seed_hf.trainer.pairs import PairMaker  # noqa: E402
 
 
 ROW = {"caption": "a red apple", "codes": [3, 1, 4, 1], "tags": []}

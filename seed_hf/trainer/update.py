@@ -9,9 +9,9 @@ from accelerate.utils import DistributedType, send_to_device
 from torch.distributed.tensor import DTensor
 from transformers.utils import logging
 
-from .data.seeds import derive_seed, seed_everything
-from .training_checkpoint import describe_newest, refuse_nan, trainable_state
-from .training_optimizer import learning_rate_at
+from ..data.seeds import derive_seed, seed_everything
+from .checkpoint import describe_newest, refuse_nan, trainable_state
+from .optimizer import learning_rate_at
 
 
 logger = logging.get_logger(__name__)
@@ -24,7 +24,7 @@ class OptimizerUpdate:
     """Makes optimizer updates: seeds, learning rate, accumulation, clipping, metrics, and checks on all of them.
 
     Args:
-        run ([`~seed_hf.training_utils.TrainingRun`]): gives arguments, accelerator, model, optimizer and step.
+        run ([`~seed_hf.trainer.TrainingRun`]): gives arguments, accelerator, model, optimizer and step.
     """
 
     def __init__(self, run):
@@ -41,7 +41,7 @@ class OptimizerUpdate:
         look_ahead: Callable[[Sequence[Any]], None] | None = None,
     ) -> dict[str, float]:
         """
-        One update; see [`~seed_hf.training_utils.TrainingRun.fit`] for the arguments.
+        One update; see [`~seed_hf.trainer.TrainingRun.fit`] for the arguments.
 
         Returns:
             `dict[str, float]`: the metrics of the step, over micro-batches and processes.

@@ -37,7 +37,7 @@ def find_hardware_problems(
 
     Example:
         ```python
-        >>> from seed_hf.training_preflight import find_hardware_problems
+        >>> from seed_hf.trainer.preflight import find_hardware_problems
 
         >>> find_hardware_problems((8, 0), ["sm_80"], "bf16")
         []

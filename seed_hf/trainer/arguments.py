@@ -73,7 +73,7 @@ def parse_training_arguments(parser: argparse.ArgumentParser, argv: Sequence[str
     Example:
         ```python
         >>> import argparse, tempfile
-        >>> from seed_hf.training_arguments import add_training_arguments, parse_training_arguments
+        >>> from seed_hf.trainer.arguments import add_training_arguments, parse_training_arguments
 
         >>> parser = argparse.ArgumentParser()
         >>> add_training_arguments(parser)

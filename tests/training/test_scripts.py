@@ -19,7 +19,7 @@ from tiny.training_data import HIDDEN_SIZE, save_bert, write_emoji, write_image_
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from seed_hf import SeedForCausalLM, SeedImageTokenizer, SeedProcessor
-from seed_hf.training_metrics import read_metrics
+from seed_hf.trainer.metrics import read_metrics
 
 
 STAGE_2_PARTS = {"quantizer", "reconstruction_decoder", "generation_decoder", "generation_head"}

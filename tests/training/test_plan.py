@@ -18,7 +18,7 @@ def plan(monkeypatch):
 def costs(monkeypatch):
     """As `plan_costs.count_all` gives them (see the slow test), without counting."""
     monkeypatch.syspath_prepend(str(TRAINING))
-    cost = importlib.import_module("plan_costs").Cost
+    cost = importlib.import_module("seed_hf.trainer.costs").Cost
     mib = 2**20
     return {
         "stage1": cost(575.4e9, 18.2e9, 257 * 1408 * 4, 186_081_025, 4110 * mib, 48.5 * mib),
@@ -29,7 +29,7 @@ def costs(monkeypatch):
 
 
 def test_operations_and_memory_of_a_layer_are_counted(plan):
-    costs = importlib.import_module("plan_costs")
+    costs = importlib.import_module("seed_hf.trainer.costs")
     with torch.device("meta"):
         model = torch.nn.Sequential(torch.nn.Linear(64, 32, bias=False), torch.nn.ReLU(), torch.nn.Linear(32, 8))
     model[2].requires_grad_(False)
@@ -42,7 +42,7 @@ def test_operations_and_memory_of_a_layer_are_counted(plan):
 
 @pytest.mark.slow  # half a minute of counting at full size
 def test_full_size_costs(plan, costs):
-    counted = importlib.import_module("plan_costs").count_all()
+    counted = importlib.import_module("seed_hf.trainer.costs").count_all()
     for stage, expected in costs.items():
         for name, value in vars(expected).items():
             assert getattr(counted[stage], name) == pytest.approx(value, rel=0.02), (stage, name)
@@ -89,7 +89,7 @@ def test_a_measured_run_takes_the_place_of_assumptions(plan, costs, tmp_path, mo
     row = plan.plan(plan.Machine.parse("1xV100"), costs)[0]
     expected = 60 * row.operations / 125e12
     assert plan.measured_efficiency(metrics, row, plan.Machine.parse("1xV100")) == pytest.approx(expected)
-    monkeypatch.setattr(importlib.import_module("plan_costs"), "count_all", lambda: costs)
+    monkeypatch.setattr(importlib.import_module("seed_hf.trainer.costs"), "count_all", lambda: costs)
     plan.main(["--machine", "1xV100-16", "--measured", f"stage1={metrics}"])
     printed = capsys.readouterr().out
     line = next(line for line in printed.splitlines() if line.startswith("| stage1"))

@@ -16,8 +16,8 @@ from tiny import TESTS
 from tiny.training import assert_close, run_toy, train_masked
 
 from seed_hf import training_launch
-from seed_hf.training_checkpoint import find_checkpoint
-from seed_hf.training_metrics import read_metrics
+from seed_hf.trainer.checkpoint import find_checkpoint
+from seed_hf.trainer.metrics import read_metrics
 
 
 @pytest.fixture(autouse=True)

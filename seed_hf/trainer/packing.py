@@ -17,7 +17,7 @@ def fit_into_rows(lengths: Sequence[int], row_length: int) -> list[list[int]]:
 
     Example:
         ```python
-        >>> from seed_hf.training_packing import fit_into_rows
+        >>> from seed_hf.trainer.packing import fit_into_rows
 
         >>> fit_into_rows([3, 5, 2, 6], row_length=8)
         [[3, 2], [1, 0]]

@@ -29,9 +29,9 @@ from tiny.training import (
 
 from seed_hf import training_checkpoint
 from seed_hf.sealed_files import read_record, write_record
-from seed_hf.training_checkpoint import checkpoint_problem, find_checkpoint, list_checkpoints
-from seed_hf.training_metrics import read_metrics
-from seed_hf.training_sharding import load_optimizer_state, unpickle
+from seed_hf.trainer.checkpoint import checkpoint_problem, find_checkpoint, list_checkpoints
+from seed_hf.trainer.metrics import read_metrics
+from seed_hf.trainer.sharding import load_optimizer_state, unpickle
 
 
 FILES = ["model.safetensors", "training_state.pt", "training_state.json"]

@@ -34,7 +34,7 @@ from tiny.training import (
 from seed_hf import training_checkpoint
 from seed_hf.data.reading import read_image
 from seed_hf.data.rows import load_rows
-from seed_hf.training_checkpoint import find_checkpoint, list_checkpoints
+from seed_hf.trainer.checkpoint import find_checkpoint, list_checkpoints
 
 
 @pytest.fixture(autouse=True)

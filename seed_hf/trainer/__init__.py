@@ -11,7 +11,7 @@ Example of a whole script:
     import torch
     from transformers import set_seed
 
-    from seed_hf.training_utils import TrainingRun, add_training_arguments, parse_training_arguments
+    from seed_hf.trainer import TrainingRun, add_training_arguments, parse_training_arguments
 
 
     def main(argv=None):
@@ -34,10 +34,10 @@ Example of a whole script:
     ```
 """
 
-from .training_arguments import add_training_arguments, parse_training_arguments
-from .training_launch import make_accelerator
-from .training_metrics import plot_metrics
-from .training_run import TrainingRun
+from .arguments import add_training_arguments, parse_training_arguments
+from .launch import make_accelerator
+from .metrics import plot_metrics
+from .run import TrainingRun
 
 
 __all__ = ["TrainingRun", "add_training_arguments", "make_accelerator", "parse_training_arguments", "plot_metrics"]

@@ -14,11 +14,11 @@ from torch.distributed.fsdp import register_fsdp_forward_method
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
-from .data.batches import make_batches
-from .data.reading import SkippedSamples
-from .provenance import package_versions
-from .training_arguments import check_training_arguments
-from .training_checkpoint import (
+from ..data.batches import make_batches
+from ..data.reading import SkippedSamples
+from ..provenance import package_versions
+from .arguments import check_training_arguments
+from .checkpoint import (
     check_same_run,
     choose_checkpoint,
     list_checkpoints,
@@ -28,11 +28,11 @@ from .training_checkpoint import (
     save_checkpoint,
     trainable_state,
 )
-from .training_launch import call_on_signals, make_accelerator
-from .training_metrics import MetricsLog
-from .training_optimizer import make_parameter_groups
-from .training_sharding import gather_optimizer_state, gather_shards, load_optimizer_state, whole_weights
-from .training_update import OptimizerUpdate
+from .launch import call_on_signals, make_accelerator
+from .metrics import MetricsLog
+from .optimizer import make_parameter_groups
+from .sharding import gather_optimizer_state, gather_shards, load_optimizer_state, whole_weights
+from .update import OptimizerUpdate
 
 
 logger = logging.get_logger(__name__)
@@ -52,7 +52,7 @@ class TrainingRun:
             mode, without gradients, neither prepared nor saved in checkpoints. Call them under `torch.no_grad()`.
         learning_rate_multipliers (`Mapping[str, float]`, *optional*): see [`make_parameter_groups`].
         also_save (`Sequence[str]`): prefixes of parameters without gradient that training changes nevertheless; see
-            [`~seed_hf.training_checkpoint.trainable_state`].
+            [`~seed_hf.trainer.checkpoint.trainable_state`].
         ema_decay (`float`, *optional*): keep a moving average of the trainable parameters with this decay; use it
             with [`TrainingRun.averaged_weights`].
         by_micro_batch (`bool`, defaults to `False`): whether the update depends on how the global batch is cut into
@@ -63,7 +63,7 @@ class TrainingRun:
         model (`nn.Module`): the prepared model; `unwrapped_model` is the original.
         accelerator (`Accelerator`): precision, device and processes.
         step (`int`): optimizer updates done.
-        update ([`~seed_hf.training_update.OptimizerUpdate`]): makes one of them.
+        update ([`~seed_hf.trainer.update.OptimizerUpdate`]): makes one of them.
     """
 
     def __init__(
@@ -188,7 +188,7 @@ class TrainingRun:
                 mean loss is over (such as target tokens). Then micro-batches and processes are weighted so that the
                 update is that of one big batch also when these numbers differ.
             look_ahead (`Callable`, *optional*): given all micro-batches of this process (on the CPU) before each
-                update that has more than one; see [`~seed_hf.training_feature_cache.FeatureCache`].
+                update that has more than one; see [`~seed_hf.trainer.feature_cache.FeatureCache`].
 
         Returns:
             `bool`: whether `max_steps` was reached.

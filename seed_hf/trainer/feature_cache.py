@@ -11,17 +11,17 @@ from typing import Any
 import torch
 from accelerate.utils import send_to_device
 
-from .losses_seed import contrastive_loss
+from ..losses_seed import contrastive_loss
 
 
 class FeatureCache:
     """Contrastive loss over all micro-batches and processes of an optimizer update.
 
-    Give [`FeatureCache.look_ahead`] to [`~seed_hf.training_run.TrainingRun.fit`] and let `compute_loss` return what
+    Give [`FeatureCache.look_ahead`] to [`~seed_hf.trainer.run.TrainingRun.fit`] and let `compute_loss` return what
     [`FeatureCache.loss_of`] gives. With a single micro-batch both leave everything as it is.
 
     Args:
-        run ([`~seed_hf.training_run.TrainingRun`]): of a [`SeedImageTokenizer`] with a text tower.
+        run ([`~seed_hf.trainer.run.TrainingRun`]): of a [`SeedImageTokenizer`] with a text tower.
 
     Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup" (arXiv 2101.06983),
     section 3. Dropout is the same in both passes, since it is seeded by micro-batch.

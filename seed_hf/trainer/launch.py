@@ -11,8 +11,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
-from .training_arguments import accumulation_steps
-from .training_preflight import check_hardware
+from .arguments import accumulation_steps
+from .preflight import check_hardware
 
 
 def make_accelerator(args: argparse.Namespace) -> Accelerator:

@@ -5,16 +5,16 @@ import importlib
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from test_training_packing import make_samples
 from tiny import TRAINING
 from tiny.language import build_seed_model
 from tiny.training import KilledError, assert_same_run, kill_at, parse_args, run_toy, start_run
+from trainer.test_packing import make_samples
 
 from seed_hf import training_run
-from seed_hf.training_launch import make_accelerator
-from seed_hf.training_metrics import read_metrics
-from seed_hf.training_packing import collate_samples, model_inputs
-from seed_hf.training_run import TrainingRun
+from seed_hf.trainer.launch import make_accelerator
+from seed_hf.trainer.metrics import read_metrics
+from seed_hf.trainer.packing import collate_samples, model_inputs
+from seed_hf.trainer.run import TrainingRun
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 from transformers.utils import logging
 
-from .sealed_files import DamagedFileError, file_digest, read_record, write_record
-from .training_sharding import shard_like, unpickle
+from ..sealed_files import DamagedFileError, file_digest, read_record, write_record
+from .sharding import shard_like, unpickle
 
 
 logger = logging.get_logger(__name__)

@@ -10,7 +10,7 @@ from tiny import BENCHMARKS
 from tiny.language import ARCHITECTURES, build_seed_model
 
 from seed_hf import training_packing
-from seed_hf.training_packing import check_packing, collate_samples, fit_into_rows, model_inputs
+from seed_hf.trainer.packing import check_packing, collate_samples, fit_into_rows, model_inputs
 
 
 LENGTHS = (9, 14, 7, 11, 20, 5)

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from PIL import Image
 from transformers.utils import logging
 
-from .provenance import describe_machine, package_versions
+from ..provenance import describe_machine, package_versions
 
 
 logger = logging.get_logger(__name__)

@@ -14,15 +14,15 @@ import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from tiny import TRAINING
 
-from seed_hf.training_arguments import (
+from seed_hf.trainer.arguments import (
     accumulation_steps,
     add_training_arguments,
     check_training_arguments,
     parse_training_arguments,
     read_recipe,
 )
-from seed_hf.training_launch import make_accelerator
-from seed_hf.training_preflight import find_hardware_problems
+from seed_hf.trainer.launch import make_accelerator
+from seed_hf.trainer.preflight import find_hardware_problems
 
 
 RECIPES = sorted(TRAINING.glob("recipes/*/*.yaml"))

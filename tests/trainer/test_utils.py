@@ -25,8 +25,8 @@ from tiny.training import (
 
 from seed_hf import training_arguments, training_checkpoint, training_data, training_preflight, training_utils
 from seed_hf.data.batches import make_batches, sample_positions
-from seed_hf.training_metrics import plot_metrics, read_metrics
-from seed_hf.training_optimizer import learning_rate_at, make_parameter_groups
+from seed_hf.trainer.metrics import plot_metrics, read_metrics
+from seed_hf.trainer.optimizer import learning_rate_at, make_parameter_groups
 
 
 @pytest.fixture(autouse=True)
