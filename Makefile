@@ -32,7 +32,7 @@ export IMAGE PROMPT
 	lint quality style bench tables cards train-mini clean
 
 demo: $(VENV)/.installed-package
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m seed_hf.demo $(if $(IMAGE),--image "$$IMAGE") $(if $(PROMPT),--prompt "$$PROMPT")
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m seed_hf.demo.__main__ $(if $(IMAGE),--image "$$IMAGE") $(if $(PROMPT),--prompt "$$PROMPT")
 
 test: $(VENV)/.installed-dev
 	@$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests

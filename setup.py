@@ -86,7 +86,7 @@ setup(
     project_urls={"Paper": "https://arxiv.org/abs/2307.08041"},
     keywords="multimodal image-tokenizer vector-quantization language-model diffusion transformers diffusers",
     packages=find_packages(include=["seed_hf", "seed_hf.*"]),
-    package_data={"seed_hf": ["mini/**/*", "model_cards/*.md", "evaluation/metrics/*/*.py"]},
+    package_data={"seed_hf": ["mini/**/*", "cards/templates/*.md", "evaluation/metrics/*/*.py"]},
     entry_points={"console_scripts": ["seed-hf = seed_hf.commands:main"]},
     python_requires=">=3.11",
     install_requires=INSTALL_REQUIRES,

@@ -1,4 +1,4 @@
-"""Write the held-out drawings and the list of captions that `python -m seed_hf.demo` shows.
+"""Write the held-out drawings and the list of captions that `python -m seed_hf.demo.__main__` shows.
 
     python training/build_demo_pictures.py
 

@@ -23,7 +23,7 @@ import torch
 from tqdm.auto import tqdm
 
 from seed_hf import SeedPipeline
-from seed_hf.card_results import read_runs
+from seed_hf.cards.results import read_runs
 from seed_hf.commands import main as seed_hf
 from seed_hf.hub.fetch import emoji_folder
 from seed_hf.mini import mini_language_model, mini_pipeline_path

@@ -9,14 +9,14 @@ from pathlib import Path
 import yaml
 from huggingface_hub import DatasetCard, DatasetCardData, ModelCard, ModelCardData
 
-from .card_emissions import estimate_emissions
-from .card_facts import find_facts, find_runs
-from .card_licences import Licence, choose_licence, find_origins
-from .card_results import Run, eval_results, model_index, read_runs, table_rows
-from .hub.files import is_hub_id, repository_kind
+from ..hub.files import is_hub_id, repository_kind
+from .emissions import estimate_emissions
+from .facts import find_facts, find_runs
+from .licences import Licence, choose_licence, find_origins
+from .results import Run, eval_results, model_index, read_runs, table_rows
 
 
-TEMPLATES = Path(__file__).with_name("model_cards")
+TEMPLATES = Path(__file__).with_name("templates")
 _KINDS = {
     "image-tokenizer": ("transformers", "image-feature-extraction", ["seed", "image-tokenizer", "custom_code"]),
     "language-model": ("transformers", "any-to-any", ["seed", "image-to-text", "text-to-image", "custom_code"]),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from .demo_results import DemoResults, DrawnPicture, SeenPicture
+from .results import DemoResults, DrawnPicture, SeenPicture
 
 
 MAX_SIDE = 256

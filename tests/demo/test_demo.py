@@ -17,8 +17,8 @@ from tiny import TRAINING
 from tiny.demo import CAPTIONS, NUM_QUERY_TOKENS, save_all
 
 from seed_hf import demo
-from seed_hf.demo_results import DemoResults, SeenPicture, color_codes
-from seed_hf.demo_sheet import draw_sheet
+from seed_hf.demo.__main__.results import DemoResults, SeenPicture, color_codes
+from seed_hf.demo.__main__.sheet import draw_sheet
 from seed_hf.mini import mini_pictures_path
 
 

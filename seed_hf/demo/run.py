@@ -1,6 +1,6 @@
 """seed-mini on real pictures: codes, captions, answers, reconstructions and drawings, side by side.
 
-    python -m seed_hf.demo --image cat.jpg --prompt "a red apple"
+    python -m seed_hf.demo.__main__ --image cat.jpg --prompt "a red apple"
 
 Writes `demo_output/sheet.png` and `demo_output/index.html`. Needs no network and no accelerator.
 """
@@ -13,26 +13,23 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-
-import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
-
 import torch
 from diffusers.utils import logging as diffusers_logging
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
-from .demo_page import write_page
-from .demo_results import DemoResults, DrawnPicture, SeenPicture, color_codes
-from .demo_sheet import draw_sheet
-from .image_processing_seed import load_rgb_image
-from .mini import (
+from ..image_processing_seed import load_rgb_image
+from ..mini import (
     mini_image_generation,
     mini_language_model,
     mini_language_model_path,
     mini_pictures_path,
     mini_pipeline_path,
 )
-from .pipeline_seed import SeedPipeline
+from ..pipeline_seed import SeedPipeline
+from .page import write_page
+from .results import DemoResults, DrawnPicture, SeenPicture, color_codes
+from .sheet import draw_sheet
 
 
 QUESTION = "What kind of thing is this?"
@@ -51,7 +48,9 @@ PROMPTS = [
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Flags of the demo."""
     parser = argparse.ArgumentParser(
-        prog="python -m seed_hf.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m seed_hf.demo.__main__",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--image", action="append", default=[], help="a picture of your own; may be repeated")
     parser.add_argument("--prompt", action="append", default=[], help="what to draw; may be repeated")
@@ -281,7 +280,3 @@ class Demo:
         """Reports what is left out."""
         self.results.problems.append(problem)
         print(f"  skipped: {problem}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from .hub.files import is_hub_id, read_json
+from ..hub.files import is_hub_id, read_json
 
 
 # flags of the training scripts that name weights to start from

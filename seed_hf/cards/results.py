@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_yaml
 
-from .hub.files import is_hub_id
+from ..hub.files import is_hub_id
 
 
 if TYPE_CHECKING:
-    from .evaluation import EvaluationReport
+    from ..evaluation import EvaluationReport
 
 # the Hub's names of tasks
 HUB_TASKS = {
@@ -79,7 +79,7 @@ def read_runs(paths: Sequence[str | os.PathLike], folder: Path) -> list[Run]:
     if not paths:
         return []
     # only now: a card without results needs nothing of the extra `eval`
-    from .evaluation import EvaluationReport
+    from ..evaluation import EvaluationReport
 
     own = _digests(folder)
     runs = []
@@ -120,7 +120,7 @@ def _is_number(value) -> bool:
 
 def _digests(folder: Path) -> set[str]:
     """Hashes that the evaluations give to the weights in a folder, which differ by the parts that a task uses."""
-    from .evaluation import describe_model
+    from ..evaluation import describe_model
 
     parts = [path for path in folder.iterdir() if path.is_dir() and path.name != "evaluation"]
     used = [describe_model("", folder), describe_model("", *parts), describe_model("", folder / "image_tokenizer")]

@@ -2,7 +2,7 @@
 
 from PIL import Image, ImageDraw, ImageFont
 
-from .demo_results import DemoResults, DrawnPicture, SeenPicture
+from .results import DemoResults, DrawnPicture, SeenPicture
 
 
 WIDTH, MARGIN, COLUMNS = 1200, 24, 3

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from .configuration_seed import SeedConfig
-from .configuration_seed_image_tokenizer import SeedImageTokenizerConfig
-from .data.codes import count_encoded, part_paths
-from .hub.files import read_json
-from .trainer.metrics import MACHINE_FILE, read_metrics
+from ..configuration_seed import SeedConfig
+from ..configuration_seed_image_tokenizer import SeedImageTokenizerConfig
+from ..data.codes import count_encoded, part_paths
+from ..hub.files import read_json
+from ..trainer.metrics import MACHINE_FILE, read_metrics
 
 
 def find_facts(kind: str, folder: Path) -> dict:

@@ -13,9 +13,9 @@ from tiny.demo import build_seed, save_pipeline
 from tiny.hub import write_codes_folder
 
 from seed_hf import SeedImageProcessor
-from seed_hf.card_emissions import WORLD_INTENSITY
-from seed_hf.card_licences import LICENCES, SEED_2_TERMS, find_origins
 from seed_hf.cards import write_card
+from seed_hf.cards.emissions import WORLD_INTENSITY
+from seed_hf.cards.licences import LICENCES, SEED_2_TERMS, find_origins
 from seed_hf.commands import main
 from seed_hf.evaluation import EvaluationReport, evaluate_retrieval
 from seed_hf.hub.files import find_repository_files

@@ -28,7 +28,7 @@ def machine_watts(machine: str | None, num_processes: int | None) -> float | Non
     Example:
 
     ```python
-    >>> from seed_hf.card_emissions import machine_watts
+    >>> from seed_hf.cards.emissions import machine_watts
     >>> machine_watts("8 x NVIDIA A100-SXM4-40GB", 16), machine_watts("cpu x86_64, 2 threads", 1)
     (6400, 8)
 
