@@ -32,7 +32,7 @@ export IMAGE PROMPT
 	lint quality style bench tables cards train-mini clean
 
 demo: $(VENV)/.installed-package
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m seed_hf.demo.__main__ $(if $(IMAGE),--image "$$IMAGE") $(if $(PROMPT),--prompt "$$PROMPT")
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m seed_hf.demo $(if $(IMAGE),--image "$$IMAGE") $(if $(PROMPT),--prompt "$$PROMPT")
 
 test: $(VENV)/.installed-dev
 	@$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests
@@ -80,11 +80,11 @@ train-mini: $(VENV)/.installed-dev
 	@HF_HUB_OFFLINE=1 $(BIN)/python training/train_mini.py --output_dir out/mini
 
 tables: $(VENV)/.installed-dev
-	@HF_HUB_OFFLINE=1 $(BIN)/python training/make_tables.py --output_dir runs/tables --readme README.md
+	@HF_HUB_OFFLINE=1 $(BIN)/python training/mini/make_tables.py --output_dir runs/tables --readme README.md
 
 # After a training: make cards RUNS="out/stage1 out/stage2 ..." (in order) takes its logs along.
 cards: $(VENV)/.installed-dev
-	@HF_HUB_OFFLINE=1 $(BIN)/python training/make_cards.py --output_dir runs/seed-mini $(if $(RUNS),--runs $(RUNS))
+	@HF_HUB_OFFLINE=1 $(BIN)/python training/mini/make_cards.py --output_dir runs/seed-mini $(if $(RUNS),--runs $(RUNS))
 
 clean:
 	rm -rf build dist seed_hf.egg-info .pytest_cache .ruff_cache

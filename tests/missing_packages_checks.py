@@ -57,7 +57,7 @@ def main(names: list[str]):
 
     written = {name: stderr_of(seed_hf, [name, *flags.split()]) for name, flags in COMMANDS.items()}
     sys.argv[1:] = ["--help"]
-    written["demo"] = stderr_of(runpy.run_module, "seed_hf.demo.__main__", run_name="__main__")
+    written["demo"] = stderr_of(runpy.run_module, "seed_hf.demo", run_name="__main__")
     for path in sorted((ROOT / "training").rglob("*.py")):
         if "__main__" in path.read_text(encoding="utf-8"):
             sys.argv[0] = path.name

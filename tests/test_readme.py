@@ -22,7 +22,6 @@ def snippets(path):
 
 @pytest.fixture
 def table(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "training" / "mini"))
     return importlib.import_module("results_table")
 
 
@@ -108,7 +107,7 @@ def test_results_are_those_of_the_file(path, table, tmp_path):
 
 def test_results_table(table, tmp_path):
     results = {
-        "command": "python training/evaluate_mini.py",
+        "command": "python training/mini/evaluate_mini.py",
         "splits": {"a": "drawings", "b": "concepts"},
         "rows": [
             {"name": "R@1", "unit": "%", "a": 41.26, "b": None, "chance": 0.207},
@@ -121,7 +120,7 @@ def test_results_table(table, tmp_path):
         "| R@1 | 41.3 % | – | 0.21 % |",
         "| codes used (of 1024) | 1,000 | 7 | – |",
         "",
-        "Measured by `python training/evaluate_mini.py`.",
+        "Measured by `python training/mini/evaluate_mini.py`.",
     ]
     page, source = tmp_path / "page.md", tmp_path / "results.json"
     page.write_text("before\n<!-- results -->\nold\n<!-- /results -->\nafter\n")

@@ -1,6 +1,6 @@
 """seed-mini on real pictures: codes, captions, answers, reconstructions and drawings, side by side.
 
-    python -m seed_hf.demo.__main__ --image cat.jpg --prompt "a red apple"
+    python -m seed_hf.demo --image cat.jpg --prompt "a red apple"
 
 Writes `demo_output/sheet.png` and `demo_output/index.html`. Needs no network and no accelerator.
 """
@@ -48,7 +48,7 @@ PROMPTS = [
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Flags of the demo."""
     parser = argparse.ArgumentParser(
-        prog="python -m seed_hf.demo.__main__",
+        prog="python -m seed_hf.demo",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -25,7 +25,6 @@ from seed_hf.data.reading import UnreadableSampleError
 
 @pytest.fixture
 def image_text_data(monkeypatch):
-    monkeypatch.syspath_prepend(str(TRAINING))
     return importlib.import_module("seed_hf.data.captioned_images")
 
 

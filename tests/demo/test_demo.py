@@ -17,8 +17,8 @@ from tiny import TRAINING
 from tiny.demo import CAPTIONS, NUM_QUERY_TOKENS, save_all
 
 from seed_hf import demo
-from seed_hf.demo.__main__.results import DemoResults, SeenPicture, color_codes
-from seed_hf.demo.__main__.sheet import draw_sheet
+from seed_hf.demo.results import DemoResults, SeenPicture, color_codes
+from seed_hf.demo.sheet import draw_sheet
 from seed_hf.mini import mini_pictures_path
 
 
@@ -141,7 +141,6 @@ def test_sheet_shows_wide_pictures_whole_and_cuts_long_texts():
 
 
 def test_shipped_pictures_are_held_out_and_rebuild(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(TRAINING))
     importlib.import_module("build_demo_pictures").main(["--output_dir", str(tmp_path)])
     shipped = Path(mini_pictures_path())
     assert {path.name for path in shipped.iterdir()} == {path.name for path in tmp_path.iterdir()}

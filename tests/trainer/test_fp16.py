@@ -5,7 +5,6 @@ import importlib
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from tiny import TRAINING
 from tiny.language import build_seed_model
 from tiny.training import KilledError, assert_same_run, kill_at, parse_args, run_toy, start_run
 from trainer.test_packing import make_samples
@@ -74,7 +73,6 @@ def test_gradients_that_always_overflow_stop_the_run(tmp_path, scaled):
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft asks by the old name
 def test_lora_on_a_float16_model(tmp_path, scaled, monkeypatch):
-    monkeypatch.syspath_prepend(str(TRAINING))
     script = importlib.import_module("train_causal_lm")
     scaled(2.0**10)
     model, _ = build_seed_model("opt")

@@ -1,17 +1,11 @@
 """Training sequences of stage 3: what stands in a sequence and what of it is a target."""
 
 import argparse
-import sys
 
 import torch
-from tiny import TRAINING
 from tiny.language import CODEBOOK_SIZE, NUM_QUERY_TOKENS, build_tokenizer
 
 from seed_hf import SeedImageProcessor, SeedProcessor
-
-
-sys.path.insert(0, str(TRAINING))
-
 from seed_hf.trainer.pairs import PairMaker  # noqa: E402
 
 

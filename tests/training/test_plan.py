@@ -10,14 +10,12 @@ from tiny import TRAINING
 
 @pytest.fixture
 def plan(monkeypatch):
-    monkeypatch.syspath_prepend(str(TRAINING))
     return importlib.import_module("plan")
 
 
 @pytest.fixture
 def costs(monkeypatch):
     """As `plan_costs.count_all` gives them (see the slow test), without counting."""
-    monkeypatch.syspath_prepend(str(TRAINING))
     cost = importlib.import_module("seed_hf.trainer.costs").Cost
     mib = 2**20
     return {

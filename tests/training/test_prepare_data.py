@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from tiny.shards import picture_bytes, sample, write_shard
-from training.test_scripts import TRAINING
 
 from seed_hf.data.reading import TooManyUnreadableSamplesError, read_image, read_image_bytes
 from seed_hf.data.rows import load_rows
@@ -22,7 +21,6 @@ from seed_hf.image_formats_seed import IMAGE_FORMATS
 
 @pytest.fixture
 def prepare(monkeypatch):
-    monkeypatch.syspath_prepend(str(TRAINING))
     return importlib.import_module("prepare_data").main
 
 

@@ -44,7 +44,6 @@ def test_there_is_a_recipe_for_each_stage_and_size():
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_recipe_holds_what_differs_each_with_its_source(path, monkeypatch):
-    monkeypatch.syspath_prepend(str(TRAINING))
     script, needed = script_of(path)
     args = script.parse_args([*needed, "--recipe", str(path)])
     check_training_arguments(args)
@@ -75,7 +74,6 @@ def commands_of_the_readme():
 
 
 def test_commands_of_the_readme_are_ones_that_scripts_take(monkeypatch):
-    monkeypatch.syspath_prepend(str(TRAINING))
     monkeypatch.chdir(TRAINING.parent)
     started = []
     for program, flags in commands_of_the_readme():

@@ -27,7 +27,6 @@ STAGE_2_PARTS = {"quantizer", "reconstruction_decoder", "generation_decoder", "g
 
 @pytest.fixture(autouse=True)
 def scripts(monkeypatch):
-    monkeypatch.syspath_prepend(str(TRAINING))
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
 

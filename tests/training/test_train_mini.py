@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tiny import TRAINING
 
 
 @pytest.fixture
 def train_mini(monkeypatch):
-    monkeypatch.syspath_prepend(str(TRAINING))
     return importlib.import_module("train_mini")
 
 
@@ -30,7 +28,7 @@ def test_every_command_is_one_that_its_script_takes(train_mini, tmp_path, share)
     full = {recipe: train_mini.read_recipe(train_mini.RECIPES / f"{recipe}.yaml")["max_steps"] for recipe in steps}
     assert steps == {recipe: max(10, round(share * count)) for recipe, count in full.items()}
     assemble, demo = train_mini.final_commands(args.output_dir)
-    importlib.import_module("assemble_mini").parse_args(assemble[2:])
+    importlib.import_module("assemble").parse_args(assemble[2:])
     assert "my models/pipeline" in shlex.join(demo)
 
 

@@ -1,6 +1,6 @@
 """What each remedy against codebook collapse buys on small data: stage 2, a few steps each, one remedy more each time.
 
-    python training/compare_codebooks.py --init_model out/stage1 --output_dir out/codebooks --max_steps 150
+    python training/mini/compare_codebooks.py --init_model out/stage1 --output_dir out/codebooks --max_steps 150
 
 Writes model_cards/seed-mini-codebooks.md. All runs see the same pictures in the same order and are measured on the
 validation split, so the numbers are for choosing a recipe, not held-out results.
@@ -58,7 +58,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--max_steps", type=int, default=150)
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument(
-        "--report", type=Path, default=Path(__file__).parents[1] / "model_cards/seed-mini-codebooks.md"
+        "--report", type=Path, default=Path(__file__).parents[2] / "model_cards/seed-mini-codebooks.md"
     )
     return parser.parse_args(argv)
 
@@ -70,7 +70,7 @@ def run_variant(args: argparse.Namespace, number: int, config: dict, init_images
     settings = json.loads((start / "config.json").read_text()) | config
     (start / "config.json").write_text(json.dumps(settings))
     fit_quantizer(args.init_model, start)
-    script = Path(__file__).with_name("train_codebook.py")
+    script = Path(__file__).parents[1] / "train_codebook.py"
     recipe = script.parent / "recipes" / "mini" / "stage2.yaml"
     flags = ["--recipe", recipe, "--init_model", start, "--output_dir", output]
     flags += ["--cache_views", 0, "--init_codebook_images", init_images, "--max_steps", args.max_steps]
@@ -104,7 +104,7 @@ def main(argv: list[str] | None = None) -> None:
         scores = run_variant(args, number, config, init_images)
         lines.append(f"| {name} | " + " | ".join(f"{scores[key]:.1f}" for key in COLUMNS) + " |")
         sys.stdout.write(lines[-1] + "\n")
-    command = f"python training/compare_codebooks.py --max_steps {args.max_steps} --batch_size {args.batch_size}"
+    command = f"python training/mini/compare_codebooks.py --max_steps {args.max_steps} --batch_size {args.batch_size}"
     note = (
         f"Validation split, {args.max_steps} steps of {args.batch_size} pictures each, one CPU. Made by `{command}`."
     )

@@ -1,6 +1,6 @@
 """The repositories of seed-mini, ready to be pushed, with the cards that `seed-hf card` makes of them: `make cards`.
 
-    python training/make_cards.py --output_dir runs/seed-mini
+    python training/mini/make_cards.py --output_dir runs/seed-mini
 
 Everything comes from the weights that ship with the package, the training logs in model_cards/seed-mini/training, and
 evaluations in model_cards/seed-mini/evaluation, which are measured anew if they are not of these weights. After a
@@ -29,7 +29,7 @@ from seed_hf.hub.fetch import emoji_folder
 from seed_hf.mini import mini_language_model, mini_pipeline_path
 
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 KEPT = ROOT / "model_cards" / "seed-mini"
 NUM_DRAWN = 200
 TEST_SPLITS = ("test_drawings", "test_concepts")

@@ -2,7 +2,7 @@
 
 The parquet files in `training/data/emoji` come from this script; users need neither npm nor this file. To rebuild:
 
-    python training/build_emoji_dataset.py --output_dir training/data/emoji --cache_dir ~/.cache/seed_hf/emoji
+    python training/mini/build_emoji_dataset.py --output_dir training/data/emoji --cache_dir ~/.cache/seed_hf/emoji
 
 It needs `npm` (fetches packages with `npm pack`) and `pip install resvg-py datasets`. Every choice (which name means
 which emoji, splits, seeds) is in this file and in `emoji_sources.py`, so the same package versions give the same rows
@@ -351,7 +351,7 @@ FEATURES = Features(
 def main(argv: list[str] | None = None) -> None:
     """Fetch, draw, split and write the parquet files; print counts."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output_dir", type=Path, default=Path(__file__).parent / "data" / "emoji")
+    parser.add_argument("--output_dir", type=Path, default=Path(__file__).parents[1] / "data" / "emoji")
     parser.add_argument("--cache_dir", type=Path, default=Path.home() / ".cache" / "seed_hf" / "emoji")
     parser.add_argument("--num_workers", type=int, default=os.cpu_count(), help="Processes that draw.")
     args = parser.parse_args(argv)

@@ -5,7 +5,6 @@ import importlib
 import pytest
 import torch
 from safetensors import safe_open
-from tiny import TRAINING
 from tiny.pictures import (
     GENERATION_DIM,
     IMAGE_SIZE,
@@ -26,8 +25,7 @@ from seed_hf import SeedImageProcessor, SeedImageTokenizer, SeedPipeline
 
 @pytest.fixture
 def script(monkeypatch):
-    monkeypatch.syspath_prepend(str(TRAINING))
-    return importlib.import_module("assemble_mini")
+    return importlib.import_module("assemble")
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """What to expect: the curves of seed-mini's stages in one picture, for training/README.md.
 
-    python training/plot_curves.py out/mini --output training/curves.png
+    python training/mini/plot_curves.py out/mini --output training/curves.png
 
 Reads the `metrics.jsonl` that each stage has written to its folder; folders that are not there are left out.
 """

@@ -1,6 +1,6 @@
 """Measure seed-mini on what it has never seen, and write model_cards/seed-mini-results.json.
 
-    python training/evaluate_mini.py && python seed_hf/evaluation/markdown.py
+    python training/mini/evaluate_mini.py && python seed_hf/evaluation/markdown.py
 
 Held-out drawings are of concepts that training has shown in other styles; held-out concepts are shown nowhere. Flags,
 which are near-duplicates over styles, are left out unless a row says otherwise. Retrieval is among the captions of the
@@ -32,7 +32,7 @@ from seed_hf.trainer.pairs import word_f1
 
 SPLITS = {"test_drawings": "held-out drawings", "test_concepts": "held-out concepts"}
 ALL_SPLITS = ("train", "validation", *SPLITS)
-RESULTS = Path(__file__).parents[1] / "model_cards" / "seed-mini-results.json"
+RESULTS = Path(__file__).parents[2] / "model_cards" / "seed-mini-results.json"
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -194,7 +194,7 @@ def main(argv: list[str] | None = None) -> None:
         for name, unit in names
     ]
     report = {
-        "command": "python training/evaluate_mini.py",
+        "command": "python training/mini/evaluate_mini.py",
         "splits": {split: SPLITS.get(split, split) for split in args.splits},
         "rows": rows,
         "settings": {

@@ -1,6 +1,6 @@
 """The tables of the paper in miniature, on seed-mini's own data: `make tables`.
 
-    python training/make_tables.py --output_dir runs/tables
+    python training/mini/make_tables.py --output_dir runs/tables
 
 Table 1: a bidirectional Q-Former (the baseline), the Causal Q-Former and its codes, trained here by the same scripts
 on the same pictures for the same number of steps. Tables 2 and 3: seed-mini as it ships. Pilot: two language models
@@ -41,7 +41,7 @@ from seed_hf.mini import mini_pipeline_path
 from seed_hf.mini.base_model import load_base_tokenizer
 
 
-TRAINING = Path(__file__).parent
+TRAINING = Path(__file__).parents[1]
 RECIPES = TRAINING / "recipes" / "mini"
 COMMAND = "make tables"
 RECALLS = [f"{way}_{name}" for way in ("i2t", "t2i") for name in ("r1", "r5", "r10")] + ["r_mean"]

@@ -1,6 +1,6 @@
 """Put the image tokenizer repository of seed-mini together from what the training scripts left.
 
-    python training/assemble_mini.py --image_tokenizer out/stage2 --decoder out/decoder --vae out/vae \
+    python training/mini/assemble.py --image_tokenizer out/stage2 --decoder out/decoder --vae out/vae \
         --language_model out/stage3
 
 Writes float16 safetensors, each file below `--max_file_size`; stores the text encoder's hidden states of "" for the

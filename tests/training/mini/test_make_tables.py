@@ -8,7 +8,6 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from replaced import Replaced
-from tiny import TRAINING
 from tiny.demo import build_seed, save_pipeline
 from tiny.language import build_base_tokenizer, build_language_model
 from tiny.training_data import save_bert, write_emoji, write_image_tokenizer_config
@@ -26,7 +25,6 @@ TOY = {
 
 @pytest.fixture
 def tables(monkeypatch):
-    monkeypatch.syspath_prepend(str(TRAINING))
     module = importlib.import_module("make_tables")
 
     def run_here(command, check, env):

@@ -1,6 +1,6 @@
-"""Write the held-out drawings and the list of captions that `python -m seed_hf.demo.__main__` shows.
+"""Write the held-out drawings and the list of captions that `python -m seed_hf.demo` shows.
 
-    python training/build_demo_pictures.py
+    python training/mini/build_demo_pictures.py
 
 The drawings were chosen for what they show and how they are drawn, before any result of seed-mini was seen.
 """
@@ -21,7 +21,7 @@ from seed_hf.hub.fetch import emoji_folder
 from seed_hf.mini.emoji import SPLITS
 
 
-FOLDER = Path(__file__).parents[1] / "seed_hf" / "mini" / "pictures"
+FOLDER = Path(__file__).parents[2] / "seed_hf" / "mini" / "pictures"
 # (split, caption, style)
 CHOSEN = [
     ("test_drawings", "turtle", "twemoji"),
