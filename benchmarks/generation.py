@@ -15,8 +15,8 @@ import common
 import torch
 from transformers import OPTConfig
 
-from seed_hf.configuration_seed import SeedConfig
-from seed_hf.modeling_seed import SeedForCausalLM
+from seed_hf.models.configuration_seed import SeedConfig
+from seed_hf.models.modeling_seed import SeedForCausalLM
 
 
 GOAL = 1.03

@@ -11,8 +11,8 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
 from seed_hf import SeedImageProcessor, SeedImageTokenizer, SeedImageTokenizerConfig
-from seed_hf.modeling_seed_empty_prompt import SeedEmptyPrompt
-from seed_hf.pipeline_seed import SeedPipeline
+from seed_hf.models.modeling_seed_empty_prompt import SeedEmptyPrompt
+from seed_hf.models.pipeline_seed import SeedPipeline
 
 
 GOAL = 1.02

@@ -8,8 +8,8 @@ from functools import partial
 import common
 import torch
 
-from seed_hf.configuration_seed_image_tokenizer import SeedImageTokenizerConfig
-from seed_hf.modeling_seed_quantizer import SeedQuantizer
+from seed_hf.models.configuration_seed_image_tokenizer import SeedImageTokenizerConfig
+from seed_hf.models.modeling_seed_quantizer import SeedQuantizer
 
 
 def measure(args) -> list[dict]:

@@ -11,13 +11,13 @@ from transformers import (
     AutoTokenizer,
 )
 
-from .configuration_seed import SeedConfig
-from .configuration_seed_image_tokenizer import SeedImageTokenizerConfig
-from .image_processing_seed import SeedImageProcessor
-from .modeling_seed import SeedForCausalLM
-from .modeling_seed_image_tokenizer import SeedImageTokenizer, SeedImageTokenizerOutput
-from .processing_seed import SeedProcessor
-from .tokenization_seed import SeedTokenizer
+from .models.configuration_seed import SeedConfig
+from .models.configuration_seed_image_tokenizer import SeedImageTokenizerConfig
+from .models.image_processing_seed import SeedImageProcessor
+from .models.modeling_seed import SeedForCausalLM
+from .models.modeling_seed_image_tokenizer import SeedImageTokenizer, SeedImageTokenizerOutput
+from .models.processing_seed import SeedProcessor
+from .models.tokenization_seed import SeedTokenizer
 
 
 __version__ = "0.1.0.dev0"
@@ -56,7 +56,7 @@ __all__ = [
 def __getattr__(name: str):
     """Imports `SeedPipeline`, and with it diffusers, when it is asked for."""
     if name == "SeedPipeline":
-        from .pipeline_seed import SeedPipeline
+        from .models.pipeline_seed import SeedPipeline
 
         return SeedPipeline
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,8 +16,8 @@ from tiny.training import main, make_dataset, masked_loss, parse_args, start_run
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from seed_hf import training_checkpoint
-from seed_hf.losses_seed import contrastive_loss
+from seed_hf.models.losses_seed import contrastive_loss
+from seed_hf.trainer import checkpoint as checkpoint_module
 from seed_hf.trainer.sharding import gather_shards
 
 
@@ -94,11 +94,11 @@ def fail_in_one_process(folder, rank):
                 raise OSError(errno.ENOSPC, "No space left on device")
             torch.save(state, path)
 
-        training_checkpoint.torch = Replaced(torch, save=save_once)
+        checkpoint_module.torch = Replaced(torch, save=save_once)
         try:
             main(["--output_dir", f"{folder}/disk", "--checkpoint_every", "4"])
         finally:
-            training_checkpoint.torch = torch
+            checkpoint_module.torch = torch
 
     kinds = {
         "nan": lambda: main(["--output_dir", f"{folder}/nan", "--checkpoint_every", "2"], on_batch=poison),

@@ -17,7 +17,7 @@ from accelerate import PartialState
 from accelerate.utils import DistributedType
 from replaced import Replaced
 
-from seed_hf import training_checkpoint
+from seed_hf.trainer import checkpoint as checkpoint_module
 from seed_hf.trainer.run import TrainingRun
 from seed_hf.trainer.update import OptimizerUpdate
 
@@ -57,7 +57,7 @@ def kill_at(step):
 def kill_in(call):
     """This process vanishes in the middle of writing its second checkpoint, where that calls `call`."""
     module, name = call.split(".")
-    holder, calls = getattr(training_checkpoint, module), []
+    holder, calls = getattr(checkpoint_module, module), []
 
     def deadly(*args):
         calls.append(args)
@@ -65,7 +65,7 @@ def kill_in(call):
             os.kill(os.getpid(), signal.SIGKILL)
         return getattr(holder, name)(*args)
 
-    setattr(training_checkpoint, module, Replaced(holder, **{name: deadly}))
+    setattr(checkpoint_module, module, Replaced(holder, **{name: deadly}))
 
 
 def spread_weights(layer_class):

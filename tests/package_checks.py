@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 # quick ones that need fixtures, builders and pages beside them
-SDIST_TESTS = ["tests/test_parity.py", "tests/test_packaging.py", "tests/test_configuration_seed.py"]
+SDIST_TESTS = ["tests/models/test_parity.py", "tests/test_packaging.py", "tests/models/test_configuration_seed.py"]
 # A command, and what it says where an extra is missing; `None`: it works without one.
 COMMANDS = [
     ("seed-hf export-lm seed-mini plain", None),

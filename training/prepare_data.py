@@ -36,8 +36,8 @@ from seed_hf.data.codes import split_name
 from seed_hf.data.reading import SkippedSamples, UnreadableSampleError, read_image_bytes, row_key
 from seed_hf.data.resumable import check_description, claim_parts, write_whole
 from seed_hf.data.shards import clean_captions
-from seed_hf.image_formats_seed import IMAGE_FORMATS
-from seed_hf.image_processing_seed import load_rgb_image
+from seed_hf.models.image_formats_seed import IMAGE_FORMATS
+from seed_hf.models.image_processing_seed import load_rgb_image
 from seed_hf.provenance import rows_digest
 
 

@@ -19,7 +19,7 @@ def machine_watts(machine: str | None, num_processes: int | None) -> float | Non
     Estimates what a machine draws from how a training log names it.
 
     Args:
-        machine (`str`, *optional*): As [`~training_checkpoint.describe_machine`] writes it.
+        machine (`str`, *optional*): As [`~seed_hf.provenance.describe_machine`] writes it.
         num_processes (`int`, *optional*): Of the run: one for each accelerator, or each with so many threads.
 
     Returns:

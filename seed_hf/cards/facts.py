@@ -7,10 +7,10 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from ..configuration_seed import SeedConfig
-from ..configuration_seed_image_tokenizer import SeedImageTokenizerConfig
 from ..data.codes import count_encoded, part_paths
 from ..hub.files import read_json
+from ..models.configuration_seed import SeedConfig
+from ..models.configuration_seed_image_tokenizer import SeedImageTokenizerConfig
 from ..trainer.metrics import MACHINE_FILE, read_metrics
 
 

@@ -3,10 +3,10 @@
 import argparse
 import json
 
-from ..configuration_seed_image_tokenizer import SeedImageTokenizerConfig
 from ..convert.image_tokenizer import convert_image_tokenizer, write_original
 from ..convert.key_tables import KeyReport
 from ..convert.language_model import convert_language_model, write_original_language_model
+from ..models.configuration_seed_image_tokenizer import SeedImageTokenizerConfig
 
 
 EXAMPLES = """examples:

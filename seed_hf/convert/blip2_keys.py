@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ..configuration_seed_image_tokenizer import SeedImageTokenizerConfig
+from ..models.configuration_seed_image_tokenizer import SeedImageTokenizerConfig
 from .key_tables import KeyReport, Layout
 from .seed_keys import DROPPED, SEED_LAYOUT
 

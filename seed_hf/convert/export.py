@@ -8,9 +8,9 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file, find_adapter_config_file, logging
 
-from ..image_tokens_seed import ImageTokenLayout
-from ..modeling_seed import SeedForCausalLM
-from ..tokenization_seed import SeedTokenizer
+from ..models.image_tokens_seed import ImageTokenLayout
+from ..models.modeling_seed import SeedForCausalLM
+from ..models.tokenization_seed import SeedTokenizer
 
 
 logger = logging.get_logger(__name__)

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer, PreTrainedModel
 
-from ..configuration_seed_image_tokenizer import SeedImageTokenizerConfig
-from ..modeling_seed_image_tokenizer import SeedImageTokenizer
+from ..models.configuration_seed_image_tokenizer import SeedImageTokenizerConfig
+from ..models.modeling_seed_image_tokenizer import SeedImageTokenizer
 from .blip2_keys import blip2_config, blip2_layout, copy_text_feed_forward
 from .checkpoint_files import Checkpoint, Shard, cut_shards, plan_shards, tensor_bytes, write_shards
 from .key_tables import KeyReport

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoTokenizer
 
-from ..configuration_seed import SeedConfig
-from ..image_processing_seed import SeedImageProcessor
-from ..modeling_seed import SeedForCausalLM
-from ..processing_seed import SeedProcessor
-from ..tokenization_seed import SeedTokenizer
+from ..models.configuration_seed import SeedConfig
+from ..models.image_processing_seed import SeedImageProcessor
+from ..models.modeling_seed import SeedForCausalLM
+from ..models.processing_seed import SeedProcessor
+from ..models.tokenization_seed import SeedTokenizer
 from .checkpoint_files import Checkpoint, plan_shards, write_shards
 from .key_tables import KeyReport, Layout, check_shapes, match_keys
 from .record import check_output, read_record, save_config, write_record

@@ -14,12 +14,12 @@ from huggingface_hub.errors import HfHubHTTPError
 from transformers import AutoTokenizer, CLIPTextModel
 from transformers.utils import logging
 
-from ..configuration_seed_image_tokenizer import SeedImageTokenizerConfig
 from ..hub.secrets import hide_credentials
-from ..image_processing_seed import SeedImageProcessor
-from ..modeling_seed_empty_prompt import SeedEmptyPrompt
-from ..modeling_seed_image_tokenizer import SeedImageTokenizer
-from ..pipeline_seed import SeedPipeline
+from ..models.configuration_seed_image_tokenizer import SeedImageTokenizerConfig
+from ..models.image_processing_seed import SeedImageProcessor
+from ..models.modeling_seed_empty_prompt import SeedEmptyPrompt
+from ..models.modeling_seed_image_tokenizer import SeedImageTokenizer
+from ..models.pipeline_seed import SeedPipeline
 from .checkpoint_files import Checkpoint, Shard, checkpoint_files, plan_shards, write_shards
 from .key_tables import KeyReport, Layout, check_shapes, match_keys
 from .record import RECORD_FILE, check_output

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import torch
 
-from ..configuration_seed_image_tokenizer import SeedImageTokenizerConfig
-from ..modeling_seed_image_tokenizer import SeedImageTokenizer
+from ..models.configuration_seed_image_tokenizer import SeedImageTokenizerConfig
+from ..models.modeling_seed_image_tokenizer import SeedImageTokenizer
 from .key_tables import KeyReport, Layout, check_shapes, match_keys, translate
 
 

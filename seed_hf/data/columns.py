@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from transformers.utils import logging
 
-from ..image_formats_seed import IMAGE_SUFFIXES
+from ..models.image_formats_seed import IMAGE_SUFFIXES
 from .places import Places
 from .reading import check_share
 from .shards import NO_CAPTION, caption_of_fields, clean_captions

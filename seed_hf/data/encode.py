@@ -13,10 +13,10 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from ..configuration_seed_image_tokenizer import SeedImageTokenizerConfig
 from ..hub.fetch import find_image_tokenizer, resolve_mini
-from ..image_processing_seed import SeedImageProcessor
-from ..modeling_seed_image_tokenizer import SeedImageTokenizer
+from ..models.configuration_seed_image_tokenizer import SeedImageTokenizerConfig
+from ..models.image_processing_seed import SeedImageProcessor
+from ..models.modeling_seed_image_tokenizer import SeedImageTokenizer
 from ..provenance import rows_digest, weights_digest
 from ..sealed_files import write_part
 from .augmentation import augment

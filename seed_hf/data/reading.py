@@ -12,8 +12,8 @@ from typing import Any
 from PIL import Image
 from transformers.utils import logging
 
-from ..image_limits_seed import IMAGE_LIMITS
-from ..image_processing_seed import load_rgb_image
+from ..models.image_limits_seed import IMAGE_LIMITS
+from ..models.image_processing_seed import load_rgb_image
 
 
 logger = logging.get_logger(__name__)
@@ -117,7 +117,7 @@ def read_bytes(location: str) -> bytes:
     Raises:
         OSError: if the file is gone, cannot be read, or is no file but a device or a pipe, or if the shard ends before
             the piece does.
-        ValueError: if there is more to read than [`~seed_hf.image_limits_seed.IMAGE_LIMITS`] allows.
+        ValueError: if there is more to read than [`~seed_hf.models.image_limits_seed.IMAGE_LIMITS`] allows.
     """
     path, offset, size = split_location(location)
     if is_remote(path):
@@ -201,7 +201,7 @@ def read_image(row: Mapping[str, Any]) -> Image.Image:
         row (`Mapping`): see [`read_image_bytes`].
 
     Returns:
-        `PIL.Image.Image`: upright RGB, see [`~seed_hf.image_processing_seed.load_rgb_image`].
+        `PIL.Image.Image`: upright RGB, see [`~seed_hf.models.image_processing_seed.load_rgb_image`].
 
     Raises:
         UnreadableSampleError: if this sample cannot be read or decoded.

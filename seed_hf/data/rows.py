@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from ..image_formats_seed import IMAGE_SUFFIXES
+from ..models.image_formats_seed import IMAGE_SUFFIXES
 from .captions import CAPTION_FILES, captioned_pictures, find_caption_file, picture_folders
 from .columns import drop_unusable, forgive_missing_captions, name_columns
 from .places import Places

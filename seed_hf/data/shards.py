@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from ..image_formats_seed import IMAGE_SUFFIXES
+from ..models.image_formats_seed import IMAGE_SUFFIXES
 from .image_identity import file_stamp
 from .reading import is_remote, tar_location
 from .tables import is_utf8

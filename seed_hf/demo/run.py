@@ -18,7 +18,6 @@ from diffusers.utils import logging as diffusers_logging
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
-from ..image_processing_seed import load_rgb_image
 from ..mini import (
     mini_image_generation,
     mini_language_model,
@@ -26,7 +25,8 @@ from ..mini import (
     mini_pictures_path,
     mini_pipeline_path,
 )
-from ..pipeline_seed import SeedPipeline
+from ..models.image_processing_seed import load_rgb_image
+from ..models.pipeline_seed import SeedPipeline
 from .page import write_page
 from .results import DemoResults, DrawnPicture, SeenPicture, color_codes
 from .sheet import draw_sheet

@@ -9,9 +9,9 @@ from huggingface_hub import snapshot_download
 
 from ..hub.fetch import find_image_tokenizer
 from ..mini import mini_language_model, mini_language_model_path
-from ..modeling_seed import SeedForCausalLM
-from ..modeling_seed_image_tokenizer import SeedImageTokenizer
-from ..processing_seed import SeedProcessor
+from ..models.modeling_seed import SeedForCausalLM
+from ..models.modeling_seed_image_tokenizer import SeedImageTokenizer
+from ..models.processing_seed import SeedProcessor
 from .predictor import Predictor
 
 

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from ..data.part_records import PartRecords
 from ..data.reading import SkippedSamples, UnreadableSampleError, read_image_bytes, row_key
 from ..data.resumable import check_description, claim_parts, write_whole
-from ..image_processing_seed import load_rgb_image
+from ..models.image_processing_seed import load_rgb_image
 from ..sealed_files import write_part
 
 

@@ -51,7 +51,7 @@ class Drawings(Predictor):
 
     def load(self) -> None:
         """Loads the pipeline and what compares."""
-        from ..pipeline_seed import SeedPipeline
+        from ..models.pipeline_seed import SeedPipeline
 
         self.pipeline = SeedPipeline.from_pretrained(self.folder).to(self.device)
         self.pipeline.set_progress_bar_config(disable=True)
@@ -239,7 +239,7 @@ def _mean_cosine(first: torch.Tensor, second: torch.Tensor) -> float:
 
 def _drawing_of(folder: Path) -> dict[str, Any]:
     """The pipeline's own settings, for the report."""
-    from ..pipeline_seed import SeedPipeline
+    from ..models.pipeline_seed import SeedPipeline
 
     config = SeedPipeline.load_config(folder)
     return {name: config[name] for name in ("num_inference_steps", "guidance_scale") if name in config}

@@ -10,8 +10,8 @@ import torch
 from transformers import AutoTokenizer
 
 from ..hub.fetch import find_image_tokenizer, resolve_mini
-from ..image_processing_seed import SeedImageProcessor
-from ..modeling_seed_image_tokenizer import SeedImageTokenizer
+from ..models.image_processing_seed import SeedImageProcessor
+from ..models.modeling_seed_image_tokenizer import SeedImageTokenizer
 from ..provenance import content_digest, describe_model, references_digest, weights_of
 from .datasets import load_captioned_rows, references_of
 from .predictor import Predictor, run_predictor

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPTextModel
 
-from ..modeling_seed_image_tokenizer import SeedImageTokenizer
+from ..models.modeling_seed_image_tokenizer import SeedImageTokenizer
 from .retrieval import text_features
 
 

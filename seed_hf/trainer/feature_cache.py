@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from accelerate.utils import send_to_device
 
-from ..losses_seed import contrastive_loss
+from ..models.losses_seed import contrastive_loss
 
 
 class FeatureCache:

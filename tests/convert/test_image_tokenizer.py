@@ -320,7 +320,7 @@ def test_command(tmp_path, capsys):
     assert_same_weights(dict(Checkpoint([f"{back}/seed_tokenizer.pth"])), dict(Checkpoint(paths[2:])))
 
 
-@pytest.mark.parametrize("name", ("", "_checkpoint_files", "_key_tables", "_seed_checkpoint"))
+@pytest.mark.parametrize("name", ("", ".checkpoint_files", ".key_tables", ".seed_keys"))
 def test_docstring_examples(name):
     results = doctest.testmod(importlib.import_module(f"seed_hf.convert{name}"))
     assert results.attempted > 0 and results.failed == 0

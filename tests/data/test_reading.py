@@ -8,7 +8,11 @@ import pickle
 import pytest
 import torch
 
-from seed_hf import data_places, data_reading, data_rows, data_shards, data_tables
+from seed_hf.data import places as places_module
+from seed_hf.data import reading as reading_module
+from seed_hf.data import rows as rows_module
+from seed_hf.data import shards as shards_module
+from seed_hf.data import tables as tables_module
 from seed_hf.data.batches import BLOCKS_PER_WINDOW, SeededDataset, epoch_order, make_batches, sample_positions
 from seed_hf.data.reading import (
     SkippedSamples,
@@ -19,7 +23,7 @@ from seed_hf.data.reading import (
     split_location,
     tar_location,
 )
-from seed_hf.image_limits_seed import IMAGE_LIMITS
+from seed_hf.models.image_limits_seed import IMAGE_LIMITS
 
 
 BAD = {3, 11, 12}
@@ -88,7 +92,7 @@ def test_rows_without_an_image_or_with_a_problem():
         read_image({"image": {"bytes": b"", "path": "a.jpg"}, "problem": "no caption: line 3"})
 
 
-@pytest.mark.parametrize("module", [data_places, data_reading, data_rows, data_shards, data_tables])
+@pytest.mark.parametrize("module", [places_module, reading_module, rows_module, shards_module, tables_module])
 def test_docstring_examples_run(module):
     results = doctest.testmod(module)
     assert results.failed == 0 and results.attempted >= 2

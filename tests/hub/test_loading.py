@@ -26,7 +26,7 @@ from seed_hf import (
 from seed_hf.cards import write_card
 from seed_hf.data.codes import read_codes
 from seed_hf.hub import push_folder
-from seed_hf.hub_mixin_seed import HubUploadMixin
+from seed_hf.models.hub_mixin_seed import HubUploadMixin
 
 
 # PEFT asks by the old name; diffusers passes on what its caller gave

@@ -14,7 +14,7 @@ from seed_hf import (
     SeedProcessor,
     SeedTokenizer,
 )
-from seed_hf.modeling_seed_empty_prompt import SeedEmptyPrompt
+from seed_hf.models.modeling_seed_empty_prompt import SeedEmptyPrompt
 from tiny.language import build_base_tokenizer, build_language_model
 from tiny.pictures import build_images, build_scheduler, build_unet, build_vae
 from tiny.training_data import HIDDEN_SIZE, save_bert, write_image_tokenizer_config

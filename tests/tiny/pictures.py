@@ -14,7 +14,7 @@ from seed_hf import (
     SeedProcessor,
     SeedTokenizer,
 )
-from seed_hf.modeling_seed_empty_prompt import SeedEmptyPrompt
+from seed_hf.models.modeling_seed_empty_prompt import SeedEmptyPrompt
 from tiny.image_tokenizer import tiny_image_tokenizer
 from tiny.language import build_base_tokenizer, build_language_model
 

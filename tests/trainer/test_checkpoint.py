@@ -27,8 +27,8 @@ from tiny.training import (
     start_run,
 )
 
-from seed_hf import training_checkpoint
 from seed_hf.sealed_files import read_record, write_record
+from seed_hf.trainer import checkpoint as checkpoint_module
 from seed_hf.trainer.checkpoint import checkpoint_problem, find_checkpoint, list_checkpoints
 from seed_hf.trainer.metrics import read_metrics
 from seed_hf.trainer.sharding import load_optimizer_state, unpickle
@@ -131,9 +131,9 @@ def test_checkpoints_of_older_versions(trained, killed, caplog):
 
 def test_a_checkpoint_with_nan_is_not_gone_on_from(killed, caplog):
     weights = killed / "checkpoint-8" / "model.safetensors"
-    state = training_checkpoint.load_file(weights)
+    state = checkpoint_module.load_file(weights)
     state["head.0.weight"][0, 0] = float("nan")
-    training_checkpoint.save_file(state, weights)
+    checkpoint_module.save_file(state, weights)
     hash_again(weights.parent)
     assert find_checkpoint(killed, "auto").name == "checkpoint-4"
     assert "checkpoint-8: model.safetensors holds NaN in ['head.0.weight']" in caplog.text
@@ -169,7 +169,7 @@ def test_what_a_kill_while_rotating_leaves_is_removed(trained, killed, monkeypat
         rmtree(folder, *args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training_checkpoint.shutil, "rmtree", stop_at_old_ones)
+        patch.setattr(checkpoint_module.shutil, "rmtree", stop_at_old_ones)
         with pytest.raises(KilledError):
             run_toy(killed, "--ema", "--checkpoint_every", 1, "--keep_checkpoints", 2, on_batch=kill_at(11))
     left = {path.name for path in killed.glob(".incomplete-*")}

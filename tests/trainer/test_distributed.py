@@ -15,7 +15,7 @@ from replaced import Replaced
 from tiny import TESTS
 from tiny.training import assert_close, run_toy, train_masked
 
-from seed_hf import training_launch
+from seed_hf.trainer import launch as launch_module
 from seed_hf.trainer.checkpoint import find_checkpoint
 from seed_hf.trainer.metrics import read_metrics
 
@@ -92,7 +92,7 @@ def check_failures(failures, folder):
 
 def test_processes_that_do_not_know_of_each_other_are_noticed(tmp_path, monkeypatch):
     accelerator = Replaced(torch.accelerator, is_available=lambda: True)
-    monkeypatch.setattr(training_launch, "torch", Replaced(torch, accelerator=accelerator))
+    monkeypatch.setattr(launch_module, "torch", Replaced(torch, accelerator=accelerator))
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(RuntimeError, match="2 processes were launched, but this one knows of 1"):
         run_toy(tmp_path)

@@ -9,7 +9,7 @@ from tiny.language import build_seed_model
 from tiny.training import KilledError, assert_same_run, kill_at, parse_args, run_toy, start_run
 from trainer.test_packing import make_samples
 
-from seed_hf import training_run
+from seed_hf.trainer import run as run_module
 from seed_hf.trainer.launch import make_accelerator
 from seed_hf.trainer.metrics import read_metrics
 from seed_hf.trainer.packing import collate_samples, model_inputs
@@ -28,7 +28,7 @@ def scaled(monkeypatch):
             accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
             return accelerator
 
-        monkeypatch.setattr(training_run, "make_accelerator", make)
+        monkeypatch.setattr(run_module, "make_accelerator", make)
 
     yield start_with
     AcceleratorState._reset_state(reset_partial_state=True)

@@ -9,7 +9,7 @@ from rounding import assert_equal_up_to_rounding
 from tiny import BENCHMARKS
 from tiny.language import ARCHITECTURES, build_seed_model
 
-from seed_hf import training_packing
+from seed_hf.trainer import packing as packing_module
 from seed_hf.trainer.packing import check_packing, collate_samples, fit_into_rows, model_inputs
 
 
@@ -103,7 +103,7 @@ def test_a_model_that_looks_over_the_border_is_refused(monkeypatch):
     samples = make_samples()[:2]
     check_packing(model, samples, 0, "sdpa")
     plain_causal = lambda ids: torch.ones(len(ids), 1, ids.shape[1], ids.shape[1]).tril().bool()  # noqa: E731
-    monkeypatch.setattr(training_packing, "packed_attention_mask", plain_causal)
+    monkeypatch.setattr(packing_module, "packed_attention_mask", plain_causal)
     with pytest.raises(ValueError, match="does not keep packed samples apart"):
         check_packing(model, samples, 0, "sdpa")
 

@@ -31,9 +31,9 @@ from tiny.training import (
     start_run,
 )
 
-from seed_hf import training_checkpoint
 from seed_hf.data.reading import read_image
 from seed_hf.data.rows import load_rows
+from seed_hf.trainer import checkpoint as checkpoint_module
 from seed_hf.trainer.checkpoint import find_checkpoint, list_checkpoints
 
 
@@ -242,10 +242,10 @@ def test_resume_refuses_other_micro_batches_where_they_matter(tmp_path):
 def test_another_model_is_refused(tmp_path):
     run_toy(tmp_path, "--max_steps", 2)
     weights = tmp_path / "checkpoint-2" / "model.safetensors"
-    state = training_checkpoint.load_file(weights)
+    state = checkpoint_module.load_file(weights)
     state["extra"] = state.pop("head.0.weight")
     state["head.0.bias"] = torch.zeros(3)
-    training_checkpoint.save_file(state, weights)
+    checkpoint_module.save_file(state, weights)
     hash_again(tmp_path / "checkpoint-2")
     with pytest.raises(ValueError, match=r"missing \['head.0.weight'\], unexpected \['extra'\].*\['head.0.bias'\]"):
         run_toy(tmp_path)

@@ -23,8 +23,12 @@ from tiny.training import (
     train_masked,
 )
 
-from seed_hf import training_arguments, training_checkpoint, training_data, training_preflight, training_utils
+import seed_hf.trainer
+from seed_hf.data import batches as batches_module
 from seed_hf.data.batches import make_batches, sample_positions
+from seed_hf.trainer import arguments as arguments_module
+from seed_hf.trainer import checkpoint as checkpoint_module
+from seed_hf.trainer import preflight as preflight_module
 from seed_hf.trainer.metrics import plot_metrics, read_metrics
 from seed_hf.trainer.optimizer import learning_rate_at, make_parameter_groups
 
@@ -57,7 +61,7 @@ def test_bad_arguments_are_named(tmp_path, flags, named):
 
 def test_a_tracker_that_is_not_installed_is_named(tmp_path, monkeypatch):
     nothing = Replaced(importlib, util=Replaced(importlib.util, find_spec=lambda name: None))
-    monkeypatch.setattr(training_arguments, "importlib", nothing)
+    monkeypatch.setattr(arguments_module, "importlib", nothing)
     with pytest.raises(ValueError, match="report_to='wandb' is not installed"):
         run_toy(tmp_path, "--report_to", "wandb")
 
@@ -194,14 +198,14 @@ def test_frozen_parts_stay_and_are_left_out_of_checkpoints(tmp_path):
     run = run_toy(tmp_path, on_batch=lambda run, batch: modes.append(run.unwrapped_model.backbone.training))
     assert len(modes) == 12 and not any(modes)
     assert all(torch.equal(run.unwrapped_model.backbone.state_dict()[name], expected[name]) for name in expected)
-    saved = training_checkpoint.load_file(tmp_path / "checkpoint-12" / "model.safetensors")
+    saved = checkpoint_module.load_file(tmp_path / "checkpoint-12" / "model.safetensors")
     assert saved.keys() == {n for n in run.unwrapped_model.state_dict() if not n.startswith("backbone")}
 
 
 def test_frozen_parameters_that_change_can_be_saved_too():
     model = ToyModel()
     model.backbone.requires_grad_(False)
-    names = training_checkpoint.trainable_state(model, [model.backbone], also_save=["backbone.weight"]).keys()
+    names = checkpoint_module.trainable_state(model, [model.backbone], also_save=["backbone.weight"]).keys()
     assert "backbone.weight" in names and "backbone.bias" not in names
 
 
@@ -232,7 +236,7 @@ def test_training_learns(tmp_path):
 
 
 def test_the_example_of_the_docstring_runs(tmp_path):
-    code = textwrap.dedent(training_utils.__doc__.split("```python\n")[1].split("```")[0])
+    code = textwrap.dedent(seed_hf.trainer.__doc__.split("```python\n")[1].split("```")[0])
     namespace = {}
     exec(code, namespace)
     namespace["main"](["--output_dir", str(tmp_path), "--report_to", "none"])
@@ -240,7 +244,7 @@ def test_the_example_of_the_docstring_runs(tmp_path):
 
 
 def test_docstring_examples_run():
-    for module in (training_data, training_arguments, training_preflight):
+    for module in (batches_module, arguments_module, preflight_module):
         results = doctest.testmod(module)
         assert results.failed == 0 and results.attempted >= 3
 

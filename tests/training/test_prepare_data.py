@@ -16,7 +16,7 @@ from tiny.shards import picture_bytes, sample, write_shard
 
 from seed_hf.data.reading import TooManyUnreadableSamplesError, read_image, read_image_bytes
 from seed_hf.data.rows import load_rows
-from seed_hf.image_formats_seed import IMAGE_FORMATS
+from seed_hf.models.image_formats_seed import IMAGE_FORMATS
 
 
 @pytest.fixture

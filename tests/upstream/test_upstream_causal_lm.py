@@ -80,7 +80,7 @@ class SeedForCausalLMChecks(ModelTesterMixin, TrainingTesterMixin):
     def test_model_base_model_prefix(self):
         pass
 
-    @unittest.skip("the archive has no GenerationTesterMixin; tests/test_generation_seed.py makes its checks")
+    @unittest.skip("the archive has no GenerationTesterMixin; tests/models/test_generation_seed.py makes its checks")
     def test_generation_tester_mixin_inheritance(self):
         pass
 

@@ -24,7 +24,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 
 from seed_hf import SeedForCausalLM, SeedImageProcessor, SeedImageTokenizer, SeedPipeline, SeedProcessor
 from seed_hf.evaluation.text_encoders import load_text_encoder
-from seed_hf.modeling_seed_empty_prompt import SeedEmptyPrompt
+from seed_hf.models.modeling_seed_empty_prompt import SeedEmptyPrompt
 
 
 TEXT_TOKENIZER_FILES = (
@@ -130,7 +130,7 @@ def name_classes(folder: Path) -> None:
     for part, entry in index.items():
         if isinstance(entry, list) and entry[0] not in (None, "diffusers", "transformers"):
             place = folder if part == "_class_name" else folder / part
-            text = '"""For diffusers: a class of the package."""\n\nfrom seed_hf.{} import {}  # noqa: F401\n'
+            text = '"""For diffusers: a class of the package."""\n\nfrom seed_hf.models.{} import {}  # noqa: F401\n'
             (place / f"{entry[0]}.py").write_text(text.format(*entry), encoding="utf-8")
 
 

@@ -30,8 +30,9 @@ import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
 
 import resvg_py
 from datasets import Dataset, Features, Image, List, Value
-from emoji_sources import SOURCES, TEXT_PACKAGE, Source
 from PIL import Image as PILImage
+
+from seed_hf.mini.emoji_sources import SOURCES, TEXT_PACKAGE, Source
 
 
 SIZE = 64

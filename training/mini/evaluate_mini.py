@@ -25,7 +25,7 @@ from seed_hf.data.captioned_images import load_rows, open_image
 from seed_hf.evaluation.retrieval import retrieval_scores, text_features
 from seed_hf.evaluation.retrieval_metrics import codebook_use
 from seed_hf.mini import mini_image_generation, mini_language_model, mini_language_model_path, mini_pipeline_path
-from seed_hf.pipeline_seed import SeedPipeline
+from seed_hf.models.pipeline_seed import SeedPipeline
 from seed_hf.provenance import package_versions
 from seed_hf.trainer.pairs import word_f1
 

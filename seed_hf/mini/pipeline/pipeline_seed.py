@@ -1,3 +1,3 @@
 """For diffusers: a class of the package."""
 
-from seed_hf.pipeline_seed import SeedPipeline  # noqa: F401
+from seed_hf.models.pipeline_seed import SeedPipeline  # noqa: F401

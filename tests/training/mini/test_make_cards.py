@@ -35,8 +35,7 @@ NAMES = ["seed-mini-image-tokenizer", "seed-mini", "seed-mini-language-model", "
 
 @pytest.fixture(scope="module")
 def cards():
-    with pytest.MonkeyPatch.context() as patch:
-        yield importlib.import_module("make_cards")
+    return importlib.import_module("make_cards")
 
 
 def record_commands(cards, patch):
@@ -181,7 +180,7 @@ def test_card_of_the_codes_is_of_these_weights_and_drawings(name, cards):
 
 @pytest.mark.parametrize("path", sorted(KEPT.glob("evaluation/retrieval-*.json")), ids=lambda path: path.stem)
 def test_two_measurements_agree(path):
-    """`seed-hf eval retrieval`, from which the cards are, and training/mini/evaluate_mini.py, from which the README is."""
+    """`seed-hf eval retrieval`, from which the cards are, and evaluate_mini.py, from which the README is."""
     rows = json.loads((ROOT / "model_cards" / "seed-mini-results.json").read_text())["rows"]
     table, report = {row["name"]: row for row in rows}, EvaluationReport.load(path)
     for way, words in (("i2t", "image to text"), ("t2i", "text to image")):

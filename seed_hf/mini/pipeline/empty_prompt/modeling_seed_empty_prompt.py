@@ -1,3 +1,3 @@
 """For diffusers: a class of the package."""
 
-from seed_hf.modeling_seed_empty_prompt import SeedEmptyPrompt  # noqa: F401
+from seed_hf.models.modeling_seed_empty_prompt import SeedEmptyPrompt  # noqa: F401

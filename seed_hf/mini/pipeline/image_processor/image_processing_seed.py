@@ -1,3 +1,3 @@
 """For diffusers: a class of the package."""
 
-from seed_hf.image_processing_seed import SeedImageProcessor  # noqa: F401
+from seed_hf.models.image_processing_seed import SeedImageProcessor  # noqa: F401

@@ -1,3 +1,3 @@
 """For diffusers: a class of the package."""
 
-from seed_hf.modeling_seed_image_tokenizer import SeedImageTokenizer  # noqa: F401
+from seed_hf.models.modeling_seed_image_tokenizer import SeedImageTokenizer  # noqa: F401

@@ -61,7 +61,7 @@ def contrastive_loss(
 
     ```python
     >>> import torch
-    >>> from seed_hf.losses_seed import contrastive_loss
+    >>> from seed_hf.models.losses_seed import contrastive_loss
     >>> features = torch.eye(4)
     >>> round(contrastive_loss(features, features, torch.tensor(0.07), label_smoothing=0.0).item(), 3)
     0.0

@@ -8,7 +8,7 @@ from tiny.image_tokenizer import TINY, tiny_image_tokenizer, tiny_pixels
 from transformers import AutoModel
 
 from seed_hf import SeedImageTokenizer, SeedImageTokenizerConfig
-from seed_hf.losses_seed import contrastive_loss
+from seed_hf.models.losses_seed import contrastive_loss
 
 
 HEADS = ("text", "mlp", "qformer")

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seed_hf import image_url_seed
-from seed_hf.image_limits_seed import IMAGE_LIMITS
-from seed_hf.image_processing_seed import load_rgb_image
+from seed_hf.models import image_url_seed
+from seed_hf.models.image_limits_seed import IMAGE_LIMITS
+from seed_hf.models.image_processing_seed import load_rgb_image
 
 
 def make_photo(file_format="PNG", **options):

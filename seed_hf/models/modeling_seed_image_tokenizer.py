@@ -15,13 +15,13 @@ from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 from .configuration_seed_image_tokenizer import SeedImageTokenizerConfig
 from .hub_mixin_seed import HubUploadMixin
 from .image_tokens_seed import check_codes
+from .loading_seed import StrictLoadingMixin
 from .losses_seed import contrastive_loss, reconstruction_loss
 from .modeling_seed_conv_stem import SeedConvStem
 from .modeling_seed_detokenizer import HEAD_CLASSES, SeedCodeDecoder
 from .modeling_seed_qformer import SeedCausalQFormer, SeedReverseQFormer
 from .modeling_seed_quantizer import NO_CODE, SeedQuantizer, check_finite
 from .retrieval_seed import RetrievalMixin
-from .strict_loading_seed import StrictLoadingMixin
 
 
 @dataclass

@@ -72,7 +72,7 @@ def load_rgb_image(image: Any, name: str = "image", input_data_format: str | Non
 
     ```python
     >>> import numpy as np
-    >>> from seed_hf.image_processing_seed import load_rgb_image
+    >>> from seed_hf.models.image_processing_seed import load_rgb_image
 
     >>> load_rgb_image(np.zeros((4, 6, 3), dtype=np.uint8)).size
     (6, 4)

@@ -15,9 +15,9 @@ import pytest
 from mutations import mutate
 from PIL import Image
 
-from seed_hf.image_formats_seed import IMAGE_FORMATS, IMAGE_SUFFIXES
-from seed_hf.image_limits_seed import IMAGE_LIMITS, ImageLimits
-from seed_hf.image_processing_seed import SeedImageProcessor, load_rgb_image
+from seed_hf.models.image_formats_seed import IMAGE_FORMATS, IMAGE_SUFFIXES
+from seed_hf.models.image_limits_seed import IMAGE_LIMITS, ImageLimits
+from seed_hf.models.image_processing_seed import SeedImageProcessor, load_rgb_image
 
 
 def make_photo(width=37, height=23):

@@ -36,7 +36,7 @@ class SeedImageProcessor(HubUploadMixin, PilBackend):
 
     ```python
     >>> from PIL import Image
-    >>> from seed_hf.image_processing_seed import SeedImageProcessor
+    >>> from seed_hf.models.image_processing_seed import SeedImageProcessor
 
     >>> pixel_values = SeedImageProcessor()(Image.new("RGB", (640, 480)), return_tensors="pt")["pixel_values"]
     >>> tuple(pixel_values.shape)

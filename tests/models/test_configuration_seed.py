@@ -5,7 +5,8 @@ import json
 import pytest
 from transformers import AutoConfig, OPTConfig
 
-from seed_hf import SeedConfig, SeedImageTokenizerConfig, configuration_seed_image_tokenizer
+from seed_hf import SeedConfig, SeedImageTokenizerConfig
+from seed_hf.models import configuration_seed_image_tokenizer
 
 
 HUGE = 10**12

@@ -37,7 +37,7 @@ class SeedImageSpanLogitsProcessor(LogitsProcessor):
     ```python
     >>> import torch
     >>> from seed_hf import SeedConfig
-    >>> from seed_hf.logits_process_seed import SeedImageSpanLogitsProcessor
+    >>> from seed_hf.models.logits_process_seed import SeedImageSpanLogitsProcessor
     >>> layout = SeedConfig().image_token_layout
     >>> processor = SeedImageSpanLogitsProcessor(layout, "image")
     >>> scores = processor(torch.tensor([[2, 100]]), torch.zeros(1, 58467))

@@ -9,7 +9,7 @@ from tiny.pictures import build_codes as build_pipeline_codes
 from tiny.pictures import build_pipeline
 
 from seed_hf import SeedImageProcessor, SeedProcessor
-from seed_hf.image_tokens_seed import check_codes
+from seed_hf.models.image_tokens_seed import check_codes
 
 
 def read_only(codes):

@@ -33,7 +33,7 @@ class ImageLimits:
     Example:
 
     ```python
-    >>> from seed_hf.image_limits_seed import IMAGE_LIMITS
+    >>> from seed_hf.models.image_limits_seed import IMAGE_LIMITS
 
     >>> IMAGE_LIMITS.max_image_pixels
     67108864

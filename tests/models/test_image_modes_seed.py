@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from seed_hf.image_modes_seed import to_rgb, to_uint8
-from seed_hf.image_processing_seed import load_rgb_image
+from seed_hf.models.image_modes_seed import to_rgb, to_uint8
+from seed_hf.models.image_processing_seed import load_rgb_image
 
 
 RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)

@@ -21,7 +21,7 @@ class SeedEmptyPrompt(ModelMixin, ConfigMixin):
 
     ```python
     >>> import torch
-    >>> from seed_hf.modeling_seed_empty_prompt import SeedEmptyPrompt
+    >>> from seed_hf.models.modeling_seed_empty_prompt import SeedEmptyPrompt
     >>> SeedEmptyPrompt.from_embeds(torch.randn(1, 16, 384))(batch_size=2).shape
     torch.Size([2, 16, 384])
 

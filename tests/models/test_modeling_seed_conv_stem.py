@@ -9,7 +9,7 @@ from tiny.image_tokenizer import TINY, tiny_image_tokenizer
 from seed_hf import SeedImageProcessor, SeedImageTokenizer, SeedImageTokenizerConfig
 from seed_hf.mini import mini_pictures_path
 from seed_hf.mini.vision_stem import IMAGE_MEAN, IMAGE_STD, load_stem  # noqa: E402
-from seed_hf.modeling_seed_conv_stem import SameConv, SeedConvStem
+from seed_hf.models.modeling_seed_conv_stem import SameConv, SeedConvStem
 
 
 HYBRID = {"use_conv_stem": True, "vision_config": TINY["vision_config"] | {"image_size": 64, "patch_size": 32}}

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from seed_hf import SeedImageTokenizer, SeedImageTokenizerConfig
 from seed_hf.convert.seed_keys import convert_state_dict, load_original, rename_key
-from seed_hf.losses_seed import contrastive_loss
+from seed_hf.models.losses_seed import contrastive_loss
 
 
 FIXTURES = find_fixtures()

@@ -14,8 +14,8 @@ from PIL import Image
 from transformers import AutoImageProcessor
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from seed_hf.image_limits_seed import IMAGE_LIMITS
-from seed_hf.image_processing_seed import SeedImageProcessor, load_rgb_image
+from seed_hf.models.image_limits_seed import IMAGE_LIMITS
+from seed_hf.models.image_processing_seed import SeedImageProcessor, load_rgb_image
 
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from seed_hf.losses_seed import contrastive_loss, gather_features, reconstruction_loss
+from seed_hf.models.losses_seed import contrastive_loss, gather_features, reconstruction_loss
 
 
 TWO_PROCESSES = """
@@ -14,7 +14,7 @@ import sys
 import torch
 import torch.distributed as dist
 from torch.nn import functional as F
-from seed_hf.losses_seed import contrastive_loss
+from seed_hf.models.losses_seed import contrastive_loss
 
 dist.init_process_group("gloo")
 assert dist.get_world_size() == 2

@@ -16,9 +16,9 @@ from .configuration_seed import SeedConfig
 from .conversion_seed import SeedConversionMixin
 from .generation_seed import SeedGenerationMixin
 from .hub_mixin_seed import HubUploadMixin
+from .loading_seed import StrictLoadingMixin
 from .modeling_seed_embedding import SeedImageTokenEmbedding, check_plain_head
 from .modeling_seed_image_tokenizer import SeedImageTokenizer
-from .strict_loading_seed import StrictLoadingMixin
 
 
 logger = logging.get_logger(__name__)
