@@ -33,7 +33,7 @@ from torch.nn import functional as F
 from transformers import set_seed
 
 from seed_hf import SeedImageTokenizer
-from seed_hf.data.captioned_images import load_rows, with_tags
+from seed_hf.data.captioned_images import load_rows, reading_settings, with_tags
 from seed_hf.data.encode import encode_once
 from seed_hf.evaluation.text_encoders import load_text_encoder
 from seed_hf.mini.pictures import STYLES, Pictures, load_pictures, to_unit_range
@@ -72,6 +72,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--image_tokenizer", help="stage-2 folder: also learn from what its codes decode to")
     group.add_argument("--code_dataset", default="emoji", help="pictures whose codes these are")
     group.add_argument("--code_split", default="train", help="split of it, also with a slice, as 'train[:1000]'")
+    outside_help = "also read images that --code_dataset names by a path or URL outside of its own folder or source"
+    group.add_argument("--allow_outside_paths", action="store_true", help=outside_help)
     group.add_argument("--augmented_views", type=int, default=0, help="further codes per picture")
     group.add_argument("--encode_dtype", default="auto", help="of the image tokenizer while it encodes")
     group.add_argument("--code_ratio", type=float, default=0.5, help="share of conditions decoded from codes, with it")
@@ -162,7 +164,7 @@ def decode_codes_by_caption(args: argparse.Namespace) -> dict[str, torch.Tensor]
     """What the codes of training pictures, in all styles, decode to: caption -> `(n, num_tokens, dim)` in float16."""
     model = SeedImageTokenizer.from_pretrained(args.image_tokenizer).eval()
     cache = Path(args.output_dir).parent / "codes"
-    rows = load_rows(args.code_dataset, args.code_split)
+    rows = load_rows(args.code_dataset, args.code_split, **reading_settings(args))
     settings = {"augmented_views": args.augmented_views, "dtype": args.encode_dtype}
     rows = encode_once(rows, args.image_tokenizer, cache, args.code_split, **settings)
     codes = torch.tensor([[row["codes"], *(row.get("augmented_codes") or [])] for row in rows])

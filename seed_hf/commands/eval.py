@@ -43,6 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser):
         )
         task.add_argument("--split", default=split, help=f"also with a slice, as 'test[:100]' (default: {split})")
         task.add_argument("--limit", type=int, help="the first rows only")
+        outside_help = "also read images that the data set names by a path or URL outside of its own folder or source"
+        task.add_argument("--allow-outside-paths", action="store_true", help=outside_help)
         task.add_argument("--output", required=True, help="JSON file to write")
         task.add_argument("--work-dir", help="keeps what is computed: the same command after a kill goes on")
         task.add_argument("--batch-size", type=int, help="by default found: what fits the memory")

@@ -72,18 +72,34 @@ def read_records(file: Path) -> list[Record]:
     Raises:
         ValueError: if the file as a whole is not what its name says.
     """
+    if file.suffix == ".json":
+        return list(json_records(read_json(file, "caption file"), file))
     with open_text(file) as lines:
-        if file.suffix == ".json":
-            try:
-                content = _parse_json(lines.read())
-            except ValueError as error:
-                raise ValueError(f"`dataset` has the caption file {file}, which is no JSON: {error}") from error
-            return list(_json_records(content, file))
         records = list(_jsonl_records(lines) if file.suffix == ".jsonl" else _table_records(lines, file))
     if not any(record.name for record in records):
         found = f"whose {records[0].where} is of no use: {records[0].problem}" if records else "which is empty"
         raise ValueError(f"`dataset` has the caption file {file}, {found}; allowed: 'file_name' and a caption.")
     return records
+
+
+def read_json(file: Path, role: str = "file") -> Any:
+    """Reads a JSON file of a data set.
+
+    Args:
+        file (`Path`): the file, with or without a byte order mark.
+        role (`str`, defaults to `"file"`): what it is, for messages.
+
+    Returns:
+        `Any`: the content.
+
+    Raises:
+        ValueError: if it is no JSON, or nested too deeply.
+    """
+    with open_text(file) as lines:
+        try:
+            return _parse_json(lines.read())
+        except ValueError as error:
+            raise ValueError(f"`dataset` has the {role} {file}, which is no JSON: {error}") from error
 
 
 def _parse_json(text: str) -> Any:
@@ -140,7 +156,19 @@ def _table_records(lines: Iterator[str], file: Path) -> Iterator[Record]:
             yield _fields_record(where, dict(zip(header, fields, strict=False)))
 
 
-def _json_records(content: Any, file: Path) -> Iterator[Record]:
+def json_records(content: Any, file: Path) -> Iterator[Record]:
+    """Lists the entries of COCO's and Karpathy's files.
+
+    Args:
+        content (`Any`): of the file.
+        file (`Path`): for messages.
+
+    Returns:
+        `Iterator[Record]`: all entries, the broken ones with their `problem`.
+
+    Raises:
+        ValueError: if it is neither.
+    """
     lists = {name: content.get(name) for name in ("images", "annotations")} if isinstance(content, dict) else {}
     kinds = {name: type(value).__name__ for name, value in lists.items() if value is not None}
     if kinds not in ({"images": "list"}, {"images": "list", "annotations": "list"}):
@@ -265,4 +293,12 @@ def picture_folders(folder: str, file: str, split: str) -> list[str]:
     return [str(Path(file).parent), folder, *inner]
 
 
-__all__ = ["CAPTION_FILES", "captioned_pictures", "find_caption_file", "picture_folders", "read_records"]
+__all__ = [
+    "CAPTION_FILES",
+    "captioned_pictures",
+    "find_caption_file",
+    "json_records",
+    "picture_folders",
+    "read_json",
+    "read_records",
+]

@@ -34,6 +34,7 @@ def evaluate_captions(
     batch_size: int | None = None,
     num_processes: int = 1,
     limit: int | None = None,
+    allow_outside_paths: bool = False,
     dtype: str = "auto",
 ) -> EvaluationReport:
     r"""
@@ -58,6 +59,8 @@ def evaluate_captions(
         batch_size (`int`, *optional*): pictures at once; by default found.
         num_processes (`int`, defaults to 1): on this machine.
         limit (`int`, *optional*): the first rows only.
+        allow_outside_paths (`bool`, defaults to `False`): also read images that the data set names by a path or URL
+            outside of its own folder or source.
         dtype (`str`, defaults to `"auto"`): of the weights.
 
     Returns:
@@ -77,7 +80,7 @@ def evaluate_captions(
     ```
     """
     started = time.monotonic()
-    rows = load_captioned_rows(dataset, split, limit)
+    rows = load_captioned_rows(dataset, split, limit, allow_outside_paths=allow_outside_paths)
     generation = {
         "num_beams": num_beams,
         "max_new_tokens": max_new_tokens,

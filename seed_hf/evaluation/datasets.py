@@ -1,19 +1,18 @@
 """The data sets of the paper's tables, and seed-mini's own, as rows."""
 
-import json
-import os
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
 from ..data.codes import read_codes
+from ..data.columns import drop_unusable
 from ..data.rows import load_rows
 from ..data.seeds import derive_seed
 from ..hub.fetch import emoji_folder
 from ..mini.emoji import make_questions
+from .layouts import answer_texts, load_nocaps, load_questions, question_problem
 
 
 if TYPE_CHECKING:
@@ -23,14 +22,11 @@ ALLOWED = (
     "'emoji' (in a checkout of this repository), a folder in the usual layout of COCO, Flickr30K, NoCaps, VQAv2 or "
     "GQA, parquet files or tar shards, or the id of a data set on the Hub"
 )
-# as the releases name their files
-_VQA_QUESTIONS = "v2_OpenEnded_mscoco_{split}2014_questions.json"
-_VQA_ANSWERS = "v2_mscoco_{split}2014_annotations.json"
-_GQA_QUESTIONS = ("{split}_balanced_questions.json", "{split}_all_questions.json")
-_NOCAPS = ("nocaps_{split}_4500_captions.json", "nocaps_{split}.json")
 
 
-def load_captioned_rows(dataset: str, split: str, limit: int | None = None) -> "Dataset":
+def load_captioned_rows(
+    dataset: str, split: str, limit: int | None = None, *, allow_outside_paths: bool = False
+) -> "Dataset":
     """
     Pictures with their captions.
 
@@ -42,6 +38,8 @@ def load_captioned_rows(dataset: str, split: str, limit: int | None = None) -> "
             Flickr30K (`dataset_coco.json`, `dataset_flickr30k.json`).
         split (`str`): its name, possibly with a slice, as `"test[:100]"`.
         limit (`int`, *optional*): the first rows only.
+        allow_outside_paths (`bool`, defaults to `False`): also read images that the data set names by a path or URL
+            outside of its own folder or source.
 
     Returns:
         `datasets.Dataset`: `image` (not decoded) or `codes`, `caption`, and where there are several `captions`;
@@ -55,27 +53,29 @@ def load_captioned_rows(dataset: str, split: str, limit: int | None = None) -> "
         rows = rows.filter(lambda is_flag: not is_flag, input_columns="is_flag")
     elif _holds_codes(dataset):
         rows = read_codes(dataset, split)
-    elif file := _find(dataset, _NOCAPS, split):
-        rows = _rows_of(_nocaps_rows(file), limit)
-    else:
-        rows = load_rows(dataset, split)
+    elif (rows := load_nocaps(dataset, split, allow_outside_paths)) is None:
+        rows = load_rows(dataset, split, allow_outside_paths=allow_outside_paths)
     if "image_domain" in rows.column_names:
         rows = rows.rename_column("image_domain", "domain")
     return _first(rows, limit)
 
 
-def load_question_rows(dataset: str, split: str, limit: int | None = None, seed: int = 0) -> "Dataset":
+def load_question_rows(
+    dataset: str, split: str, limit: int | None = None, seed: int = 0, *, allow_outside_paths: bool = False
+) -> "Dataset":
     """
     Pictures with questions and answers.
 
     Args:
         dataset (`str`): `"emoji"` for seed-mini's own data, with one rule-made question for each drawing; a folder
             with the files of VQAv2 (questions, annotations and `val2014/`) or of GQA (`images/` and
-            `testdev_balanced_questions.json`); or parquet files or a Hub id with the columns `image`, `question` and
-            `answers` or `answer`.
+            `testdev_balanced_questions.json`); or what [`~seed_hf.data.rows.load_rows`] takes, with the columns
+            `image`, `question` and `answers` or `answer`.
         split (`str`): `"val"` (VQAv2), `"testdev"` (GQA) or what the data set has.
         limit (`int`, *optional*): the first rows only.
         seed (`int`, defaults to 0): chooses the questions about emoji.
+        allow_outside_paths (`bool`, defaults to `False`): also read images that the data set names by a path or URL
+            outside of its own folder or source.
 
     Returns:
         `datasets.Dataset`: `key`, `image` (not decoded), `question`, `answers` (`list[str]`: of the annotators, or
@@ -86,19 +86,12 @@ def load_question_rows(dataset: str, split: str, limit: int | None = None, seed:
     """
     if dataset == "emoji":
         return _emoji_questions(load_captioned_rows(dataset, split, limit), seed)
-    if file := _find(dataset, (_VQA_QUESTIONS,), split):
-        return _rows_of(_vqa_rows(file, file.parent / _VQA_ANSWERS.format(split=split)), limit)
-    if file := _find(dataset, _GQA_QUESTIONS, split):
-        return _rows_of(_gqa_rows(file), limit)
-    from datasets import load_dataset
-
-    if dataset.endswith(".parquet"):
-        rows = load_dataset("parquet", data_files=dataset.replace("{split}", split), split="train")
-    elif os.path.exists(dataset):
-        raise ValueError(f"`dataset` is {dataset!r}; allowed: {ALLOWED}.")
-    else:
-        rows = load_dataset(dataset, split=split)
-    return _first(_name_question_columns(rows, dataset), limit)
+    rows = load_questions(dataset, split, allow_outside_paths)
+    if rows is None:
+        reading = {"keep_unusable": True, "captions": "optional", "allow_outside_paths": allow_outside_paths}
+        rows = _name_question_columns(load_rows(dataset, split, **reading), dataset)
+        rows = drop_unusable(rows, dataset, max_share=0.01)
+    return _first(rows, limit)
 
 
 def references_of(row: dict[str, Any]) -> list[str]:
@@ -128,76 +121,12 @@ def _first(rows: "Dataset", limit: int | None) -> "Dataset":
     return rows if limit is None else rows.select(range(min(limit, len(rows))))
 
 
-def _find(dataset: str, patterns: tuple[str, ...], split: str) -> Path | None:
-    """The first of these files in a folder, or in its `annotations` or `questions`."""
-    folder = Path(dataset)
-    if not folder.is_dir():
-        return None
-    places = [folder, folder / "annotations", folder / "questions"]
-    files = (place / pattern.format(split=split) for place in places for pattern in patterns)
-    return next((file for file in files if file.is_file()), None)
-
-
-def _rows_of(records: Iterator[dict[str, Any]], limit: int | None) -> "Dataset":
-    from datasets import Dataset, Image
-
-    return _first(Dataset.from_list(list(records)).cast_column("image", Image(decode=False)), limit)
-
-
-def _picture(folder: Path, names: list[str]) -> dict[str, Any]:
-    """Path of a picture; one that is missing keeps its place and is reported when it is read."""
-    places = (folder, folder.parent)
-    paths = [place / name for place in places for name in names]
-    return {"bytes": None, "path": str(next((path for path in paths if path.is_file()), paths[0]))}
-
-
-def _nocaps_rows(file: Path) -> Iterator[dict[str, Any]]:
-    content = json.loads(file.read_text())
-    captions: dict[int, list[str]] = {}
-    for record in content["annotations"]:
-        captions.setdefault(record["image_id"], []).append(record["caption"])
-    for image in content["images"]:
-        name = image["file_name"]
-        found = _picture(file.parent, [name, f"images/{name}", f"val/{name}"])
-        texts = captions[image["id"]]
-        row = {"key": str(image["id"]), "image": found, "caption": texts[0], "captions": texts}
-        yield row | {"domain": image.get("domain", "")}
-
-
-def _vqa_rows(questions: Path, answers: Path) -> Iterator[dict[str, Any]]:
-    if not answers.is_file():
-        raise ValueError(f"`dataset` has {questions.name} but not {answers}; allowed: both.")
-    annotations = {record["question_id"]: record for record in json.loads(answers.read_text())["annotations"]}
-    content = json.loads(questions.read_text())
-    subtype = content.get("data_subtype", "val2014")
-    for record in content["questions"]:
-        annotation = annotations[record["question_id"]]
-        name = f"COCO_{subtype}_{record['image_id']:012d}.jpg"
-        yield {
-            "key": str(record["question_id"]),
-            "image": _picture(questions.parent, [f"{subtype}/{name}", f"images/{subtype}/{name}", name]),
-            "question": record["question"],
-            "answers": [answer["answer"] for answer in annotation["answers"]],
-            "question_type": annotation.get("answer_type", ""),
-        }
-
-
-def _gqa_rows(file: Path) -> Iterator[dict[str, Any]]:
-    for key, record in json.loads(file.read_text()).items():
-        yield {
-            "key": key,
-            "image": _picture(file.parent, [f"images/{record['imageId']}.jpg"]),
-            "question": record["question"],
-            "answers": [record["answer"]],
-            "question_type": record.get("types", {}).get("structural", ""),
-        }
-
-
 def _name_question_columns(rows: "Dataset", dataset: str) -> "Dataset":
-    from datasets import Image, concatenate_datasets
+    """Rows of parquet or the Hub, with what is wrong with each of them."""
+    from datasets import Features, List, Value, concatenate_datasets
 
     source = next((name for name in ("answers", "answer") if name in rows.column_names), None)
-    if source is None or not {"image", "question"} <= set(rows.column_names):
+    if source is None or "question" not in rows.column_names:
         raise ValueError(
             f"`dataset` {dataset!r} has the columns {rows.column_names}; allowed: 'image', 'question' and "
             "'answers' or 'answer'."
@@ -205,18 +134,19 @@ def _name_question_columns(rows: "Dataset", dataset: str) -> "Dataset":
     types = [name for name in ("question_type", "answer_type") if name in rows.column_names][-1:]
     keys = [name for name in ("question_id", "id", "key") if name in rows.column_names][:1]
 
-    def to_texts(value, *others):
-        # VQAv2's own form is a list of {"answer": ...}, which some data sets store as {"answer": [...]}
-        values = value["answer"] if isinstance(value, dict) else [value] if isinstance(value, str) else value
-        texts = [entry["answer"] if isinstance(entry, dict) else entry for entry in values]
+    def to_texts(problem, question, value, *others):
         named = dict(zip(["question_type"] * len(types) + ["key"] * len(keys), map(str, others), strict=True))
-        return {"question_type": "", "key": "", **named, "answers": texts}
+        texts = answer_texts(value)
+        found = {"question": str(question), "answers": texts, "problem": problem or question_problem(question, texts)}
+        return {"question_type": "", "key": "", **named, **found}
 
     # only the texts are rewritten: a map over the whole table would copy every picture
-    texts = rows.select_columns([source, *types, *keys])
-    texts = texts.map(to_texts, input_columns=[source, *types, *keys], remove_columns=texts.column_names)
-    rows = rows.select_columns(["image", "question"]).cast_column("image", Image(decode=False))
-    return concatenate_datasets([rows, texts], axis=1)
+    names = ["problem", "question", source, *types, *keys]
+    texts = rows.select_columns(names)
+    features = {name: Value("string") for name in ("question_type", "key", "question", "problem")}
+    features = Features(features | {"answers": List(Value("string"))})
+    texts = texts.map(to_texts, input_columns=names, remove_columns=texts.column_names, features=features)
+    return concatenate_datasets([rows.select_columns("image"), texts], axis=1)
 
 
 def _emoji_questions(rows: "Dataset", seed: int) -> "Dataset":

@@ -104,6 +104,7 @@ def evaluate_reconstruction(
     batch_size: int | None = None,
     num_processes: int = 1,
     limit: int | None = None,
+    allow_outside_paths: bool = False,
     seed: int = 0,
 ) -> EvaluationReport:
     r"""
@@ -130,6 +131,8 @@ def evaluate_reconstruction(
         batch_size (`int`, *optional*): pictures at once; by default found.
         num_processes (`int`, defaults to 1): on this machine.
         limit (`int`, *optional*): the first rows only.
+        allow_outside_paths (`bool`, defaults to `False`): also read images that the data set names by a path or URL
+            outside of its own folder or source.
         seed (`int`, defaults to 0): of the noise.
 
     Returns:
@@ -155,7 +158,7 @@ def evaluate_reconstruction(
     is_mini = str(model) == MINI_NAME
     folder = find_folder(resolve_mini(model, "pipeline"), revision)
     clip = clip or (OWN_FEATURES if is_mini else "openai/clip-vit-large-patch14")
-    rows = load_captioned_rows(dataset, split, limit)
+    rows = load_captioned_rows(dataset, split, limit, allow_outside_paths=allow_outside_paths)
     folders = {"clip": None if str(clip) == OWN_FEATURES else find_folder(clip)}
     names = {"clip": clip, "text_encoder": text_encoder or (OWN_FEATURES if is_mini else None)}
     is_own = str(names["text_encoder"]) == OWN_FEATURES

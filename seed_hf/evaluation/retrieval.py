@@ -100,6 +100,7 @@ def evaluate_retrieval(
     batch_size: int | None = None,
     num_processes: int = 1,
     limit: int | None = None,
+    allow_outside_paths: bool = False,
     max_text_tokens: int = 32,
     merge_equal_captions: bool | None = None,
     dtype: str = "float32",
@@ -120,6 +121,8 @@ def evaluate_retrieval(
         batch_size (`int`, *optional*): pictures at once; by default found.
         num_processes (`int`, defaults to 1): on this machine.
         limit (`int`, *optional*): the first rows only.
+        allow_outside_paths (`bool`, defaults to `False`): also read images that the data set names by a path or URL
+            outside of its own folder or source.
         max_text_tokens (`int`, defaults to 32): captions are cut to it.
         merge_equal_captions (`bool`, *optional*): count equal captions of different pictures as one text. By default
             only for data with one caption for each picture.
@@ -143,7 +146,7 @@ def evaluate_retrieval(
     """
     started = time.monotonic()
     folders = find_image_tokenizer(resolve_mini(model, "pipeline"), revision)
-    rows = load_captioned_rows(dataset, split, limit)
+    rows = load_captioned_rows(dataset, split, limit, allow_outside_paths=allow_outside_paths)
     models = {"image_tokenizer": describe_model(model, *folders)}
     references_sha256 = references_digest(rows)
     description = {"task": "retrieval", "weights": weights_of(models), "references": references_sha256, "dtype": dtype}

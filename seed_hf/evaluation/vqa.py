@@ -31,6 +31,7 @@ def evaluate_vqa(
     batch_size: int | None = None,
     num_processes: int = 1,
     limit: int | None = None,
+    allow_outside_paths: bool = False,
     seed: int = 0,
     dtype: str = "auto",
 ) -> EvaluationReport:
@@ -54,6 +55,8 @@ def evaluate_vqa(
         batch_size (`int`, *optional*): questions at once; by default found.
         num_processes (`int`, defaults to 1): on this machine.
         limit (`int`, *optional*): the first rows only.
+        allow_outside_paths (`bool`, defaults to `False`): also read images that the data set names by a path or URL
+            outside of its own folder or source.
         seed (`int`, defaults to 0): chooses the questions about emoji.
         dtype (`str`, defaults to `"auto"`): of the weights.
 
@@ -74,7 +77,7 @@ def evaluate_vqa(
     ```
     """
     started = time.monotonic()
-    rows = load_question_rows(dataset, split, limit, seed)
+    rows = load_question_rows(dataset, split, limit, seed, allow_outside_paths=allow_outside_paths)
     found, report = write_texts(
         rows,
         "vqa",

@@ -246,7 +246,7 @@ def test_questions_of_a_parquet_file(column, values, expected, tmp_path):
     assert (first["answers"], first["key"], first["question_type"]) == (expected, "7", "other")
     Dataset.from_list([{"image": image, "question": "what?"}]).to_parquet(tmp_path / "bare.parquet")
     with pytest.raises(ValueError, match="allowed: 'image', 'question' and 'answers' or 'answer'"):
-        load_question_rows(str(tmp_path / "bare.parquet"), "val")
+        load_question_rows(str(tmp_path / "{split}.parquet"), "bare")
 
 
 def test_questions_about_emoji():
