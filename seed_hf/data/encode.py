@@ -20,9 +20,24 @@ from ..models.modeling_seed_image_tokenizer import SeedImageTokenizer
 from ..provenance import rows_digest, weights_digest
 from ..sealed_files import write_part
 from .augmentation import augment
-from .codes import codes_identity, count_encoded, count_part, description_path, part_paths, read_codes, skipped_path
+from .codes import (
+    codes_identity,
+    count_encoded,
+    count_part,
+    description_path,
+    part_paths,
+    read_codes,
+    skipped_path,
+)
 from .part_records import PartRecords
-from .reading import SkippedSamples, UnreadableSampleError, read_image, read_image_bytes, row_key
+from .reading import (
+    SkippedSamples,
+    UnreadableSampleError,
+    read_image,
+    read_image_bytes,
+    row_key,
+    split_location,
+)
 from .resumable import check_description, claim_parts, write_whole
 from .seeds import derive_seed
 
@@ -56,8 +71,9 @@ def encode_rows(
 
     The rows are cut into parts of `rows_per_file`, one file each. Files appear whole or not at all, and the same call
     goes on with the parts that are missing: after a kill, in more processes, or on several machines at once that share
-    the folder. A picture that cannot be read is left out and listed under `skipped/`. Parts that are damaged, or whose
-    images have been replaced since (by size and time of change of their files, then by content), are made anew.
+    the folder. A picture that cannot be read, or that half precision has no room for, is left out and listed under
+    `skipped/`. Parts that are damaged, or whose images have been replaced since (by size and time of change of their
+    files, then by content), are made anew.
 
     Args:
         rows (`datasets.Dataset`): what [`~seed_hf.data.rows.load_rows`] gives.
@@ -85,7 +101,8 @@ def encode_rows(
         that other calls finished meanwhile included).
 
     Raises:
-        ValueError: if `output_dir` holds codes of other rows, weights or settings, or an argument is out of range.
+        ValueError: if `output_dir` holds codes of other rows, weights or settings, an argument is out of range, or
+            weights are NaN or infinity.
         TooManyUnreadableSamplesError: beyond `max_unreadable_share`.
 
     Example:
@@ -188,6 +205,7 @@ def _encode_parts(
     """What one process does: parts that nobody else has, until there are none."""
     device = f"cuda:{index % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
     model = SeedImageTokenizer.from_pretrained(folders[0], dtype=description["dtype"]).eval().to(device)
+    _check_weights(model, folders[0])
     encoder = _Encoder(model, SeedImageProcessor.from_pretrained(folders[1]), description["augmented_views"])
     # smoothing=0: images/s and the time left are means since the start, over all processes
     progress = tqdm(
@@ -209,17 +227,36 @@ def _encode_parts(
             found: dict[int, tuple[str, list]] = {}
             for good, pixel_values, errors, read in loader:
                 digests += read
-                skipped.num_read += len(good) + len(errors)
+                skipped.num_read += len(read)
+                codes = encoder.encode(pixel_values) if good else []
+                for (number, key), views in zip(good, codes, strict=True):
+                    if views is None:
+                        errors.append(_no_codes(rows[number], key, model.dtype))
+                    else:
+                        found[number] = (key, views)
                 for error in errors:
                     skipped.add(error)
-                if good:
-                    codes = encoder.encode(pixel_values)
-                    found |= {number: (key, views) for (number, key), views in zip(good, codes, strict=True)}
-                progress.update(len(good) + len(errors))
+                progress.update(len(read))
             table = _table_of_codes(rows.select(list(found)), list(found.values()), description, model.config)
             write_part(temporary, table, records.finish(record, digests))
     progress.update(len(rows) - progress.n)
     progress.close()
+
+
+def _check_weights(model: SeedImageTokenizer, folder: str | os.PathLike) -> None:
+    """Weights that are NaN would cost every image."""
+    values = model.state_dict().items()
+    if bad := [name for name, value in values if value.is_floating_point() and not value.isfinite().all()]:
+        raise ValueError(
+            f"`image_tokenizer` {str(folder)!r} has NaN or infinity in {len(bad)} weights, such as {bad[0]!r}; "
+            f"allowed: finite values, and a `dtype` with room for them (it is {model.dtype})."
+        )
+
+
+def _no_codes(row: dict, key: str, dtype: torch.dtype) -> UnreadableSampleError:
+    location = (row["image"] or {}).get("path") or ""
+    reason = f"no codes: NaN or infinity in what it computes with {dtype}; `dtype` float32 has more room"
+    return UnreadableSampleError(split_location(location)[0], key, reason)
 
 
 class _Encoder:
@@ -236,10 +273,12 @@ class _Encoder:
         return self.processor(views, return_tensors="pt")["pixel_values"]
 
     @torch.no_grad()
-    def encode(self, pixel_values: torch.Tensor) -> list[list[list[int]]]:
-        """Codes of `(images, views, 3, height, width)`, as images x views x codes."""
-        codes = self.model.encode(pixel_values.flatten(0, 1).to(self.model.device, self.model.dtype))
-        return codes.unflatten(0, pixel_values.shape[:2]).tolist()
+    def encode(self, pixel_values: torch.Tensor) -> list[list[list[int]] | None]:
+        """Codes of `(images, views, 3, height, width)`, as images x views x codes; `None` where a view has none."""
+        codes = self.model.try_encode(pixel_values.flatten(0, 1).to(self.model.device, self.model.dtype))
+        codes = codes.unflatten(0, pixel_values.shape[:2])
+        bad = (codes < 0).flatten(1).any(1).tolist()
+        return [None if is_bad else views for views, is_bad in zip(codes.tolist(), bad, strict=True)]
 
 
 class _Views(torch.utils.data.Dataset):

@@ -213,10 +213,23 @@ class SeedImageTokenizer(RetrievalMixin, HubUploadMixin, StrictLoadingMixin, Pre
             ValueError: `pixel_values` of another shape; NaN or infinity in an image, in the weights or on the way,
                 which have no nearest code. A compiled or exported model gives -1 there, which is no code.
         """
+        return check_finite(self.try_encode(pixel_values), self.dtype)
+
+    def try_encode(self, pixel_values: torch.FloatTensor) -> torch.LongTensor:
+        r"""
+        As [`~SeedImageTokenizer.encode`], without an error where an image has no codes, so that it costs no other.
+
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, 3, image_size, image_size)`): RGB, normalised.
+
+        Returns:
+            `torch.LongTensor` of shape `(batch_size, num_query_tokens)`: codes, and -1 in an image with NaN or
+            infinity or where the dtype has no room for what it computes.
+        """
         codes = self.quantizer(self.get_causal_embeds(pixel_values), codes_only=True).codes
         # the largest value of each image too, since a ReLU6 in the stem makes a finite value of infinity
         is_finite = torch.isfinite(pixel_values.abs().amax((1, 2, 3))).to(codes.device)
-        return check_finite(torch.where(is_finite[:, None], codes, NO_CODE), self.dtype)
+        return torch.where(is_finite[:, None], codes, NO_CODE)
 
     def get_code_vectors(self, codes: torch.LongTensor) -> torch.FloatTensor:
         r"""

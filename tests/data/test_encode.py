@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets import NamedSplit, load_dataset
+from PIL import Image
 from tiny import ROOT
 from tiny.image_tokenizer import tiny_image_tokenizer
 from tiny.shards import picture_bytes, sample, write_shard, write_shards
@@ -373,3 +374,43 @@ def test_images_without_captions_and_rows_of_no_use(tmp_path, image_tokenizer, c
     assert line["key"] == "3.jpg" and line["reason"].startswith("outside of the data set")
     assert main([*command, str(tmp_path / "all"), "--allow-outside-paths"]) == 0
     assert len(read_codes(tmp_path / "all")) == 4
+
+
+def save_coarse_tokenizer(folder, weight):
+    """Its first channel sums the pixels of a patch, which float16 has no room for where an image is bright."""
+    model = tiny_image_tokenizer()
+    with torch.no_grad():
+        patches = next(module for module in model.modules() if isinstance(module, torch.nn.Conv2d))
+        patches.weight[0] = weight
+    model.save_pretrained(folder)
+    PROCESSOR.save_pretrained(folder)
+
+
+def save_grey_images(folder, *values):
+    folder.mkdir()
+    for number, value in enumerate(values):
+        Image.new("RGB", (28, 28), (value, value, value)).save(folder / f"{number}.png")
+
+
+def test_an_image_that_half_precision_has_no_room_for_costs_no_other(tmp_path):
+    save_coarse_tokenizer(tmp_path / "model", weight=100.0)
+    save_grey_images(tmp_path / "images", 110, 255, 120, 115)
+    rows = load_rows(str(tmp_path / "images"), captions="optional")
+    done = encode_rows(rows, tmp_path / "model", tmp_path / "half", dtype="float16", augmented_views=1)
+    assert (done["num_images"], done["num_skipped"]) == (3, 1)
+    assert read_codes(tmp_path / "half")["key"][:] == ["0.png", "2.png", "3.png"]
+    (skipped,) = (tmp_path / "half" / "skipped").iterdir()
+    line = json.loads(skipped.read_text())
+    assert line["key"] == "1.png" and line["reason"].startswith("no codes: NaN or infinity")
+    assert encode_rows(rows, tmp_path / "model", tmp_path / "whole", dtype="float32")["num_images"] == 4
+    with pytest.raises(TooManyUnreadableSamplesError, match=r"1 of 4 samples .*no codes"):
+        encode_rows(rows, tmp_path / "model", tmp_path / "c", dtype="float16", max_unreadable_share=0)
+
+
+@pytest.mark.parametrize(("weight", "dtype"), [(float("nan"), "float32"), (1e6, "float16")])
+def test_weights_that_are_no_numbers_are_an_error_at_once(tmp_path, weight, dtype):
+    save_coarse_tokenizer(tmp_path / "model", weight)
+    save_grey_images(tmp_path / "images", 110)
+    rows = load_rows(str(tmp_path / "images"), captions="optional")
+    with pytest.raises(ValueError, match=rf"NaN or infinity in 1 weights, such as '.*weight'.*torch\.{dtype}"):
+        encode_rows(rows, tmp_path / "model", tmp_path / "codes", dtype=dtype)
