@@ -67,7 +67,7 @@ def name_columns(rows: "Dataset", dataset: str, places: Places, needs_captions: 
     rows = _find_files(rows, places)
     rows, no_captions = _name_captions(rows, captions, dataset, needs_captions)
     problems = _image_problems(rows, places)
-    return _with_problems(
+    return with_problems(
         rows,
         [
             found or (NO_CAPTION if missing and needs_captions else "")
@@ -123,10 +123,19 @@ def forgive_missing_captions(rows: "Dataset") -> "Dataset":
     Returns:
         `datasets.Dataset`: the same rows.
     """
-    return _with_problems(rows, ["" if problem == NO_CAPTION else problem for problem in rows["problem"]])
+    return with_problems(rows, ["" if problem == NO_CAPTION else problem for problem in rows["problem"]])
 
 
-def _with_problems(rows: "Dataset", problems: list[str]) -> "Dataset":
+def with_problems(rows: "Dataset", problems: list[str]) -> "Dataset":
+    """Says anew what is wrong with rows.
+
+    Args:
+        rows (`datasets.Dataset`): of any columns.
+        problems (`list[str]`): one for each row, `""` where nothing is wrong.
+
+    Returns:
+        `datasets.Dataset`: with them as the column `problem`.
+    """
     from datasets import concatenate_datasets
 
     others = rows.remove_columns("problem") if "problem" in rows.column_names else rows
@@ -251,4 +260,4 @@ def _to_captions(value: Any, is_json: bool) -> dict:
     return {"caption": found[0] if found else "", "captions": found}
 
 
-__all__ = ["drop_unusable", "forgive_missing_captions", "name_columns"]
+__all__ = ["drop_unusable", "forgive_missing_captions", "name_columns", "with_problems"]

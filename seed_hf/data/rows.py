@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..models.image_formats_seed import IMAGE_SUFFIXES
 from .captions import CAPTION_FILES, captioned_pictures, find_caption_file, picture_folders
-from .columns import drop_unusable, forgive_missing_captions, name_columns
+from .columns import drop_unusable, forgive_missing_captions, name_columns, with_problems
 from .places import Places
 from .reading import is_remote
 from .shards import NO_CAPTION, generate_rows, index_shards, make_row
@@ -167,13 +167,15 @@ def _folder_of(file: str) -> str:
 def _load_parquet(files: list[str], dataset: str, split: str, is_named: bool, places: Places, needs_captions: bool):
     rows = name_columns(_read_parquet(files, dataset, split), dataset, places, needs_captions)
     if "split" in rows.column_names:
-        names = [name for name in rows.unique("split") if name is not None]
+        names = [name for name in rows.unique("split") if isinstance(name, str) and name]
         matching = sorted(match_split(split, names))  # sets have no order that a cache could go by
         if not matching:
-            raise ValueError(
-                f"`split` {split!r} leaves no row of {dataset!r}; allowed: {sorted(map(str, names))[:20]}."
-            )
-        return rows.filter(lambda value: value in matching, input_columns="split")
+            found = sorted({*map(str, rows.unique("split"))} - {"None"})
+            raise ValueError(f"`split` {split!r} leaves no row of {dataset!r}; allowed: {found[:20]}.")
+        # rows of no split could be of any: they are counted
+        found = zip(rows["problem"][:], rows["split"][:], strict=True)
+        rows = with_problems(rows, [problem or ("" if name else "no split") for problem, name in found])
+        return rows.filter(lambda value: not value or value in matching, input_columns="split")
     if not is_named:
         _check_split_is_known(dataset, split)
     return rows

@@ -35,6 +35,20 @@ def test_rows_without_a_caption_are_left_out_and_counted(tmp_path, caplog, colum
     assert [bool(problem) for problem in kept["problem"]] == [False, True, True, True, False]
 
 
+def test_rows_without_a_split_are_left_out_and_counted(tmp_path, caplog):
+    splits = ["train", None, "validation", "", "train", "train"]
+    images = [PICTURE] * 4 + [None, PICTURE]
+    file = write(tmp_path, image=images, caption=list("abcdef"), split=splits)
+    assert load_rows(file)["caption"][:] == ["a", "f"]
+    assert "3 of 5 samples are left out, {'no split': 2, 'no picture': 1}" in caplog.text
+    assert load_rows(file, "validation")["caption"][:] == ["c"]
+    with pytest.raises(ValueError, match=r"'no split': 2"):
+        load_rows(file, max_unreadable_share=0.001)
+    numbers = write(tmp_path, image=[PICTURE] * 2, caption=["a", "b"], split=[0, None], name="numbers.parquet")
+    with pytest.raises(ValueError, match=r"leaves no row .* allowed: \['0'\]"):
+        load_rows(numbers)
+
+
 def test_rows_without_an_image_are_left_out_and_counted(tmp_path, caplog):
     missing = [None, {"bytes": None, "path": None}, {"bytes": None, "path": ""}]
     broken = [{"bytes": b"", "path": "1.jpg"}, {"bytes": None, "path": "a\0b.jpg"}, {"bytes": None, "path": "x" * 300}]
