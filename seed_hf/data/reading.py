@@ -118,6 +118,8 @@ def read_bytes(location: str) -> bytes:
         OSError: if the file is gone, cannot be read, or is no file but a device or a pipe, or if the shard ends before
             the piece does.
         ValueError: if there is more to read than [`~seed_hf.models.image_limits_seed.IMAGE_LIMITS`] allows.
+        ValueError: if there is more to read than [`~seed_hf.models.image_limits_seed.IMAGE_LIMITS`] allows. Its
+            `max_url_seconds` hold for URLs too, where the file system can be interrupted (`http`, `s3`, `gs`, ...).
     """
     path, offset, size = split_location(location)
     if is_remote(path):
@@ -148,17 +150,36 @@ def _read_remote(path: str, offset: int | None, size: int | None) -> bytes:
     """One range request; a busy server gets some time before the sample counts as unreadable."""
     import fsspec
 
-    end = None if size is None else offset + size
+    if size is not None:
+        IMAGE_LIMITS.check_bytes(size)
+    # one byte more than allowed tells a file that is too large
+    start, end = offset or 0, (offset or 0) + (IMAGE_LIMITS.max_image_bytes + 1 if size is None else size)
+    deadline = time.monotonic() + IMAGE_LIMITS.max_url_seconds
     for attempt in range(_REMOTE_ATTEMPTS):
         time.sleep(attempt)
         try:
             filesystem, name = fsspec.url_to_fs(path)
-            return filesystem.cat_file(name, start=offset, end=end)
+            data = _cat(filesystem, name, start, end, deadline)
+            IMAGE_LIMITS.check_bytes(len(data))
+            return data
         except (FileNotFoundError, ValueError, ImportError):  # another try would not help a URL of no known kind
             raise
         except Exception as error:  # each protocol has its own errors
             last_error = error
-    raise OSError(f"{path} could not be read in {_REMOTE_ATTEMPTS} attempts: {last_error!r}") from last_error
+            if time.monotonic() + attempt + 1 > deadline:
+                break
+    limit = f"{IMAGE_LIMITS.max_url_seconds} seconds (IMAGE_LIMITS.max_url_seconds)"
+    raise OSError(f"{path} could not be read in {attempt + 1} attempts and {limit}: {last_error!r}") from last_error
+
+
+def _cat(filesystem, name: str, start: int, end: int, deadline: float) -> bytes:
+    """Part of a remote file, up to a point in time where the file system can be interrupted."""
+    from fsspec.asyn import AsyncFileSystem, sync
+
+    if not isinstance(filesystem, AsyncFileSystem) or filesystem.asynchronous:
+        return filesystem.cat_file(name, start=start, end=end)
+    timeout = max(deadline - time.monotonic(), 0.001)
+    return sync(filesystem.loop, filesystem._cat_file, name, start=start, end=end, timeout=timeout)
 
 
 def read_image_bytes(row: Mapping[str, Any]) -> bytes:

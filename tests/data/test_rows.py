@@ -1,5 +1,6 @@
 """Every kind of data set, written to disk and read through the one loader."""
 
+import contextlib
 import json
 import tarfile
 import threading
@@ -12,9 +13,10 @@ from datasets import Dataset
 from huggingface_hub import HfApi
 from tiny.shards import picture_bytes, sample, write_shard, write_shards
 
-from seed_hf.data.reading import TooManyUnreadableSamplesError, read_bytes, read_image, read_image_bytes
+from seed_hf.data.reading import TooManyUnreadableSamplesError, read_bytes, read_image, read_image_bytes, tar_location
 from seed_hf.data.rows import load_rows
 from seed_hf.data.shards import scan_shard
+from seed_hf.models.image_limits_seed import IMAGE_LIMITS
 
 
 def write_folder(folder, numbers=range(3)):
@@ -138,6 +140,13 @@ class RangeServer(BaseHTTPRequestHandler):
         self.respond()
 
     def respond(self, head=False):
+        if self.path == "/drip.jpg":
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(ConnectionError):  # until the client goes
+                while not self.server.is_closing.wait(0.1):
+                    self.wfile.write(b".")
+            return None
         path = self.server.folder / self.path.lstrip("/")
         if not path.is_file():
             return self.send_error(404)
@@ -166,9 +175,11 @@ class RangeServer(BaseHTTPRequestHandler):
 def server(tmp_path):
     with ThreadingHTTPServer(("127.0.0.1", 0), RangeServer) as server:
         server.folder, server.bytes_sent, server.tells_versions = tmp_path, 0, False
+        server.is_closing = threading.Event()
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield server
+        server.is_closing.set()
         server.shutdown()
 
 
@@ -180,6 +191,21 @@ def test_shards_behind_a_url(tmp_path, server):
     before = server.bytes_sent
     data = read_bytes(rows[5]["image"]["path"])
     assert data == picture_bytes(5) and server.bytes_sent - before == len(data)
+
+
+def test_limits_hold_for_data_behind_a_url(tmp_path, server, monkeypatch):
+    url = f"http://127.0.0.1:{server.server_port}"
+    (tmp_path / "large.jpg").write_bytes(bytes(1_000_000))
+    monkeypatch.setattr(IMAGE_LIMITS, "max_image_bytes", 1000)
+    for location in (f"{url}/large.jpg", tar_location(f"{url}/large.tar", 0, 2000)):
+        with pytest.raises(ValueError, match="more than the 1000 bytes"):
+            read_bytes(location)
+    assert server.bytes_sent == 1001
+    (tmp_path / "small.jpg").write_bytes(bytes(1000))
+    assert read_bytes(f"{url}/small.jpg") == bytes(1000)
+    monkeypatch.setattr(IMAGE_LIMITS, "max_url_seconds", 1)
+    with pytest.raises(OSError, match=r"drip\.jpg could not be read in 1 attempts and 1 seconds \(IMAGE_LIMITS"):
+        read_bytes(f"{url}/drip.jpg")
 
 
 @pytest.mark.parametrize("tells_versions", [True, False])
