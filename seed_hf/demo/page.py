@@ -11,6 +11,8 @@ from .results import DemoResults, DrawnPicture, SeenPicture
 
 
 MAX_SIDE = 256
+# in the training split of the emoji data, which the installed package does not have
+NUM_DRAWINGS = 10_074
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c1e22; --soft: #5d636e; --paper: #ffffff; --card: #f6f6f8; --line: #dfe1e6;
@@ -81,7 +83,7 @@ def _head() -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>seed-mini</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{STYLE}</style></head><body><h1>seed-mini</h1>"
-        "<p>A miniature of SEED, trained on eight thousand emoji drawings to show how the parts work together. The "
+        f"<p>A miniature of SEED, trained on {NUM_DRAWINGS:,} emoji drawings to show how the parts work together. The "
         "drawings it comes with were not in its training data. It knows nothing of photographs and errs often: what "
         "you see is what came out, not a selection.</p>"
     )

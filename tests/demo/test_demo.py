@@ -17,6 +17,7 @@ from tiny import TRAINING
 from tiny.demo import CAPTIONS, NUM_QUERY_TOKENS, save_all
 
 from seed_hf import demo
+from seed_hf.demo.page import NUM_DRAWINGS
 from seed_hf.demo.results import DemoResults, SeenPicture, color_codes
 from seed_hf.demo.sheet import draw_sheet
 from seed_hf.mini import mini_pictures_path
@@ -83,6 +84,10 @@ def test_everything(run, tmp_path):
     assert "a &lt;b&gt;bold&lt;/b&gt; &amp; red apple" in text and "<b>bold" not in text
     assert "prefers-color-scheme: dark" in text
     assert any(caption in text for caption in CAPTIONS[2:])
+
+
+def test_the_page_counts_the_drawings_of_training():
+    assert pq.read_metadata(TRAINING / "data" / "emoji" / "train.parquet").num_rows == NUM_DRAWINGS
 
 
 def test_same_seed_same_pictures(run):
