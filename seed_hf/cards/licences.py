@@ -1,6 +1,5 @@
 """Licences of weights by where they come from."""
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +70,7 @@ def find_origins(*folders: str | os.PathLike) -> tuple[list[str], list[str]]:
             continue
         seen.add(folder.resolve())
         for path in folder.rglob("conversion.json"):
-            origins |= _origins_of(json.loads(path.read_text(encoding="utf-8")))
+            origins |= _origins_of(read_json(path))
         arguments = read_json(folder / "training_arguments.json")
         for name in (arguments[flag] for flag in STARTING_POINTS if isinstance(arguments.get(flag), str)):
             if Path(name).is_dir():
@@ -83,7 +82,8 @@ def find_origins(*folders: str | os.PathLike) -> tuple[list[str], list[str]]:
 
 def _origins_of(record: dict) -> set[str]:
     """Origins in the record of a conversion."""
-    origins = {_KINDS[record["kind"]]} if record.get("kind") in _KINDS else set()
+    kind = str(record.get("kind"))
+    origins = {_KINDS[kind]} if kind in _KINDS else set()
     decoder = str(record.get("decoder") or "").lower()
     if decoder:
         is_second = "unclip" in decoder or "stable-diffusion-2" in decoder

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     pass
 
 
+_MAPPINGS = ("scores", "not_measured", "models", "data", "settings", "versions")
+
+
 @dataclass
 class EvaluationReport:
     r"""
@@ -80,8 +83,11 @@ class EvaluationReport:
             ValueError: if the file is no report.
         """
         try:
-            return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
+            report = cls(**json.loads(Path(path).read_text(encoding="utf-8")))
+            if wrong := [name for name in _MAPPINGS if not isinstance(getattr(report, name), dict)]:
+                raise ValueError(f"{wrong} are no objects")
+            return report
+        except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"`path` {str(path)!r} is no report of `seed-hf eval`: {error}") from error
 
 

@@ -227,6 +227,15 @@ def write_record(folder: Path, **values):
     (folder / "conversion.json").write_text(json.dumps(values))
 
 
+@pytest.mark.parametrize("content", ["{", "[]", "[" * 100_000])
+def test_a_damaged_record_is_named(tmp_path, content):
+    (tmp_path / "conversion.json").write_text(content)
+    with pytest.raises(ValueError, match=r"conversion\.json` is no JSON object"):
+        find_origins(tmp_path)
+    write_record(tmp_path, kind=["seed-2"])
+    assert find_origins(tmp_path) == ([], [])
+
+
 def test_research_clause_of_seed_2(copy, hub, tmp_path):
     """On the card of converted weights, and of all that was trained from them."""
     folder, trained = copy("image_tokenizer"), copy("language_model")

@@ -168,7 +168,16 @@ def test_a_work_folder_follows_its_images_and_finds_damage(tmp_path):
 
 
 def test_a_damaged_report_is_named(tmp_path):
-    for content in (b'{"task": "vq', b'{"task": "vqa"}', b"\xff"):
+    no_scores = {
+        "task": "vqa",
+        "scores": 3,
+        "not_measured": {},
+        "models": {},
+        "data": {},
+        "settings": {},
+        "seconds": 1,
+    }
+    for content in (b'{"task": "vq', b'{"task": "vqa"}', b"\xff", b"[" * 100_000, json.dumps(no_scores).encode()):
         (tmp_path / "report.json").write_bytes(content)
         with pytest.raises(ValueError, match=r"report\.json' is no report of `seed-hf eval`"):
             EvaluationReport.load(tmp_path / "report.json")
