@@ -32,11 +32,11 @@ INSTALL_REQUIRES = [
     "transformers>=5.18",
     "safetensors>=0.8",
     "huggingface_hub>=1.31",
-    "pillow>=10.1",
+    "pillow>=12.0",
     "numpy>=2.0",
     "filelock>=3.14",
     "diffusers>=0.38",
-    "accelerate>=1.5",
+    "accelerate>=1.15",
     "peft>=0.20",
 ]
 

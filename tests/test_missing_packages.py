@@ -29,7 +29,7 @@ def start_all(*names, cwd) -> dict[str, str]:
 
 def test_every_program_without_extras(tmp_path):
     written = start_all(*OPTIONAL, cwd=tmp_path)
-    scripts = {path.name for path in (ROOT / "training").glob("*.py") if "__main__" in path.read_text()}
+    scripts = {path.name for path in (ROOT / "training").rglob("*.py") if "__main__" in path.read_text()}
     assert written.keys() == {*COMMANDS, "demo", *scripts}
     assert {name: text for name, text in written.items() if "Traceback" in text} == {}
     lines = {name: LINE.fullmatch(text.strip()) for name, text in written.items()}

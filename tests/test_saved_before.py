@@ -40,7 +40,8 @@ def test_pipeline(wanted):
 
 def test_language_model_and_processor(wanted):
     model = SeedForCausalLM.from_pretrained(SAVED / "language_model", image_tokenizer=None).eval()
-    assert_equal_up_to_rounding(model(wanted["input_ids"]).logits, wanted["logits"])
+    # other releases of the libraries add in another order
+    assert_equal_up_to_rounding(model(wanted["input_ids"]).logits, wanted["logits"], roundings=1024)
     processor = SeedProcessor.from_pretrained(SAVED / "language_model")
     (codes,) = processor.post_process_generation(wanted["input_ids"], output="codes")
     assert torch.equal(codes[0], wanted["given_codes"][0])

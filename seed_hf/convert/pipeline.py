@@ -9,7 +9,7 @@ from pathlib import Path
 import diffusers
 import torch
 from diffusers.pipelines.stable_diffusion import StableUnCLIPImageNormalizer
-from huggingface_hub import snapshot_download
+from huggingface_hub import is_offline_mode, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 from transformers import AutoTokenizer, CLIPTextModel
 from transformers.utils import logging
@@ -150,13 +150,15 @@ def _download(repository: str, revision: str) -> Path:
     twins = ["*.fp16.*", "*.non_ema.*"]
     wanted = ["model_index.json"] + [f"{name}/*.{ending}" for name in COMPONENTS for ending in ("json", "txt")]
     wanted += [f"{name}/*.safetensors" for name in COMPONENTS]
-    folder = Path(snapshot_download(repository, revision=revision, allow_patterns=wanted, ignore_patterns=twins))
+    # huggingface_hub 1 asks the server for the files of a commit that lies in the cache, also where it is offline
+    settings = {"revision": revision, "ignore_patterns": twins, "local_files_only": is_offline_mode()}
+    folder = Path(snapshot_download(repository, allow_patterns=wanted, **settings))
     with_weights = ("unet", "vae", "text_encoder", "image_normalizer")
     present = [folder / name for name in with_weights if (folder / name).is_dir()]
     bare = [path.name for path in present if not any(path.glob("*.safetensors"))]
     if bare:
         pickles = [f"{name}/*.bin*" for name in bare]
-        snapshot_download(repository, revision=revision, allow_patterns=pickles, ignore_patterns=twins)
+        snapshot_download(repository, allow_patterns=pickles, **settings)
     return folder
 
 

@@ -79,6 +79,7 @@ class SeedConfig(HubUploadMixin, PreTrainedConfig):
     """
 
     model_type = "seed"
+    keys_to_ignore_at_inference = ["past_key_values", "cache"]
     sub_configs = {"text_config": AutoConfig, "image_tokenizer_config": SeedImageTokenizerConfig}
 
     text_config: dict | PreTrainedConfig | None = None

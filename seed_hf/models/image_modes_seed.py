@@ -165,8 +165,6 @@ def _strip_to_rgb(strip: Image.Image, storage: _Storage) -> Image.Image:
     if strip.mode == "LAB":
         profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         return ImageCms.profileToProfile(strip, *profiles, outputMode="RGB")
-    if strip.mode == "PA":
-        strip = _palette_alpha_to_rgba(strip)
     if storage.transparent is not None:
         is_bits = strip.mode == "1"
         strip = strip.convert("L") if is_bits else strip
@@ -192,13 +190,3 @@ def _grey_to_rgb(values: np.ndarray, storage: _Storage) -> Image.Image:
     if is_transparent is not None:
         grey[is_transparent] = 255
     return Image.fromarray(grey).convert("RGB")
-
-
-def _palette_alpha_to_rgba(image: Image.Image) -> Image.Image:
-    """Before version 12, Pillow takes the wrong colours."""
-    index, alpha = image.split()
-    index = Image.frombytes("L", index.size, index.tobytes())
-    index.putpalette(image.getpalette("RGB"))
-    index = index.convert("RGB")
-    index.putalpha(alpha)
-    return index

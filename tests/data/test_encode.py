@@ -109,8 +109,8 @@ def test_encoded_once(tmp_path, image_tokenizer, monkeypatch):
     def read_again(row):
         raise AssertionError("a picture is read although its codes are there")
 
-    for name in ("encoding_seed.read_image_bytes", "image_identity.read_image_bytes"):
-        monkeypatch.setattr(f"seed_hf.{name}", read_again)
+    for name in ("encode", "image_identity"):
+        monkeypatch.setattr(f"seed_hf.data.{name}.read_image_bytes", read_again)
     assert encode_once(rows, image_tokenizer, tmp_path / "cache", "train")[:] == first[:]
     with pytest.raises(AssertionError, match="read although"):
         encode_once(rows.select(range(3)), image_tokenizer, tmp_path / "cache", "train")
@@ -178,9 +178,9 @@ def write_tar(folder, *numbers):
 
 def count_reads(monkeypatch):
     reads = []
-    for module in ("encoding_seed", "image_identity"):
+    for module in ("encode", "image_identity"):
         read = lambda row, module=module: reads.append(module) or read_image_bytes(row)  # noqa: E731
-        monkeypatch.setattr(f"seed_hf.{module}.read_image_bytes", read)
+        monkeypatch.setattr(f"seed_hf.data.{module}.read_image_bytes", read)
     return reads
 
 
@@ -196,10 +196,10 @@ def test_changed_pictures_are_noticed(tmp_path, image_tokenizer, monkeypatch, ca
         return done["num_encoded"]
 
     write(data, 0, 1, 2, 3)
-    assert encode() == 4 and set(reads) == {"encoding_seed"}
+    assert encode() == 4 and set(reads) == {"encode"}
     assert encode() == 0 and not reads
     write(data, 0, 1, 2, 7)
-    assert encode() == 2 and reads.count("encoding_seed") == 2
+    assert encode() == 2 and reads.count("encode") == 2
     assert "train-00001-of-00002.parquet have changed; it is made anew" in caplog.text
     # a copy has other times: its images are read once, and not encoded
     shutil.copytree(data, tmp_path / "copy", copy_function=shutil.copyfile)

@@ -16,7 +16,7 @@ from rounding import assert_same_picture
 from tiny import TRAINING
 from tiny.demo import CAPTIONS, NUM_QUERY_TOKENS, save_all
 
-from seed_hf import demo
+from seed_hf.demo import run as demo
 from seed_hf.demo.page import NUM_DRAWINGS
 from seed_hf.demo.results import DemoResults, SeenPicture, color_codes
 from seed_hf.demo.sheet import draw_sheet

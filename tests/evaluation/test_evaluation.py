@@ -191,12 +191,12 @@ def test_equal_captions_are_one_text_where_asked():
 
 def test_processes_and_parts_give_the_same_captions(models, coco, tmp_path, monkeypatch):
     """Two processes on parts of two pictures, against one process; then after losing a part."""
-    from seed_hf.evaluation import language, running
+    from seed_hf.evaluation import predictor, text_writing
 
     def in_parts(*args, **kwargs):
-        return running.run_predictor(*args, **kwargs, rows_per_part=2)
+        return predictor.run_predictor(*args, **kwargs, rows_per_part=2)
 
-    monkeypatch.setattr(language, "run_predictor", in_parts)
+    monkeypatch.setattr(text_writing, "run_predictor", in_parts)
     arguments = {"model": models / "language_model", "dataset": str(coco), "metrics": ["BLEU-4"], "num_beams": 2}
     alone = evaluate_captions(**arguments, batch_size=2)
     assert alone.settings["prompt"] == "<image>a photo of" and alone.data["num_skipped"] == 1

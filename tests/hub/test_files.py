@@ -181,9 +181,9 @@ def test_every_kind_of_secret_is_tested():
 
 def test_what_only_looks_like_a_secret(tmp_path):
     """Every file that this package itself publishes or copies, its vocabularies among them, and usual examples."""
-    shipped = [*Path(seed_hf.__file__).parent.glob("*.py"), *Path(seed_hf.__file__).parent.glob("mini/**/*")]
-    found = {path.name: find_secret(path) for path in shipped if path.is_file()}
-    assert len(found) > 60 and {name: secret for name, secret in found.items() if secret} == {}
+    shipped = [path for path in Path(seed_hf.__file__).parent.rglob("*") if "__pycache__" not in path.parts]
+    found = {path: find_secret(path) for path in shipped if path.is_file()}
+    assert len(found) > 60 and {path: secret for path, secret in found.items() if secret} == {}
     examples = [
         'api_key="none"', 'password: "<your password>"', 'api_key="$OPENAI_KEY_1"',
         "http://localhost:8000/v1", "git@github.com:owner/name", "https://user@host/a:b", "https://{user}:{token}@host",
