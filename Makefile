@@ -8,6 +8,7 @@ CONSTRAINTS ?= constraints.txt
 IMAGE ?=
 PROMPT ?=
 RUNS ?=
+SECONDS ?= 180
 SEED ?=
 
 BIN := $(VENV)/bin
@@ -25,7 +26,7 @@ TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_
 
 export IMAGE PROMPT
 
-.PHONY: demo test test-anywhere test-anywhere-sse test-anywhere-avx2 test-slow test-upstream test-package test-versions \
+.PHONY: demo test test-anywhere test-anywhere-sse test-anywhere-avx2 test-slow test-upstream test-package test-versions fuzz \
 	lint quality style bench tables cards train-mini clean
 
 demo: $(VENV)/.installed-package
@@ -61,6 +62,12 @@ test-package:
 # environment of its own; SETS="lowest newest" chooses.
 test-versions:
 	@$(PYTHON) tests/version_sets.py $(SETS)
+
+# Damaged images, caption files, checkpoints and codes, and kills at random moments; SECONDS and SEED can be set. Inputs
+# that fail are kept in runs/fuzz, and the counts of the last run in benchmarks/.
+fuzz: $(VENV)/.installed-dev
+	@$(BIN)/python tests/fuzz/run.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) --processes $(WORKERS) \
+		--output benchmarks/results/fuzz.json --readme benchmarks/README.md
 
 lint quality: $(VENV)/.installed-dev
 	@$(BIN)/ruff check $(CHECKED)

@@ -1,6 +1,7 @@
 """Damage of the kinds that files suffer or are given; `mutate` makes a damaged copy."""
 
 import random
+from pathlib import Path
 
 
 # Values at which sizes and counts overflow or turn negative.
@@ -64,3 +65,28 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
         if result:
             rng.choice(_KINDS)(result, rng)
     return bytes(result)
+
+
+def damage_file(path: Path, rng: random.Random) -> str:
+    """Damages a file on disk as disks, copies and hands do; returns how.
+
+    Args:
+        path: The file.
+        rng: Decides everything.
+    """
+    kind = rng.choice(["bit", "bit", "bit", "truncated", "mutated", "page of zeros", "empty", "gone"])
+    content = bytearray(path.read_bytes())
+    if kind == "gone":
+        path.unlink()
+        return kind
+    if kind == "bit":
+        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+    elif kind == "mutated":
+        content = mutate(content, rng)
+    elif kind == "page of zeros":
+        at = rng.randrange(len(content))
+        content[at : at + 512] = bytes(len(content[at : at + 512]))
+    else:
+        del content[rng.randrange(len(content)) if kind == "truncated" else 0 :]
+    path.write_bytes(content)
+    return kind

@@ -267,6 +267,14 @@ def _known_formats() -> tuple[str, ...]:
     return tuple(name for name in IMAGE_FORMATS if name in Image.OPEN)
 
 
+def _identify(file: BinaryIO, formats: tuple[str, ...]) -> Image.Image:
+    """`Image.open`, whose error names an address in memory, which would make lists of skipped images differ."""
+    try:
+        return Image.open(file, formats=formats)
+    except UnidentifiedImageError:
+        raise UnidentifiedImageError("cannot identify image file") from None
+
+
 def _open(file: BinaryIO) -> Image.Image:
     """Opens an encoded image without decoding it yet, at half its size if it is a JPEG that needs it."""
     head = file.read(32)
@@ -276,7 +284,7 @@ def _open(file: BinaryIO) -> Image.Image:
     file.seek(0)
     formats = _known_formats()
     # Image.open refuses JPEGs above Pillow's own limit before their size could be halved.
-    image = Image.OPEN["JPEG"][0](file, "") if head.startswith(b"\xff\xd8\xff") else Image.open(file, formats=formats)
+    image = Image.OPEN["JPEG"][0](file, "") if head.startswith(b"\xff\xd8\xff") else _identify(file, formats)
     if isinstance(file, _PartlyReadFile):
         file.is_opened = True
     width, height = image.size
