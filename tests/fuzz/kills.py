@@ -23,7 +23,7 @@ from fuzz.target import Target
 # What Python says of changes of files; libraries in C and Rust write between these.
 CHANGES = ("open", "os.rename", "os.remove", "os.mkdir", "shutil.rmtree")
 DELAYS = (0.0, 0.0, 0.001, 0.005, 0.02)
-AT_CHANGE_SHARE = 0.7  # of the kills; the others come at any time
+AT_CHANGE_SHARE = 0.8  # of the kills; the others come at any time
 
 
 class Kills(Target):
@@ -31,10 +31,7 @@ class Kills(Target):
 
     share = 2.0
     max_seconds = 300.0
-
-    def __init__(self, folder: Path, stages: tuple[type[Stage], ...] = STAGES):
-        super().__init__(folder)
-        self.stages = stages
+    stages: tuple[type[Stage], ...] = STAGES
 
     def _ready_stage(self, chosen: type[Stage]) -> tuple[Stage, float, int]:
         """A stage that has run once without a kill, its seconds, and how often it changed files.
@@ -65,13 +62,6 @@ class Kills(Target):
             more["kills in a write"] += was_killed and bool(list(self.input.rglob(".incomplete*")))
         in_fork(lambda: stage.go_on(self.input))
         return stage.name, "read", more
-
-
-class QuickKills(Kills):
-    """The stages that take a second."""
-
-    def __init__(self, folder: Path):
-        super().__init__(folder, tuple(stage for stage in STAGES if stage.weight > 1))
 
 
 def in_fork(function: Callable[[], None], count_changes_of: Path | None = None) -> int:

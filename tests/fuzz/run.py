@@ -35,7 +35,7 @@ TARGETS = {
     "captions": "fuzz.captions:Captions",
     "checkpoints": "fuzz.checkpoints:Checkpoints",
     "codes": "fuzz.codes:Codes",
-    "kills": "fuzz.kills:Kills",
+    "kills": "fuzz.script_stages:AllKills",
 }
 OUTCOMES = ("read", "refused", "wrong", "crashed", "hung")
 MAX_FAILURES = 20  # of a target, which then ends: nobody looks at more

@@ -11,23 +11,20 @@ from rounding import assert_equal_up_to_rounding
 from safetensors.torch import load_file
 from test_training_scripts import (
     TRAINING,
-    causal_lm_flags,
-    codebook_flags,
-    losses,
-    qformer_flags,
-    run_script,
-    save_language_model,
 )
 from tiny.image_tokenizer import tiny_image_tokenizer
 from tiny.shards import sample, write_shard, write_shards
 from tiny.training import run_toy
-from tiny.training_data import save_bert, write_emoji, write_image_tokenizer_config
 
 from seed_hf import SeedImageProcessor
 from seed_hf.data.codes import read_codes
 from seed_hf.data.encode import encode_rows
 from seed_hf.data.rows import load_rows
 from seed_hf.trainer.checkpoint import list_checkpoints
+from seed_hf.trainer.metrics import read_metrics
+
+
+TRAINING = Path(__file__).parents[2] / "training"
 
 
 class Stage:
@@ -124,7 +121,7 @@ def assert_same_end(output: Path, straight: Path) -> None:
 
     The part after a kill ran in another process: they are equal up to rounding.
     """
-    log, expected_log = losses(output), losses(straight)
+    log, expected_log = _losses(output), _losses(straight)
     for numbers, expected in zip(zip(*log, strict=True), zip(*expected_log, strict=True), strict=True):
         assert_equal_up_to_rounding(torch.tensor(numbers), torch.tensor(expected), "log")
     newest = list_checkpoints(straight)[-1].name
@@ -135,6 +132,11 @@ def assert_same_end(output: Path, straight: Path) -> None:
         assert tensors.keys() == expected.keys(), file
         for name in expected:
             assert_equal_up_to_rounding(tensors[name], expected[name], f"{file}: {name}")
+
+
+def _losses(folder: Path) -> list[tuple]:
+    lines = read_metrics(folder / "metrics.jsonl")
+    return [(line["step"], line["loss"], line["grad_norm"]) for line in lines if "loss" in line]
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -159,74 +161,4 @@ class TrainToy(Stage):
         assert_same_end(output, self.straight)
 
 
-class Script(Stage):
-    """A training script on a handful of emoji drawings."""
-
-    def make(self):
-        write_emoji(self.folder)
-        save_bert(self.folder / "bert")
-        write_image_tokenizer_config(self.folder / "config.json")
-
-    @property
-    def data(self) -> dict:
-        return {
-            "dataset": str(self.folder / "*.parquet"),
-            "bert": str(self.folder / "bert"),
-            "config": str(self.folder / "config.json"),
-        }
-
-    def start(self, script: str, output: Path, *flags) -> None:
-        sys.path.insert(0, str(TRAINING))
-        run_script(script, output, *flags)
-
-    def run(self, output):
-        flags = ("--max_steps", 4, "--checkpoint_every", 1, "--keep_checkpoints", 2)
-        self.start(self.name, output, *self.flags(), *flags)
-
-    def flags(self) -> tuple:
-        raise NotImplementedError
-
-    def compare(self, output):
-        assert_same_end(output, self.straight)
-
-
-class TrainQFormer(Script):
-    """Stage 1."""
-
-    name = "train_qformer"
-
-    def flags(self):
-        return qformer_flags(self.data)
-
-
-class _AfterStage1(Script):
-    """A stage that starts from an image tokenizer."""
-
-    def make(self):
-        super().make()
-        self.start("train_qformer", self.folder / "stage1", *qformer_flags(self.data), "--max_steps", 1)
-
-
-class TrainCodebook(_AfterStage1):
-    """Stage 2."""
-
-    name = "train_codebook"
-
-    def flags(self):
-        return codebook_flags(self.data, self.folder / "stage1")
-
-
-class TrainCausalLM(_AfterStage1):
-    """Stage 3."""
-
-    name = "train_causal_lm"
-
-    def make(self):
-        super().make()
-        save_language_model(self.folder / "language_model")
-
-    def flags(self):
-        return causal_lm_flags(self.data, self.folder / "stage1", self.folder / "language_model")
-
-
-STAGES = (Encode, PrepareData, TrainToy, TrainQFormer, TrainCodebook, TrainCausalLM)
+STAGES = (Encode, PrepareData, TrainToy)
