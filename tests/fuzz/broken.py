@@ -11,7 +11,7 @@ from fuzz.target import Target
 class Broken(Target):
     """Number 0 is read, 1 refused, and so on."""
 
-    max_seconds = 2.0
+    max_seconds = 5.0
     max_megabytes = 64.0
 
     def try_one(self, rng: random.Random) -> tuple[str, str, dict[str, int]]:

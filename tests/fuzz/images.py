@@ -66,7 +66,9 @@ def make_image(mode: str) -> Image.Image:
 
 def _save(image: Image.Image, image_format: str, **settings) -> bytes:
     file = io.BytesIO()
-    image.save(file, image_format, **settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of formats that Pillow will not write any more
+        image.save(file, image_format, **settings)
     return file.getvalue()
 
 

@@ -30,7 +30,7 @@ class Kills(Target):
     """Each input is a run of a stage that is killed up to three times and ends as if nothing had happened."""
 
     share = 2.0
-    max_seconds = 300.0
+    max_seconds = 600.0
     stages: tuple[type[Stage], ...] = STAGES
 
     def _ready_stage(self, chosen: type[Stage]) -> tuple[Stage, float, int]:

@@ -21,6 +21,7 @@ from fuzz.target import Target
 
 # Nothing may take so much more than a worker has at its start; memory errors below it are faults, too.
 ADDRESS_SPACE = 8 * 2**30
+PREPARE_SECONDS = 600.0  # for what a target needs before its first input
 # A fork has everything imported already; there is none on Windows.
 _FORK = multiprocessing.get_context("fork")
 
@@ -124,7 +125,7 @@ class Worker:
             return self._failure("crashed", f"exit code {self.process.exitcode}")
 
     def is_late(self) -> bool:
-        return time.monotonic() - self.started > self.max_seconds
+        return time.monotonic() - self.started > (PREPARE_SECONDS if self.number is None else self.max_seconds)
 
     def end_hang(self) -> Result:
         """Ends the process; where it stood comes into its log."""
