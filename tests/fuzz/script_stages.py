@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from test_training_scripts import causal_lm_flags, codebook_flags, qformer_flags, run_script, save_language_model
+from tiny.scripts import causal_lm_flags, codebook_flags, qformer_flags, run_script, save_language_model
 from tiny.training_data import save_bert, write_emoji, write_image_tokenizer_config
 
 from fuzz.kills import Kills

@@ -9,9 +9,7 @@ import pandas as pd
 import torch
 from rounding import assert_equal_up_to_rounding
 from safetensors.torch import load_file
-from test_training_scripts import (
-    TRAINING,
-)
+from tiny import TRAINING
 from tiny.image_tokenizer import tiny_image_tokenizer
 from tiny.shards import sample, write_shard, write_shards
 from tiny.training import run_toy
@@ -22,9 +20,6 @@ from seed_hf.data.encode import encode_rows
 from seed_hf.data.rows import load_rows
 from seed_hf.trainer.checkpoint import list_checkpoints
 from seed_hf.trainer.metrics import read_metrics
-
-
-TRAINING = Path(__file__).parents[2] / "training"
 
 
 class Stage:

@@ -3,7 +3,6 @@
 import importlib
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from PIL import Image
 from pyarrow.parquet import read_table
 from safetensors.torch import load_file
-from tiny import TRAINING
-from tiny.language import build_base_tokenizer, build_language_model
+from tiny.scripts import causal_lm_flags, codebook_flags, qformer_flags, run_script, save_language_model
 from tiny.training_data import HIDDEN_SIZE, save_bert, write_emoji, write_image_tokenizer_config
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
@@ -40,12 +38,6 @@ def data(tmp_path_factory):
         "bert": save_bert(folder / "bert"),
         "config": write_image_tokenizer_config(folder / "config.json"),
     }
-
-
-def run_script(name, output_dir, *flags):
-    shared = ["--output_dir", output_dir, "--batch_size", 4, "--log_every", 1, "--warmup_steps", 1]
-    shared += ["--learning_rate", 1e-3, "--min_learning_rate", 0, "--warmup_learning_rate", 0, "--report_to", "none"]
-    return importlib.import_module(name).main([str(flag) for flag in (*shared, *flags)])
 
 
 def losses(folder):
@@ -75,31 +67,11 @@ def assert_resumes(name, folder, *flags):
     return straight
 
 
-def qformer_flags(data):
-    return "--dataset", data["dataset"], "--config", data["config"], "--text_model", data["bert"]
-
-
-def codebook_flags(data, image_tokenizer):
-    return "--dataset", data["dataset"], "--init_model", image_tokenizer, "--target_model", data["bert"]
-
-
-def causal_lm_flags(data, image_tokenizer, language_model):
-    flags = ("--image_tokenizer", image_tokenizer, "--language_model", language_model, "--num_eval_images", 4)
-    return "--dataset", data["dataset"], *flags
-
-
-def save_language_model(folder):
-    build_base_tokenizer().save_pretrained(folder)
-    build_language_model().save_pretrained(folder)
-
-
 @pytest.fixture(scope="module")
 def stage1(data, tmp_path_factory):
     """An image tokenizer folder as stage 1 leaves it."""
     folder = tmp_path_factory.mktemp("stage1")
-    sys.path.insert(0, str(TRAINING))
     run_script("train_qformer", folder, *qformer_flags(data), "--max_steps", 1)
-    sys.path.remove(str(TRAINING))
     AcceleratorState._reset_state(reset_partial_state=True)
     return folder
 
