@@ -5,7 +5,7 @@
 
 A language model was trained on the codes of one image tokenizer under one set of conditions; this says what it loses
 under others. Everything is compared with float32, sdpa attention, whole batches and PIL pictures as they are. The JSON
-has the form that `seed_hf/evaluation/markdown.py` reads; the table goes between the markers of the `--targets`.
+has the form that `seed_hf/cards/markdown.py` reads; the table goes between the markers of the `--targets`.
 """
 
 import argparse
@@ -25,9 +25,9 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from seed_hf import SeedImageProcessor, SeedImageTokenizer
+from seed_hf.cards.markdown import format_table, update_file
 from seed_hf.data.reading import UnreadableSampleError, read_image
 from seed_hf.data.rows import load_rows
-from seed_hf.evaluation.markdown import format_table, update_file
 from seed_hf.hub.fetch import emoji_folder
 from seed_hf.mini import mini_pipeline_path
 from seed_hf.provenance import describe_machine, describe_model, package_versions

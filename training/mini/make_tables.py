@@ -27,6 +27,7 @@ from diffusers.image_processor import VaeImageProcessor
 from tqdm.auto import tqdm
 
 from seed_hf import SeedPipeline
+from seed_hf.cards.markdown import update_file
 from seed_hf.data.captioned_images import open_image
 from seed_hf.evaluation import (
     EvaluationReport,
@@ -36,7 +37,6 @@ from seed_hf.evaluation import (
     evaluate_vqa,
     load_captioned_rows,
 )
-from seed_hf.evaluation.markdown import update_file
 from seed_hf.mini import mini_pipeline_path
 from seed_hf.mini.base_model import load_base_tokenizer
 

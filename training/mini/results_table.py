@@ -20,7 +20,7 @@ import argparse
 import json
 from pathlib import Path
 
-from seed_hf.evaluation.markdown import format_table, update_file
+from seed_hf.cards.markdown import format_table, update_file
 
 
 ROOT = Path(__file__).parents[2]
