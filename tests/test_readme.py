@@ -99,7 +99,7 @@ def test_sheet_is_modest():
 
 @pytest.mark.parametrize("path", [README, CARD], ids=lambda path: path.name)
 def test_results_are_those_of_the_file(path, table, tmp_path):
-    """`python seed_hf/cards/markdown.py` would change nothing."""
+    """`python training/mini/results_table.py` would change nothing."""
     copy = tmp_path / path.name
     shutil.copyfile(path, copy)
     assert not table.update_file(copy, table.format_table(json.loads(RESULTS.read_text(encoding="utf-8"))))

@@ -1,6 +1,6 @@
 """Measure seed-mini on what it has never seen, and write model_cards/seed-mini-results.json.
 
-    python training/mini/evaluate_mini.py && python seed_hf/cards/markdown.py
+    python training/mini/evaluate_mini.py && python training/mini/results_table.py
 
 Held-out drawings are of concepts that training has shown in other styles; held-out concepts are shown nowhere. Flags,
 which are near-duplicates over styles, are left out unless a row says otherwise. Retrieval is among the captions of the
