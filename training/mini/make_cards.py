@@ -63,7 +63,7 @@ def report_name(task: str, split: str) -> str:
 
 def build_image_tokenizer(folder: Path, owner: str) -> None:
     """The image tokenizer alone, with its image processor and the text tokenizer of its Q-Former."""
-    pipeline = SeedPipeline.from_pretrained(mini_pipeline_path(), dtype=torch.float16)
+    pipeline = SeedPipeline.from_pretrained(mini_pipeline_path()).to(torch.float16)
     pipeline.image_tokenizer.save_pretrained(folder)
     pipeline.image_processor.save_pretrained(folder)
     copy_text_tokenizer(folder)
@@ -71,7 +71,7 @@ def build_image_tokenizer(folder: Path, owner: str) -> None:
 
 def build_pipeline(folder: Path, owner: str) -> None:
     """Image tokenizer and picture decoder."""
-    SeedPipeline.from_pretrained(mini_pipeline_path(), dtype=torch.float16).save_pretrained(folder)
+    SeedPipeline.from_pretrained(mini_pipeline_path()).to(torch.float16).save_pretrained(folder)
     copy_text_tokenizer(folder / "image_tokenizer")
 
 
