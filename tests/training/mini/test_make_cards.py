@@ -57,7 +57,7 @@ def commands(cards, monkeypatch):
 
 def halve(mini: Path) -> None:
     """Weights ship in half precision."""
-    SeedPipeline.from_pretrained(mini / "pipeline", dtype=torch.float16).save_pretrained(mini / "pipeline")
+    SeedPipeline.from_pretrained(mini / "pipeline").to(torch.float16).save_pretrained(mini / "pipeline")
     folder = mini / "language_model"
     SeedForCausalLM.from_pretrained(folder, dtype=torch.float16).save_pretrained(folder)
 
