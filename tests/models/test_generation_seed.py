@@ -6,7 +6,7 @@ import logging
 import pytest
 import torch
 from tiny.language import ARCHITECTURES, CACHE_NAME, NUM_QUERY_TOKENS, build_codes, build_seed_model, check_grammar
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 
 
@@ -197,6 +197,17 @@ def test_generation_goes_on_from_its_cache(model):
     first = model.generate(prompts, **options("text", 3), return_dict_in_generate=True)
     both = model.generate(first.sequences, **{CACHE_NAME: first[CACHE_NAME]}, **options("text", 4))
     assert torch.equal(both, model.generate(prompts, **options("text", 7)))
+
+
+@pytest.mark.filterwarnings("ignore:.*past_key_values:FutureWarning")
+@pytest.mark.parametrize("name", ["past_key_values", CACHE_NAME])
+def test_forward_takes_a_cache_by_both_names(model, name):
+    ids = torch.tensor([[5, 6, 7]])
+    cache = DynamicCache(config=model.config.get_text_config())
+    model(ids[:, :2], **{name: cache})
+    output = model(ids[:, 2:], **{name: cache})
+    assert output[CACHE_NAME] is cache and cache.get_seq_length() == 3
+    torch.testing.assert_close(output.logits, model(ids).logits[:, 2:], atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("mode", MODES)
