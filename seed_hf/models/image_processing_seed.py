@@ -108,13 +108,15 @@ def _flatten(images: Any, name: str) -> Iterator[tuple[Any, str]]:
 
 def _check_settings(settings: dict[str, Any]) -> None:
     """Refuses factors and sizes that no image can be processed with."""
-    allowed = {"rescale_factor": "above 0", "image_std": "above 0", "image_mean": ""}
-    for name, range_words in allowed.items():
+    # a negative factor is one that transformers' own checks of processors use
+    allowed = {"rescale_factor": ("other than 0", np.equal), "image_std": ("above 0", np.less_equal)}
+    allowed["image_mean"] = ("", lambda numbers, _: False)
+    for name, (range_words, is_wrong) in allowed.items():
         value = settings.get(name)
         if value is None:
             continue
         numbers = np.atleast_1d(np.asarray(value, dtype=np.float64))
-        if not np.isfinite(numbers).all() or (range_words and (numbers <= 0).any()):
+        if not np.isfinite(numbers).all() or np.any(is_wrong(numbers, 0)):
             raise ValueError(f"`{name}` is {value}; allowed: finite numbers {range_words}".rstrip() + ".")
     for name in ("size", "crop_size", "pad_size"):
         sides = [side for side in dict(settings.get(name) or {}).values() if side is not None]

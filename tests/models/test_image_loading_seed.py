@@ -415,7 +415,6 @@ def test_whole_files_warn_about_nothing():
         ("image_mean", [0.5, float("inf"), 0.5]),
         ("rescale_factor", 0.0),
         ("rescale_factor", float("nan")),
-        ("rescale_factor", -1.0),
         ("size", {"height": 0, "width": 8}),
         ("size", {"height": -8, "width": 8}),
         ("size", 10**6),
