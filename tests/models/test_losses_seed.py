@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from once import make_once
 
 from seed_hf.models.losses_seed import contrastive_loss, gather_features, reconstruction_loss
 
@@ -47,15 +48,18 @@ def one_process_gradients(mode):
     return weight.grad, temperature.grad
 
 
-@pytest.fixture(scope="module")
-def two_process_gradients(tmp_path_factory):
-    """In each mode, by one launch: starting the processes takes most of the time."""
-    folder = tmp_path_factory.mktemp("two")
+def launch_two_processes(folder):
     script = folder / "two.py"
     script.write_text(TWO_PROCESSES)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
     command += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0", str(script), str(folder / "gradients.pt")]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def two_process_gradients(tmp_path_factory):
+    """In each mode, by one launch: starting the processes takes most of the time."""
+    folder = make_once(tmp_path_factory, "two", launch_two_processes)
     return torch.load(folder / "gradients.pt")
 
 

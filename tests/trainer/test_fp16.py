@@ -6,8 +6,8 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from tiny.language import build_seed_model
+from tiny.packing import make_samples
 from tiny.training import KilledError, assert_same_run, kill_at, parse_args, run_toy, start_run
-from trainer.test_packing import make_samples
 
 from seed_hf.trainer import run as run_module
 from seed_hf.trainer.launch import make_accelerator

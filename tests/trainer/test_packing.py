@@ -8,23 +8,10 @@ import torch
 from rounding import assert_equal_up_to_rounding
 from tiny import BENCHMARKS
 from tiny.language import ARCHITECTURES, build_seed_model
+from tiny.packing import LENGTHS, make_samples
 
 from seed_hf.trainer import packing as packing_module
 from seed_hf.trainer.packing import check_packing, collate_samples, fit_into_rows, model_inputs
-
-
-LENGTHS = (9, 14, 7, 11, 20, 5)
-
-
-def make_samples(seed=0):
-    """Half of each sample is a target."""
-    generator = torch.Generator().manual_seed(seed)
-    samples = []
-    for number, length in enumerate(LENGTHS):
-        ids = torch.randint(1, 300, (length,), generator=generator).tolist()
-        labels = [-100] * (length // 2) + ids[length // 2 :]
-        samples.append({"input_ids": ids, "labels": labels, "is_image_task": number % 2 == 0})
-    return samples
 
 
 def run_model(model, row_length, attention="sdpa"):

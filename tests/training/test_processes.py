@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from once import make_once
 from safetensors.torch import load_file
 from tiny import TESTS
 from tiny.language import build_base_tokenizer, build_language_model
@@ -75,10 +76,7 @@ def make_plan(root):
     return jobs
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Runs everything; gives the folder and where the processes were killed."""
-    root = tmp_path_factory.mktemp("runs")
+def run_everything(root):
     jobs = make_plan(root)
     plan = root / "plan.json"
     plan.write_text(json.dumps(jobs))
@@ -92,8 +90,14 @@ def runs(tmp_path_factory):
         is_killed = job["kill_at"] is not None or "kill_in" in job
         ended_as_planned = codes[-1] == -signal.SIGKILL if is_killed else codes == [0] * job["num_processes"]
         assert ended_as_planned, (job, codes, Path(f"{job['log']}-0").read_text()[-3000:])
-    killed = {Path(job["folder"]).name: job["kill_at"] for job in jobs if job["kill_at"] is not None}
-    return root, killed
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Runs everything; gives the folder and where the processes were killed."""
+    root = make_once(tmp_path_factory, "runs", run_everything)
+    jobs = json.loads((root / "plan.json").read_text())
+    return root, {Path(job["folder"]).name: job["kill_at"] for job in jobs if job["kill_at"] is not None}
 
 
 def losses(folder):

@@ -13,10 +13,12 @@ from PIL import Image
 from pyarrow.parquet import read_table
 from safetensors.torch import load_file
 from tiny.scripts import causal_lm_flags, codebook_flags, qformer_flags, run_script, save_language_model
+from tiny.shards import sample, write_shard, write_shards
 from tiny.training_data import HIDDEN_SIZE, save_bert, write_emoji, write_image_tokenizer_config
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from seed_hf import SeedForCausalLM, SeedImageTokenizer, SeedProcessor
+from seed_hf.commands import main as seed_hf_command
 from seed_hf.trainer.metrics import read_metrics
 
 
@@ -248,3 +250,31 @@ def test_replaced_codes():
     assert torch.equal(some % 32, codes % 32)  # a code keeps its place
     shares = (some != codes).float().mean(dim=2)
     assert 0.2 < shares.mean() < 0.3 and shares.max() < 0.8
+
+
+# ---------------------------------------------------------------------------------------------- other data
+def test_stage_1_over_shards_with_a_broken_picture_resumes_exactly(tmp_path, data):
+    dataset = write_shards(tmp_path / "shards", num_shards=3, samples_per_shard=6)
+    write_shards(tmp_path / "shards", num_shards=1, samples_per_shard=12, split="validation")
+    write_shard(tmp_path / "shards" / "train-0003.tar", [sample(30, jpg=b"no picture"), sample(31, jpg=b"\xff\xd8")])
+    flags = dict(zip(*[iter(qformer_flags(data))] * 2, strict=True))
+    flags["--dataset"] = dataset
+    output = assert_resumes("train_qformer", tmp_path, *(part for flag in flags.items() for part in flag))
+    logged = [json.loads(line) for line in (output / "unreadable.jsonl").read_text().splitlines()]
+    assert {line["key"] for line in logged} == {"000030", "000031"}
+    assert all(line["shard"].endswith("train-0003.tar") and "identify" in line["reason"] for line in logged)
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft asks by the old name
+def test_stage_3_reads_what_encode_wrote(tmp_path, data, stage1, caplog):
+    codes = tmp_path / "codes"
+    for split in ("train", "validation"):
+        shards = write_shards(tmp_path / "shards", 1, 8, split=split, txt="a dog\na brown dog")
+        assert seed_hf_command(["encode", str(stage1), shards, str(codes), "--split", split]) == 0
+    save_language_model(tmp_path / "lm")
+    flags = dict(zip(*[iter(causal_lm_flags(data, stage1, tmp_path / "lm"))] * 2, strict=True))
+    del flags["--dataset"]
+    flags |= {"--codes": codes, "--max_steps": 2}
+    run_script("train_causal_lm", tmp_path / "out", *(part for flag in flags.items() for part in flag))
+    assert [step for step, *_ in losses(tmp_path / "out")] == [1, 2]
+    assert "whose files differ" not in caplog.text
