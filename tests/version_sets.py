@@ -60,32 +60,32 @@ def constraints_of(name: str, torch: str) -> str:
     return "".join(f"{package}=={version}\n" for package, version in pins.items())
 
 
-def run_set(name: str) -> int:
-    """The exit status of the suite in one set; 0 where it can not be had, and then one line says why."""
+def run_set(name: str) -> str:
+    """What came of the suite in one set; where it cannot be had, a line says why."""
     python = find_python(name) if name in PYTHONS else sys.executable
     if python is None:
         print(f"{name}: left out, there is no interpreter of Python {name}.")
-        return 0
+        return "left out"
     environment = make_environment(name, python)
     wanted = [lowest_versions()["torch"]] if name == "lowest" else []
     torch = next((version for version in [*wanted, tested_torch()] if has_cpu_build(environment, version)), None)
     if torch is None:
         print(f"{name}: left out, torch {tested_torch()} for it can only be had with gigabytes of CUDA libraries.")
-        return 0
+        return "left out"
     without = f" ({wanted[0]} can only be had with CUDA libraries)" if wanted and torch != wanted[0] else ""
     print(f"{name}: {python}, torch {torch}{without}", flush=True)
     constraints = environment / "constraints.txt"
     constraints.write_text(constraints_of(name, torch), encoding="utf-8")
     variables = [f"VENV={environment.name}", f"CONSTRAINTS={constraints.relative_to(ROOT)}"]
-    return subprocess.run(["make", "--no-print-directory", "test", *variables], cwd=ROOT).returncode
+    done = subprocess.run(["make", "--no-print-directory", "test", *variables], cwd=ROOT)
+    return "failed" if done.returncode else "passed"
 
 
 def main() -> int:
-    """The number of sets whose suite fails."""
-    names = sys.argv[1:] or ["lowest", "newest", *PYTHONS]
-    failed = [name for name in names if run_set(name)]
-    print(f"failed: {', '.join(failed)}" if failed else f"no failure in: {', '.join(names)}")
-    return len(failed)
+    """Runs the sets; 1 where a suite fails."""
+    results = {name: run_set(name) for name in sys.argv[1:] or ("lowest", "newest", *PYTHONS)}
+    print(*(f"{name}: {result}" for name, result in results.items()), sep="\n")
+    return int("failed" in results.values())
 
 
 if __name__ == "__main__":
