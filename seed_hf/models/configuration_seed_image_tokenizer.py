@@ -236,14 +236,8 @@ class SeedImageTokenizerConfig(HubUploadMixin, PreTrainedConfig):
                 _require(config.hidden_size == hidden_size, f"{name}.hidden_size", config.hidden_size, allowed)
 
     def to_dict(self) -> dict:
-        """As in transformers, which takes every class with "Tokenizer" in its name for a slow and a fast one.
-
-        The dtype is that of the whole: some versions of transformers write that of loaded parts too.
-        """
+        """As in transformers, which takes every class with "Tokenizer" in its name for a slow and a fast one."""
         values = super().to_dict()
-        for part in values.values():
-            if isinstance(part, dict):
-                part.pop("dtype", None)
         if values.get("auto_map"):
             references = values["auto_map"].items()
             values["auto_map"] = {name: ref if isinstance(ref, str) else ref[0] for name, ref in references}

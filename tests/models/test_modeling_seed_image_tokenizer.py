@@ -1,5 +1,7 @@
 """SeedImageTokenizer: shapes, saving, stability of codes, objectives, errors."""
 
+import re
+
 import pytest
 import torch
 from rounding import assert_equal_up_to_rounding
@@ -55,7 +57,10 @@ def test_save_and_reload_give_equal_outputs(tmp_path, head):
     assert not any(info[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     again.save_pretrained(tmp_path / "again")
     saved, resaved = ((folder / "config.json").read_text() for folder in (tmp_path, tmp_path / "again"))
-    assert saved == resaved
+    # loading writes the dtype into every sub-config, where some versions of transformers leave it out until it is set
+    assert set(re.findall('"dtype": (.*),', resaved)) == {'"float32"'}
+    assert set(re.findall('"dtype": (.*),', saved)) <= {'"float32"', "null"}
+    assert re.sub('"dtype": .*', "", saved).split() == re.sub('"dtype": .*', "", resaved).split()
     assert type(AutoModel.from_pretrained(tmp_path)) is SeedImageTokenizer
     pixels, codes = tiny_pixels(), model.encode(tiny_pixels())
     assert torch.equal(again.encode(pixels), codes)
