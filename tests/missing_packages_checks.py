@@ -37,7 +37,7 @@ class WithoutPackages:
 
 def stderr_of(start, *args, **kwargs) -> str:
     """What a program leaves on stderr, with what Python itself does with its error."""
-    sys.modules.pop("seed_hf.missing_packages_hook", None)
+    sys.modules.pop("seed_hf_script", None)
     sys.excepthook = sys.__excepthook__
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as written:
         try:

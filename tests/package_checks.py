@@ -36,7 +36,7 @@ BLOCKS_WITH_EXTRAS = {
 }
 RUN_BLOCK = """
 import sys
-import seed_hf.missing_packages_hook
+import seed_hf_script
 sys.argv = ["snippet"]
 exec(compile(sys.stdin.read(), "README.md", "exec"))
 """

@@ -9,7 +9,7 @@ from tiny import ROOT, TRAINING
 # Each may import what stands on a line above its own, and its own folder.
 LAYERS = (
     ("provenance", "sealed_files", "missing_packages", "models"),
-    ("missing_packages_hook", "hub"),
+    ("hub",),
     ("data", "convert"),
     ("mini",),
     ("evaluation",),

@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 
 
-import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
+import seed_hf_script  # isort: skip  # noqa: F401
 
 import numpy as np
 import pandas as pd

@@ -20,7 +20,7 @@ import argparse
 import logging
 
 
-import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
+import seed_hf_script  # isort: skip  # noqa: F401
 
 import torch
 from accelerate.utils import broadcast, gather

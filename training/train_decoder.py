@@ -24,7 +24,7 @@ from collections import defaultdict
 from pathlib import Path
 
 
-import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
+import seed_hf_script  # isort: skip  # noqa: F401
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel

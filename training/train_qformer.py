@@ -18,7 +18,7 @@ import argparse
 from pathlib import Path
 
 
-import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
+import seed_hf_script  # isort: skip  # noqa: F401
 
 import torch
 from transformers import AutoTokenizer, set_seed

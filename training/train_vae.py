@@ -10,7 +10,7 @@ term. At the end its latents are centred per channel and `scaling_factor` is set
 import argparse
 
 
-import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
+import seed_hf_script  # isort: skip  # noqa: F401
 
 import torch
 from diffusers import AutoencoderKL

@@ -4,7 +4,7 @@ import argparse
 import importlib
 import sys
 
-from ..hub.secrets import hide_credentials
+from .. import __version__
 from ..missing_packages import describe_missing
 
 
@@ -42,6 +42,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="seed-hf", description="SEED image tokens on the Hugging Face stack.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="command")
     for name, help_text in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=help_text, description=help_text)
@@ -50,9 +51,12 @@ def _run(argv: list[str]) -> int:
             command = importlib.import_module(f".{name.replace('-', '_')}", __name__)
             command.add_arguments(subparser)
     args = parser.parse_args(argv)
+    importlib.import_module("seed_hf.models")  # registers the Auto classes
     try:
         command.run(args)
     except (ValueError, OSError) as error:
+        from ..hub.secrets import hide_credentials  # brings huggingface_hub, for which `--help` must not wait
+
         return _fail(args.command, hide_credentials(str(error)))
     return 0
 

@@ -2,7 +2,8 @@
 
 import sys
 
-import seed_hf.missing_packages_hook  # noqa: F401
+
+import seed_hf_script  # isort: skip  # noqa: F401
 
 from .run import main
 

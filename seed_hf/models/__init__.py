@@ -1,1 +1,54 @@
-"""What travels to the Hub: each file imports its siblings only, so that copies of them load without the package."""
+"""What travels to the Hub: each file imports its siblings only, so that copies of them load without the package.
+
+Importing this package registers the classes with the Auto classes of transformers; diffusers is not imported.
+"""
+
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
+    AutoProcessor,
+    AutoTokenizer,
+)
+
+from .configuration_seed import SeedConfig
+from .configuration_seed_image_tokenizer import SeedImageTokenizerConfig
+from .image_processing_seed import SeedImageProcessor
+from .modeling_seed import SeedForCausalLM
+from .modeling_seed_image_tokenizer import SeedImageTokenizer, SeedImageTokenizerOutput
+from .processing_seed import SeedProcessor
+from .tokenization_seed import SeedTokenizer
+
+
+# what loads by Auto class where this package is installed
+AutoConfig.register(SeedImageTokenizerConfig.model_type, SeedImageTokenizerConfig)
+AutoConfig.register(SeedConfig.model_type, SeedConfig)
+AutoModel.register(SeedImageTokenizerConfig, SeedImageTokenizer)
+for _auto_class in (AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM):
+    _auto_class.register(SeedConfig, SeedForCausalLM)
+AutoImageProcessor.register(SeedImageTokenizerConfig, SeedImageProcessor)
+AutoTokenizer.register(SeedConfig, fast_tokenizer_class=SeedTokenizer)
+AutoProcessor.register(SeedConfig, SeedProcessor)
+
+# what `save_pretrained` copies the code of, so that it loads where this package is not installed
+SeedConfig.register_for_auto_class()
+SeedImageTokenizerConfig.register_for_auto_class()
+SeedForCausalLM.register_for_auto_class("AutoModelForCausalLM")
+SeedImageTokenizer.register_for_auto_class("AutoModel")
+SeedImageProcessor.register_for_auto_class()
+SeedTokenizer.register_for_auto_class()
+SeedProcessor.register_for_auto_class()
+
+__all__ = [
+    "SeedConfig",
+    "SeedForCausalLM",
+    "SeedImageProcessor",
+    "SeedImageTokenizer",
+    "SeedImageTokenizerConfig",
+    "SeedImageTokenizerOutput",
+    "SeedProcessor",
+    "SeedTokenizer",
+]

@@ -16,7 +16,7 @@ import shutil
 from pathlib import Path
 
 
-import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
+import seed_hf_script  # isort: skip  # noqa: F401
 
 import diffusers
 import torch

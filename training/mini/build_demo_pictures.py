@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 
-import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
+import seed_hf_script  # isort: skip  # noqa: F401
 
 import pyarrow.parquet as pq
 from PIL import Image

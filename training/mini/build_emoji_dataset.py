@@ -26,7 +26,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 
-import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
+import seed_hf_script  # isort: skip  # noqa: F401
 
 import resvg_py
 from datasets import Dataset, Features, Image, List, Value

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 
-import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
+import seed_hf_script  # isort: skip  # noqa: F401
 
 from seed_hf.trainer.metrics import read_metrics
 

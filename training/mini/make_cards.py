@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
-import seed_hf.missing_packages_hook  # isort: skip  # noqa: F401
+import seed_hf_script  # isort: skip  # noqa: F401
 
 import torch
 from tqdm.auto import tqdm
