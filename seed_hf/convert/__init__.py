@@ -21,6 +21,8 @@ Example:
 ```
 """
 
+from ..models.peft_seed import merge_adapters
+from .export import export_language_model
 from .image_tokenizer import convert_image_tokenizer, original_state_dict, published_config, write_original
 from .key_tables import KeyReport
 from .language_model import convert_language_model, write_original_language_model
@@ -34,8 +36,10 @@ __all__ = [
     "convert_image_tokenizer",
     "convert_language_model",
     "convert_state_dict",
+    "export_language_model",
     "fetch_decoder",
     "load_original",
+    "merge_adapters",
     "original_state_dict",
     "published_config",
     "revert_state_dict",

@@ -10,6 +10,7 @@ from transformers.utils import cached_file, find_adapter_config_file, logging
 
 from ..models.image_tokens_seed import ImageTokenLayout
 from ..models.modeling_seed import SeedForCausalLM
+from ..models.peft_seed import merge_adapters
 from ..models.tokenization_seed import SeedTokenizer
 
 
@@ -83,40 +84,6 @@ def export_language_model(
     return plain
 
 
-def merge_adapters(model: PreTrainedModel) -> PreTrainedModel:
-    r"""
-    Merges the adapters that [`~SeedForCausalLM.from_pretrained`] left active, in place.
-
-    PEFT merges only what its own `PeftModel` wraps (`PeftModel.merge_and_unload`).
-
-    Args:
-        model (`PreTrainedModel`): With adapters, or without any.
-
-    Returns:
-        `PreTrainedModel`: `model`, made of its own layers only.
-    """
-    replaced = []
-    for name, module in list(model.named_modules()):
-        if name.startswith(tuple(replaced)):
-            continue  # a part of a layer that is no longer there
-        if hasattr(module, "unload_and_optionally_merge_module"):
-            settings = {"merge": True, "safe_merge": False, "adapter_names": None}
-            own_layer = module.unload_and_optionally_merge_module(**settings)
-        elif hasattr(module, "merge") and hasattr(module, "get_base_layer"):
-            module.merge()
-            own_layer = module.get_base_layer()
-        else:
-            continue
-        model.set_submodule(name, own_layer)
-        replaced.append(f"{name}.")
-    if getattr(model, "_hf_peft_config_loaded", False):
-        # else transformers would look for an adapter to save, and name the weights as its file does
-        model._hf_peft_config_loaded, model._weight_conversions = False, None
-        del model.peft_config
-    model.tie_weights()
-    return model
-
-
 def _tokenizer_folder(model_folder, hub) -> str | os.PathLike:
     """Where the tokenizer is: an adapter saved by PEFT alone has none, its base has it."""
     if cached_file(model_folder, "tokenizer.json", _raise_exceptions_for_missing_entries=False, **hub):
@@ -144,4 +111,4 @@ def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path):
     file.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-__all__ = ["export_language_model", "merge_adapters"]
+__all__ = ["export_language_model"]

@@ -48,6 +48,16 @@ class ImageTokenLayout:
         """One past the id of the last image token."""
         return self.first_image_token_id + self.codebook_size
 
+    @property
+    def special_token_ids(self) -> tuple[int, int, int]:
+        """Ids of `<img>`, `</img>` and `<image>`."""
+        return self.boi_token_id, self.eoi_token_id, self.image_placeholder_token_id
+
+    @property
+    def end_token_id(self) -> int:
+        """One beyond the last id that images need."""
+        return max(self.end_image_token_id, *(token_id + 1 for token_id in self.special_token_ids))
+
     def is_image_token(self, token_ids: torch.Tensor) -> torch.Tensor:
         """Boolean tensor of the shape of `token_ids`: true where the id is an image token."""
         return (token_ids >= self.first_image_token_id) & (token_ids < self.end_image_token_id)

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -11,28 +12,27 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, logging
 
-from .adapter_loading_seed import AdapterLoadingMixin
 from .configuration_seed import SeedConfig
-from .conversion_seed import SeedConversionMixin
 from .generation_seed import SeedGenerationMixin
 from .hub_mixin_seed import HubUploadMixin
 from .loading_seed import StrictLoadingMixin
-from .modeling_seed_embedding import SeedImageTokenEmbedding, check_plain_head
+from .modeling_seed_embedding import SeedImageTokenEmbedding, check_plain_head, codebook_of
 from .modeling_seed_image_tokenizer import SeedImageTokenizer
+from .peft_seed import enable_saved_modules, find_adapter, load_with_adapter, lora_settings, lora_target_modules
 
 
 logger = logging.get_logger(__name__)
 
 # transformers 5.24 renames the first to the second and warns at the old name: it goes through `kwargs`, unnamed
 _CACHE_NAMES = ("past_key_values", "cache")
+# What transformers' quantizers write on the model that they load; PEFT, trainers and saving read it on the outermost
+_SET_BY_LOADING = ("hf_quantizer", "is_quantized", "quantization_method", "is_loaded_in_4bit", "is_loaded_in_8bit")
 _KEPT_OUTPUTS = (*_CACHE_NAMES, "hidden_states", "attentions")
 
 
 class SeedForCausalLM(
     HubUploadMixin,
-    AdapterLoadingMixin,
     StrictLoadingMixin,
-    SeedConversionMixin,
     SeedGenerationMixin,
     PreTrainedModel,
     GenerationMixin,
@@ -125,20 +125,21 @@ class SeedForCausalLM(
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, image_tokenizer=True, **kwargs):
         """
-        Loads a model strictly: a missing, unexpected or misshapen weight is an error.
+        Loads a model, or an adapter on its base, strictly: a missing, unexpected or misshapen weight is an error.
 
         Args:
-            pretrained_model_name_or_path (`str` or `os.PathLike`): Folder or repository.
+            pretrained_model_name_or_path (`str` or `os.PathLike`): Folder or repository of a model or of a LoRA
+                adapter (see [`peft_seed.load_with_adapter`]).
             image_tokenizer (`bool` or [`SeedImageTokenizer`] or `None`, defaults to `True`):
                 `True` loads the image tokenizer where the repository has one; `False` or `None` leaves it out (for
                 precomputed codes); a model is attached as it is.
             kwargs: As in `PreTrainedModel.from_pretrained`.
 
         Returns:
-            [`SeedForCausalLM`], in eval mode.
+            [`SeedForCausalLM`], in eval mode; an adapter is active, not merged.
 
         Raises:
-            ValueError: The weights do not fit the configuration.
+            ValueError: The weights do not fit the configuration, or the adapter does not make up a whole model.
         """
         if image_tokenizer is not True:
             if kwargs.get("config") is not None:
@@ -148,7 +149,11 @@ class SeedForCausalLM(
                 kwargs["image_tokenizer_config"] = None
         # where the first checkpoints have it; without a "$", which saving would write into the name
         kwargs["key_mapping"] = {r"^codebook": "image_embeddings.codebook"} | (kwargs.get("key_mapping") or {})
-        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        adapter = find_adapter(pretrained_model_name_or_path, kwargs)
+        if adapter is None:
+            loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        else:
+            loaded = load_with_adapter(cls, super().from_pretrained, adapter, *args, **kwargs)
         model = loaded[0] if kwargs.get("output_loading_info") else loaded
         if image_tokenizer is not True and image_tokenizer:
             model.attach_image_tokenizer(image_tokenizer)
@@ -177,9 +182,7 @@ class SeedForCausalLM(
         where they have none, only to the size it has; for another tokenizer see `from_language_model`.
         """
         if self.image_embeddings is None:
-            layout = self.config.image_token_layout
-            specials = (layout.boi_token_id, layout.eoi_token_id, layout.image_placeholder_token_id)
-            needed = max(layout.end_image_token_id, *(index + 1 for index in specials))
+            needed = self.config.image_token_layout.end_token_id
             if new_num_tokens is not None and new_num_tokens < needed:
                 raise ValueError(f"`new_num_tokens` is {new_num_tokens}; allowed: at least {needed}, for the images.")
             table = super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
@@ -391,6 +394,195 @@ class SeedForCausalLM(
             num_items_in_batch=num_items_in_batch,
         )
         return _causal_lm_output(loss, logits, outputs)
+
+    # ------------------------------------------------------------------------- from and to a plain LM
+    @classmethod
+    def from_language_model(
+        cls,
+        language_model: PreTrainedModel,
+        tokenizer,
+        image_tokenizer: PreTrainedModel | None = None,
+        codebook: torch.Tensor | None = None,
+        image_token_embedding: str = "projected_codes",
+        include_image_tokenizer: bool = False,
+    ) -> PreTrainedModel:
+        """
+        Teaches a pretrained language model the image tokens of a tokenizer.
+
+        The given model becomes the sub-module `language_model` (it is not copied). With `"projected_codes"` it stays
+        as it is, with `"learned"` its vocabulary is resized.
+
+        Args:
+            language_model (`PreTrainedModel`): Any causal LM of transformers.
+            tokenizer ([`SeedTokenizer`]): Made from the LM's own tokenizer.
+            image_tokenizer ([`SeedImageTokenizer`], *optional*): Gives the codebook.
+            codebook (`torch.FloatTensor` of shape `(codebook_size, code_dim)`, *optional*): Instead of it.
+            image_token_embedding (`str`, defaults to `"projected_codes"`): See [`SeedConfig`].
+            include_image_tokenizer (`bool`, defaults to `False`): Keep `image_tokenizer` as a sub-module, so that the
+                model accepts `pixel_values`.
+
+        Returns:
+            [`SeedForCausalLM`]: the new parts are freshly initialised.
+
+        Raises:
+            ValueError: No codebook for `"projected_codes"`, or the vocabularies do not fit together.
+        """
+        layout = tokenizer.image_token_layout
+        if codebook is None and image_tokenizer is not None:
+            codebook = codebook_of(image_tokenizer)
+        if codebook is None and image_token_embedding == "projected_codes":
+            raise ValueError(
+                "`codebook` is None; `image_token_embedding='projected_codes'` needs it or `image_tokenizer`."
+            )
+        if codebook is not None and codebook.shape[0] != layout.codebook_size:
+            raise ValueError(
+                f"`codebook` has {codebook.shape[0]} rows; allowed: {layout.codebook_size}, the tokenizer's."
+            )
+        rows = language_model.get_input_embeddings().weight.shape[0]
+        if layout.first_image_token_id > rows:
+            raise ValueError(
+                f"`tokenizer` has {layout.first_image_token_id} text tokens; allowed: at most {rows}, the rows of "
+                "`language_model`."
+            )
+        if image_token_embedding == "learned":
+            rows = max(rows, len(tokenizer))
+            language_model.resize_token_embeddings(rows, mean_resizing=True)
+        config = SeedConfig(
+            text_config=copy.deepcopy(language_model.config),
+            image_tokenizer_config=image_tokenizer.config if include_image_tokenizer else None,
+            codebook_size=layout.codebook_size,
+            num_query_tokens=layout.num_query_tokens,
+            codebook_per_query=image_tokenizer is not None and image_tokenizer.config.codebook_per_query,
+            code_dim=SeedConfig.code_dim if codebook is None else codebook.shape[1],
+            image_token_embedding=image_token_embedding,
+            first_image_token_id=layout.first_image_token_id,
+            boi_token_id=layout.boi_token_id,
+            eoi_token_id=layout.eoi_token_id,
+            image_placeholder_token_id=layout.image_placeholder_token_id,
+            image_tokenizer_id=tokenizer.image_tokenizer_id,
+            image_tokenizer_revision=tokenizer.image_tokenizer_revision,
+        )
+        model = cls._around(language_model, config)
+        if include_image_tokenizer:
+            model.image_tokenizer = image_tokenizer.requires_grad_(False)
+        if model.image_embeddings is not None:
+            device = model.image_embeddings.weight.device
+            model.image_embeddings.codebook = codebook.detach().to(device, torch.float32, copy=True)
+            model._match_text_vectors()
+        return model.eval()
+
+    @classmethod
+    def _around(cls, language_model: PreTrainedModel, config: SeedConfig) -> PreTrainedModel:
+        """A model around the very `language_model` it is given; the vectors of the image tokens are still empty."""
+        with torch.device("meta"):
+            model = cls(config)
+        model.language_model = language_model
+        # only now: construction would have changed the attention implementation of a shared configuration
+        model.config.text_config = language_model.config
+        if model.image_embeddings is not None:
+            reference = language_model.get_input_embeddings().weight
+            model.image_embeddings.to_empty(device=reference.device).to(reference.dtype)
+        model.generation_config = copy.deepcopy(language_model.generation_config)
+        for name in _SET_BY_LOADING:
+            if hasattr(language_model, name):
+                setattr(model, name, getattr(language_model, name))
+        if hasattr(language_model.config, "quantization_config"):
+            model.config.quantization_config = language_model.config.quantization_config
+        if hasattr(language_model, "hf_device_map"):
+            parts = {f"language_model.{name}".rstrip("."): at for name, at in language_model.hf_device_map.items()}
+            model.hf_device_map = parts | {"image_embeddings": language_model.get_input_embeddings().weight.device}
+        return model
+
+    @torch.no_grad()
+    def _match_text_vectors(self):
+        """Starts the new vectors with mean and spread of the text vectors, so that training starts smoothly."""
+        table = self.language_model.get_input_embeddings().weight[: self.config.first_image_token_id].float()
+        mean, std = table.mean(dim=0), table.std(dim=0).mean()
+        embeddings = self.image_embeddings
+        code_norm = embeddings.codebook.float().pow(2).sum(dim=-1).mean().sqrt().clamp(min=1e-6)
+        nn.init.normal_(embeddings.weight, std=float(std / code_norm))
+        embeddings.bias.copy_(mean)
+        embeddings.special_weight.normal_(std=float(std)).add_(mean)
+
+    def attach_image_tokenizer(self, image_tokenizer: PreTrainedModel):
+        """
+        Makes `image_tokenizer` a sub-module, frozen, so that the model accepts `pixel_values`.
+
+        Args:
+            image_tokenizer ([`SeedImageTokenizer`]): The one whose codes this model was trained on.
+
+        Raises:
+            ValueError: Its sizes or its codebook differ from this model's.
+        """
+        for name in ("codebook_size", "num_query_tokens"):
+            got, wanted = getattr(image_tokenizer.config, name), getattr(self.config, name)
+            if got != wanted:
+                raise ValueError(f"`image_tokenizer` has {name}={got}; allowed: {wanted}, this model's.")
+        if self.image_embeddings is not None:
+            theirs, own = codebook_of(image_tokenizer).float().cpu(), self.image_embeddings.codebook.float().cpu()
+            # half-precision checkpoints of either part may round the codebook
+            if not torch.allclose(theirs, own, rtol=1e-2, atol=1e-2 * float(own.abs().mean())):
+                raise ValueError("`image_tokenizer` has another codebook; allowed: the one this model was trained on.")
+        self.image_tokenizer = image_tokenizer.to(self.device).requires_grad_(False).eval()
+        self.config.image_tokenizer_config = image_tokenizer.config
+
+    def check_tokenizer(self, tokenizer):
+        """
+        Makes sure that ids mean the same to a tokenizer and to this model.
+
+        Raises:
+            ValueError: An id, a size or the vocabulary differs.
+        """
+        # a tokenizer does not know of the parts of a codebook
+        expected = replace(self.config.image_token_layout, codebook_per_query=False)
+        layout = tokenizer.image_token_layout
+        if layout != expected:
+            raise ValueError(f"`tokenizer` has {layout}; allowed: {expected}, this model's.")
+        if len(tokenizer) > self.config.vocab_size:
+            raise ValueError(
+                f"`tokenizer` has {len(tokenizer)} tokens; allowed: at most {self.config.vocab_size}, this model's."
+            )
+
+    @torch.no_grad()
+    def to_plain_language_model(self) -> PreTrainedModel:
+        """
+        The same model as its plain base class, with image tokens as ordinary vocabulary rows.
+
+        Any server for that architecture can run the result. Merge a LoRA adapter first. The model is copied.
+
+        Returns:
+            `PreTrainedModel`: for example `OPTForCausalLM`, giving the same logits.
+        """
+        plain = copy.deepcopy(self.language_model)
+        plain.generation_config = copy.deepcopy(self.generation_config)
+        if self.image_embeddings is None:
+            return plain
+        first, vocab_size = self.config.first_image_token_id, self.config.vocab_size
+        plain.resize_token_embeddings(vocab_size, mean_resizing=False)
+        table = plain.get_input_embeddings().weight
+        indices = torch.arange(vocab_size - first, device=table.device)
+        rows = self.image_embeddings(indices).to(table.dtype)
+        table[first:] = rows
+        head = plain.get_output_embeddings()
+        if head.weight is not table:
+            head.weight[first:] = rows
+        if getattr(head, "bias", None) is not None:
+            head.bias[first:] = 0
+        return plain
+
+    # ------------------------------------------------------------------------------------------ adapters
+    def lora_target_modules(self) -> str:
+        """Regular expression of the layers that LoRA adapts; see [`peft_seed.lora_target_modules`]."""
+        return lora_target_modules(self)
+
+    def lora_settings(self) -> dict:
+        """Keyword arguments of PEFT's `LoraConfig`; see [`peft_seed.lora_settings`]."""
+        return lora_settings(self)
+
+    def enable_adapters(self):
+        """Undoes `disable_adapters`, for the vectors of the image tokens too."""
+        super().enable_adapters()
+        enable_saved_modules(self)
 
 
 def _causal_lm_output(loss, logits, outputs):

@@ -1,7 +1,10 @@
 """SEED's pictures: image -> image, codes -> image, and with a language model attached prompt -> image."""
 
+import copy
 import inspect
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +12,9 @@ import numpy as np
 import PIL.Image
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin, UNet2DConditionModel
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.image_processor import VaeImageProcessor
+from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.pipelines.stable_diffusion import StableUnCLIPImageNormalizer
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
@@ -17,25 +22,16 @@ from transformers import PreTrainedModel, ProcessorMixin
 from transformers.image_processing_utils import BaseImageProcessor
 
 from .hub_mixin_seed import HubUploadMixin
+from .image_tokens_seed import check_codes
 from .modeling_seed_empty_prompt import SeedEmptyPrompt
-from .pipeline_call_seed import (
-    PipelineCallMixin,
-    condition_rows,
-    names_for_callback,
-    run_callback,
-    seed_noise_sampler,
-)
-from .pipeline_inputs_seed import (
-    PipelineInputsMixin,
-    check_components,
-    check_generator,
-    check_generator_count,
-    check_one_given,
-    check_settings,
-    check_size,
-)
 from .pipeline_saving_seed import PortablePipelineMixin
-from .pipeline_unclip_seed import check_unclip, noise_image_embeds
+
+
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+# `generate` draws from the process-wide random numbers, so that two threads must not sample at once
+SAMPLING = threading.Lock()
+# Names of tensors of Stable Diffusion by which diffusers' own callbacks ask, and what they are called here.
+TENSOR_ALIASES = {"prompt_embeds": "encoder_hidden_states"}
 
 
 @dataclass
@@ -52,7 +48,7 @@ class SeedPipelineOutput(BaseOutput):
     codes: torch.LongTensor | None = None
 
 
-class SeedPipeline(HubUploadMixin, PortablePipelineMixin, PipelineInputsMixin, PipelineCallMixin, DiffusionPipeline):
+class SeedPipeline(HubUploadMixin, PortablePipelineMixin, DiffusionPipeline):
     r"""
     Decodes SEED's codes with a stock diffusion model of diffusers.
 
@@ -113,6 +109,15 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, PipelineInputsMixin, P
     # the last is the second under the name of Stable Diffusion, which callbacks of diffusers ask for
     _callback_tensor_inputs = ["latents", "encoder_hidden_states", "class_labels", "prompt_embeds"]
 
+    # The state of a call, under the names that diffusers' pipelines have for it. A call works on a shallow copy of the
+    # pipeline: the models are the same objects, the scheduler is a copy. So no call changes the pipeline's scheduler,
+    # and a callback that sets `_guidance_scale` changes its own call only. The pipeline itself shows the values of the
+    # call that started last.
+    _guidance_scale: float | None = None
+    _num_timesteps: int | None = None
+    _interrupt: bool = False
+    _called_on: Any = None
+
     def __init__(
         self,
         image_tokenizer: PreTrainedModel,
@@ -149,6 +154,172 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, PipelineInputsMixin, P
     def vae_scale_factor(self) -> int:
         """Pixels for each side of a latent."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    # ------------------------------------------------------------------------------------------ the state of a call
+    @property
+    def guidance_scale(self) -> float:
+        """Classifier-free guidance of the call; before the first call, its default."""
+        return self.config.guidance_scale if self._guidance_scale is None else self._guidance_scale
+
+    @property
+    def do_classifier_free_guidance(self) -> bool:
+        """Whether the UNet is guided."""
+        return self.guidance_scale > 1
+
+    @property
+    def num_timesteps(self) -> int | None:
+        """Calls of the scheduler, which may be more than `num_inference_steps`; None before the first call."""
+        return self._num_timesteps
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether `_interrupt` was set to end the call: by its callback, or on the pipeline, which ends every call."""
+        return self._interrupt or (self._called_on is not None and self._called_on.interrupt)
+
+    def _begin_call(self, guidance_scale: float, num_inference_steps: int):
+        """A copy of the pipeline for one call, with timesteps set on a scheduler of its own."""
+        _check_scheduler(self.scheduler)
+        self._interrupt = False
+        call = copy.copy(self)
+        call._called_on = self
+        call.scheduler = copy.deepcopy(self.scheduler)
+        call.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
+        for pipeline in (self, call):
+            pipeline._guidance_scale = guidance_scale
+            pipeline._num_timesteps = len(call.scheduler.timesteps)
+        return call
+
+    # ------------------------------------------------------------------------------------------ inputs -> embeddings
+    @property
+    def is_unclip(self) -> bool:
+        """Whether one image embedding conditions the UNet (SEED-2), and not a sequence (SEED-1)."""
+        return self.image_tokenizer.config.generation_head != "text"
+
+    def encode_image(self, image: Any) -> torch.LongTensor:
+        r"""
+        Images -> codes.
+
+        Args:
+            image: One image or a list, in any form that the image processor takes.
+
+        Returns:
+            `torch.LongTensor` of shape `(batch_size, num_query_tokens)`: codes in `[0, codebook_size)`.
+
+        Raises:
+            ValueError: An image that can not be read.
+        """
+        pixel_values = self.image_processor(image, return_tensors="pt")["pixel_values"]
+        device = self._start(self.image_tokenizer)
+        return self.image_tokenizer.encode(pixel_values.to(device, self.image_tokenizer.dtype))
+
+    def encode_prompt(self, prompt: str | list[str], generator: Any = None, **generation_kwargs) -> torch.LongTensor:
+        r"""
+        Prompts -> codes, written by the language model.
+
+        Args:
+            prompt (`str` or `list[str]`): What the pictures should show; goes into `processor.image_prompt`.
+            generator (`torch.Generator` or a list with one for each prompt, *optional*): Makes sampled codes
+                repeatable. Without sampling it is not used.
+            generation_kwargs: For `language_model.generate`, such as `do_sample` and `guidance_scale`.
+
+        Returns:
+            `torch.LongTensor` of shape `(batch_size, num_query_tokens)`: codes in `[0, codebook_size)`.
+
+        Raises:
+            ValueError: No language model or no processor is attached, or `prompt` is no text.
+        """
+        for name in self._attached_components:
+            if getattr(self, name) is None:
+                raise ValueError(
+                    f"`prompt` was given but `{name}` is None; allowed with `language_model` and `processor` attached."
+                )
+        prompts = [prompt] if isinstance(prompt, str) else prompt
+        if not isinstance(prompts, list | tuple) or not prompts or not all(isinstance(text, str) for text in prompts):
+            raise ValueError(f"`prompt` is {prompt!r}; allowed: a string or a list of strings.")
+        generator = check_generator(generator)
+        check_generator_count(generator, len(prompts), "prompt")
+        captions = map(self.processor.tokenizer.escape_control_tokens, prompts)
+        texts = [self.processor.image_prompt.format(caption=caption) for caption in captions]
+        if not self._samples(generation_kwargs):
+            return self._write_codes(texts, generation_kwargs)
+        if not isinstance(generator, list):
+            with seeded_sampling(generator, self._execution_device):
+                return self._write_codes(texts, generation_kwargs)
+        rows = []
+        for number, (text, one) in enumerate(zip(texts, generator, strict=True)):  # each prompt as if it were alone
+            with seeded_sampling(one, self._execution_device):
+                rows.append(self._write_codes([text], _row_of(generation_kwargs, number, len(texts))))
+        return torch.cat(rows)
+
+    def _encode_prompts(self, prompt, num_images_per_prompt, generator, generation_kwargs) -> torch.LongTensor:
+        """Codes of the prompts of a call, whose list of generators has one for each picture: the first one counts."""
+        if isinstance(generator, list) and isinstance(prompt, str | list | tuple):
+            count = 1 if isinstance(prompt, str) else len(prompt)
+            check_generator_count(generator, count * num_images_per_prompt, "picture")
+            generator = generator[::num_images_per_prompt]
+        return self.encode_prompt(prompt, generator, **generation_kwargs)
+
+    def _samples(self, generation_kwargs: dict[str, Any]) -> bool:
+        """Whether the language model draws tokens at random."""
+        settings = generation_kwargs.get("generation_config") or self.language_model.generation_config
+        return bool(generation_kwargs.get("do_sample", settings.do_sample))
+
+    def _write_codes(self, texts: list[str], generation_kwargs: dict[str, Any]) -> torch.LongTensor:
+        """One row of codes for each text, by one call of `generate`."""
+        device = self._start(self.language_model)
+        inputs = self.processor(text=texts, padding=True, return_tensors="pt").to(device)
+        generated = self.language_model.generate(**inputs, generation_mode="image", **generation_kwargs)
+        if generated.shape[0] != len(texts):
+            allowed = f"{len(texts)}, one for each prompt"
+            raise ValueError(f"`generation_kwargs` asks for {generated.shape[0]} sequences; allowed: {allowed}.")
+        codes = self.processor.post_process_generation(
+            generated, output="codes", prompt_length=inputs["input_ids"].shape[1]
+        )
+        return torch.stack([row[-1] for row in codes])
+
+    def decode_codes(self, codes: torch.LongTensor, name: str = "codes") -> torch.FloatTensor:
+        r"""
+        Codes -> generation embeddings.
+
+        Args:
+            codes (`torch.LongTensor` of shape `(batch_size, num_query_tokens)`, or nested lists; one image may come
+                without the batch axis): Codes in `[0, codebook_size)`.
+            name (`str`, defaults to `"codes"`): What error messages call it.
+
+        Returns:
+            `torch.FloatTensor`: as `image_tokenizer.decode` gives it.
+
+        Raises:
+            ValueError: Codes out of range, of a wrong dtype or shape.
+        """
+        config = self.image_tokenizer.config
+        codes = check_codes(codes, config.codebook_size, config.num_query_tokens, name)
+        if len(codes) == 0:
+            raise ValueError(f"`{name}` has shape {tuple(codes.shape)}; allowed: at least one image.")
+        device = self._start(self.image_tokenizer)
+        return self.image_tokenizer.decode(codes.to(device))
+
+    def _embed(self, codes, generation_embeds, negative_codes, guidance_scale):
+        """Generation embeddings, those of the negative codes if guidance needs them, and checked codes."""
+        config = self.image_tokenizer.config
+        if generation_embeds is None:
+            codes = check_codes(codes, config.codebook_size, config.num_query_tokens).to(self._execution_device)
+            generation_embeds = self.decode_codes(codes)
+        else:
+            row_shape = (config.num_generation_tokens, config.generation_dim)
+            check_generation_embeds(generation_embeds, row_shape[1:] if self.is_unclip else row_shape)
+        negative_embeds = None
+        if negative_codes is not None:
+            negative_embeds = self.decode_codes(negative_codes, "negative_codes")
+            negative_embeds = expand_to(negative_embeds, len(generation_embeds), "negative_codes")
+        return generation_embeds, negative_embeds if guidance_scale > 1 else None, codes
+
+    def _start(self, model: torch.nn.Module) -> torch.device:
+        """Under CPU offload, brings in a model that is not called by its `forward`, where the hook would do it."""
+        hook = getattr(model, "_hf_hook", None)
+        if hook is not None and hasattr(hook, "pre_forward"):
+            hook.pre_forward(model)
+        return self._execution_device
 
     # ------------------------------------------------------------------------------------------ embeddings -> latents
 
@@ -244,7 +415,7 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, PipelineInputsMixin, P
         return self.vae.decode((latents / config.scaling_factor + shift).to(self.vae.dtype), return_dict=False)[0]
 
     def _denoise(self, latents, condition, step_kwargs, callback, tensor_names) -> torch.FloatTensor:
-        """All steps, on the copy of the pipeline that [`PipelineCallMixin`] makes for a call."""
+        """All steps, on the copy of the pipeline that `_begin_call` makes."""
         tensors = {"latents": latents, "encoder_hidden_states": condition[0], "class_labels": condition[1]}
         with self.progress_bar(total=self.num_timesteps) as progress_bar:
             for step, timestep in enumerate(self.scheduler.timesteps):
@@ -383,6 +554,254 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, PipelineInputsMixin, P
             images = self._output_processor.postprocess(self.decode_latents(images), output_type=output_type)
         self.maybe_free_model_hooks()
         return SeedPipelineOutput(images, codes) if return_dict else (images, codes)
+
+
+def check_components(image_tokenizer: Any, unet: Any, empty_prompt: Any) -> None:
+    """Raises `ValueError` where the sizes of the components do not fit together."""
+    config, width = image_tokenizer.config, unet.config.cross_attention_dim
+    if config.generation_head == "text":
+        if width != config.generation_dim:
+            raise ValueError(
+                f"`unet` has cross_attention_dim {width}; allowed: {config.generation_dim}, the image tokenizer's "
+                "generation_dim."
+            )
+        wanted = (config.num_generation_tokens, config.generation_dim)
+    else:
+        wanted = (None if empty_prompt is None else empty_prompt.config.num_tokens, width)
+    if empty_prompt is not None and (empty_prompt.config.num_tokens, empty_prompt.config.embedding_dim) != wanted:
+        got = (empty_prompt.config.num_tokens, empty_prompt.config.embedding_dim)
+        raise ValueError(f"`empty_prompt` has shape {got}; allowed: {wanted}.")
+
+
+def check_one_given(**inputs: Any) -> None:
+    """Raises `ValueError` unless exactly one of the named values is not None."""
+    given = [name for name, value in inputs.items() if value is not None]
+    if len(given) != 1:
+        raise ValueError(f"Inputs given: {given or None}; allowed: exactly one of {list(inputs)}.")
+
+
+def check_generation_embeds(embeds: Any, row_shape: tuple[int, ...]) -> None:
+    """Raises `ValueError` unless `embeds` is a float tensor of shape `(batch_size, *row_shape)`."""
+    if not isinstance(embeds, torch.Tensor) or not embeds.is_floating_point():
+        got = embeds.dtype if isinstance(embeds, torch.Tensor) else type(embeds).__name__
+        raise ValueError(f"`generation_embeds` is {got}; allowed: a floating point torch.Tensor.")
+    if embeds.ndim == 0 or embeds.shape[0] == 0 or tuple(embeds.shape[1:]) != row_shape:
+        allowed = ", ".join(map(str, ("batch_size", *row_shape)))
+        raise ValueError(f"`generation_embeds` has shape {tuple(embeds.shape)}; allowed: ({allowed}).")
+
+
+def check_settings(
+    num_inference_steps: Any,
+    num_images_per_prompt: Any,
+    guidance_scale: Any,
+    output_type: Any,
+    tensor_names: Any,
+    allowed_tensor_names: list[str],
+) -> None:
+    """Raises `ValueError` for settings of a call that can not work, before anything is computed."""
+    counts = {"num_inference_steps": num_inference_steps, "num_images_per_prompt": num_images_per_prompt}
+    for name, value in counts.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"`{name}` is {value!r}; allowed: an integer above 0.")
+    if not isinstance(guidance_scale, int | float):
+        raise ValueError(f"`guidance_scale` is {guidance_scale!r}; allowed: a number; 1 or less means no guidance.")
+    if output_type not in OUTPUT_TYPES:
+        raise ValueError(f"`output_type` is {output_type!r}; allowed: {OUTPUT_TYPES}.")
+    unknown = [name for name in tensor_names if name not in allowed_tensor_names]
+    if unknown:
+        raise ValueError(f"`callback_on_step_end_tensor_inputs` has {unknown}; allowed: {allowed_tensor_names}.")
+
+
+def check_size(height: Any, width: Any, multiple: int) -> None:
+    """Raises `ValueError` unless both are None or positive multiples of what a latent covers."""
+    for name, value in {"height": height, "width": width}.items():
+        if value is not None and (not isinstance(value, int) or value < 1 or value % multiple):
+            raise ValueError(f"`{name}` is {value!r}; allowed: a positive multiple of {multiple}.")
+
+
+def check_generator(generator: Any) -> Any:
+    """The generator, or a list with one for each image; raises `ValueError` for anything else."""
+    generator = list(generator) if isinstance(generator, tuple) else generator
+    each = generator if isinstance(generator, list) else [generator]
+    if generator is not None and not all(isinstance(one, torch.Generator) for one in each):
+        raise ValueError(f"`generator` is {generator!r}; allowed: a torch.Generator or a list of them.")
+    return generator
+
+
+def check_generator_count(generator: Any, count: int, what: str) -> None:
+    """Raises `ValueError` for a list of another length than `count`."""
+    if isinstance(generator, list) and len(generator) != count:
+        raise ValueError(f"`generator` has {len(generator)} entries; allowed: {count}, one for each {what}.")
+
+
+def _check_scheduler(scheduler: Any) -> None:
+    """Raises `ValueError` for a scheduler of other models, such as those of flow matching."""
+    missing = [name for name in ("init_noise_sigma", "scale_model_input", "step") if not hasattr(scheduler, name)]
+    if missing:
+        raise ValueError(
+            f"`scheduler` is {type(scheduler).__name__}, which has no {missing}; allowed: one of Stable Diffusion's."
+        )
+
+
+def check_unclip(components: dict[str, Any], noise_level: Any) -> None:
+    """Raises `ValueError` for a missing component or a noise level that the noising scheduler does not have."""
+    for name in ("empty_prompt", "image_normalizer", "image_noising_scheduler"):
+        if components[name] is None:
+            raise ValueError(f"`{name}` is None; allowed with a SEED-2 image tokenizer: this component given.")
+    num_levels = components["image_noising_scheduler"].config.num_train_timesteps
+    if not isinstance(noise_level, int) or not 0 <= noise_level < num_levels:
+        raise ValueError(f"`noise_level` is {noise_level!r}; allowed: an integer in [0, {num_levels}).")
+
+
+@contextmanager
+def seeded_sampling(generator: torch.Generator | None, device: torch.device) -> Iterator[None]:
+    """
+    Lets a generator rule what is drawn inside, by code that takes none; the caller's random numbers go on untouched.
+
+    Args:
+        generator (`torch.Generator`, *optional*): On any device. None leaves what is drawn to torch.
+        device (`torch.device`): Where it is drawn. On `mps`, whose state torch does not fork, numbers go on seeded.
+    """
+    with SAMPLING:
+        if generator is None:
+            yield
+            return
+        module = torch.get_device_module(device)
+        devices = [] if device.type in ("cpu", "mps") else range(module.device_count())
+        with torch.random.fork_rng(devices, device_type=device.type):
+            seed = draw_seed(generator)
+            torch.default_generator.manual_seed(seed)
+            if device.type != "cpu":
+                getattr(module, "manual_seed_all", module.manual_seed)(seed)
+            yield
+
+
+def expand_to(tensor: torch.Tensor, batch_size: int, name: str) -> torch.Tensor:
+    """Repeats a single row for the whole batch; `ValueError` unless there are 1 or `batch_size` rows."""
+    if tensor.shape[0] not in (1, batch_size):
+        raise ValueError(f"`{name}` has {tensor.shape[0]} rows; allowed: 1 or {batch_size}.")
+    return tensor.expand(batch_size, *tensor.shape[1:])
+
+
+def _row_of(generation_kwargs: dict[str, Any], number: int, count: int) -> dict[str, Any]:
+    """The settings for one prompt of several: tensors with a row for each, such as negative prompts, give its row."""
+    has_rows = {
+        name for name, value in generation_kwargs.items() if isinstance(value, torch.Tensor) and value.ndim > 1
+    }
+    return {
+        name: value[number : number + 1] if name in has_rows and len(value) == count else value
+        for name, value in generation_kwargs.items()
+    }
+
+
+def noise_image_embeds(
+    embeds: torch.FloatTensor, normalizer, noising_scheduler, noise_level: int = 0, generator=None
+) -> torch.FloatTensor:
+    r"""
+    Stable unCLIP's condition: the noised image embedding and, behind it, the embedding of the noise level.
+
+    Args:
+        embeds (`torch.FloatTensor` of shape `(num_images, embedding_dim)`): Image embeddings.
+        normalizer (`StableUnCLIPImageNormalizer`): Mean and deviation of image embeddings.
+        noising_scheduler (`SchedulerMixin`): Adds the noise.
+        noise_level (`int`, defaults to 0): A timestep of it; 0 adds a little, too.
+        generator (`torch.Generator` or a list with one for each image, *optional*): Makes the noise repeatable.
+
+    Returns:
+        `torch.FloatTensor` of shape `(num_images, 2 * embedding_dim)`.
+
+    Source: `noise_image_embeddings` of stable unCLIP, Ho et al. 2022 (cascaded diffusion).
+    """
+    embeds = normalizer.scale(embeds.to(normalizer.mean.dtype))
+    noise = randn_tensor(embeds.shape, generator=generator, device=embeds.device, dtype=embeds.dtype)
+    levels = torch.full((embeds.shape[0],), noise_level, device=embeds.device, dtype=torch.long)
+    embeds = normalizer.unscale(noising_scheduler.add_noise(embeds, noise, levels))
+    level_embeds = get_timestep_embedding(levels, embeds.shape[-1], flip_sin_to_cos=True, downscale_freq_shift=0)
+    return torch.cat([embeds, level_embeds.to(embeds.dtype)], dim=1)
+
+
+def names_for_callback(callback: Callable | None, names: list[str] | tuple[str, ...]) -> list[str] | tuple[str, ...]:
+    """The tensors that a callback gets: those that a callback object of diffusers names, else those of the call."""
+    is_diffusers = isinstance(callback, PipelineCallback | MultiPipelineCallbacks)
+    return list(dict.fromkeys(callback.tensor_inputs)) if is_diffusers else names
+
+
+def run_callback(
+    callback: Callable, pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any], names: Any
+) -> dict[str, Any]:
+    """
+    Calls a callback and takes over what it returns.
+
+    Args:
+        callback (`Callable`): Of the user.
+        pipeline ([`SeedPipeline`]): The copy for this call.
+        step (`int`): Number of the step.
+        timestep (`torch.Tensor`): Of the step.
+        tensors (`dict[str, torch.Tensor]`): All that a callback may change, the latents first.
+        names (`Sequence[str]`): What this callback gets.
+
+    Returns:
+        `dict[str, torch.Tensor]`: `tensors`, with what was changed.
+
+    Raises:
+        ValueError: The callback returned a name that is unknown.
+    """
+    given = {name: tensors[TENSOR_ALIASES.get(name, name)] for name in names}
+    returned = callback(pipeline, step, timestep, dict(given)) or {}
+    allowed = [*tensors, *TENSOR_ALIASES]
+    if unknown := [name for name in returned if name not in allowed]:
+        raise ValueError(f"`callback_on_step_end` returned {unknown}; allowed: {allowed}.")
+    changed = {name: tensor for name, tensor in returned.items() if name not in given or tensor is not given[name]}
+    # an alias that was handed back as it came must not undo a change under the other name
+    changed = {TENSOR_ALIASES.get(name, name): tensor for name, tensor in changed.items()}
+    return tensors | {
+        name: _all_rows(tensor, tensors[name], len(tensors["latents"])) for name, tensor in changed.items()
+    }
+
+
+def _all_rows(new: torch.Tensor | None, old: torch.Tensor | None, num_images: int) -> torch.Tensor | None:
+    """diffusers' callbacks end guidance by `[-1:]`, the conditional half of one image; several have more."""
+    if num_images == 1 or new is None or old is None or len(new) != 1 or not torch.equal(new, old[-1:]):
+        return new
+    return old[-num_images:]
+
+
+def condition_rows(condition: list[torch.Tensor | None], num_images: int, is_guided: bool) -> tuple[bool, list[Any]]:
+    """
+    What the UNet gets in this step; a callback may have ended guidance, by the scale or by leaving one half.
+
+    Args:
+        condition (`list[torch.Tensor | None]`): `encoder_hidden_states` and `class_labels`.
+        num_images (`int`): Images in the batch.
+        is_guided (`bool`): Whether the guidance scale asks for both halves.
+
+    Returns:
+        `tuple[bool, list]`: Whether both halves are there and wanted, and their rows, or those of the conditional.
+
+    Raises:
+        ValueError: A callback left another number of rows.
+    """
+    rows = {len(tensor) for tensor in condition if tensor is not None}
+    if not rows <= {num_images, 2 * num_images}:
+        raise ValueError(
+            f"`callback_on_step_end` left conditions of {sorted(rows)} rows; allowed: {num_images}, or "
+            f"{2 * num_images} with the unconditional half first."
+        )
+    is_guided = is_guided and rows == {2 * num_images}
+    return is_guided, condition if is_guided else [None if part is None else part[-num_images:] for part in condition]
+
+
+def seed_noise_sampler(scheduler: Any, generator: Any, num_images: int) -> None:
+    """DPM++ SDE draws its noise from a sampler of its own that takes no generator: it gets seeds by the generator."""
+    if generator is None or getattr(scheduler, "noise_sampler_seed", 0) is not None:
+        return
+    generators = generator if isinstance(generator, list) else [generator] * num_images
+    scheduler.noise_sampler_seed = [draw_seed(one) for one in generators]
+
+
+def draw_seed(generator: torch.Generator) -> int:
+    """A seed, by the next number of a generator."""
+    return int(torch.randint(2**63 - 1, (1,), generator=generator, device=generator.device))
 
 
 __all__ = ["SeedPipeline", "SeedPipelineOutput"]

@@ -176,8 +176,7 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
     def image_token_ids(self) -> list[int]:
         """Ids of image spans, of which `mm_token_type_ids` are 1."""
         layout = self.tokenizer.image_token_layout
-        specials = [layout.boi_token_id, layout.eoi_token_id, layout.image_placeholder_token_id]
-        return [*specials, *range(layout.first_image_token_id, layout.end_image_token_id)]
+        return [*layout.special_token_ids, *range(layout.first_image_token_id, layout.end_image_token_id)]
 
     def _get_num_multimodal_tokens(self, image_sizes=None, **kwargs) -> MultiModalData:
         """What servers plan with: ids for each image, given as (height, width)."""

@@ -158,8 +158,7 @@ class SeedTokenizer(HubUploadMixin, PreTrainedTokenizerFast):
         """
         backend = json.loads(self.backend_tokenizer.to_str())
         layout = self.image_token_layout
-        image_ids = {*range(layout.first_image_token_id, layout.end_image_token_id)}
-        image_ids |= {layout.boi_token_id, layout.eoi_token_id, layout.image_placeholder_token_id}
+        image_ids = {*layout.special_token_ids, *range(layout.first_image_token_id, layout.end_image_token_id)}
         for token in backend["added_tokens"]:
             token["special"] = token["special"] and token["id"] not in image_ids
         settings = {name: value for name, value in self.special_tokens_map.items() if value is not None}

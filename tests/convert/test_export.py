@@ -8,7 +8,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from seed_hf import SeedForCausalLM, SeedImageProcessor, SeedProcessor, SeedTokenizer
 from seed_hf.commands import main
-from seed_hf.convert.export import export_language_model, merge_adapters
+from seed_hf.convert.export import export_language_model
+from seed_hf.models.peft_seed import merge_adapters
 
 
 # PEFT asks by the old name

@@ -48,7 +48,7 @@ from tiny.pictures import (
 
 from seed_hf import SeedPipeline
 from seed_hf.models.modeling_seed_empty_prompt import SeedEmptyPrompt
-from seed_hf.models.pipeline_call_seed import seed_noise_sampler
+from seed_hf.models.pipeline_seed import seed_noise_sampler
 
 
 HEADS = ("text", "mlp", "qformer")

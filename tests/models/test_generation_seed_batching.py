@@ -5,7 +5,7 @@ import torch
 from tiny.language import NUM_QUERY_TOKENS, build_codes, build_seed_model, check_grammar
 from transformers import GenerationConfig
 
-from seed_hf.models.logits_process_seed import SeedImageSpanLogitsProcessor
+from seed_hf.models.generation_seed import SeedImageSpanLogitsProcessor
 
 
 transformers = pytest.importorskip(

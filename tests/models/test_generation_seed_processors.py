@@ -7,8 +7,8 @@ import torch
 from tiny.language import CODEBOOK_SIZE, NUM_QUERY_TOKENS, build_seed_model, check_grammar
 
 from seed_hf import SeedConfig
+from seed_hf.models.generation_seed import SeedImageGuidanceLogitsProcessor, SeedImageSpanLogitsProcessor
 from seed_hf.models.image_tokens_seed import ImageTokenLayout
-from seed_hf.models.logits_process_seed import SeedImageGuidanceLogitsProcessor, SeedImageSpanLogitsProcessor
 
 
 LAYOUT = ImageTokenLayout(20, 8, 3, boi_token_id=28, eoi_token_id=29, image_placeholder_token_id=30)
