@@ -68,7 +68,7 @@ def requirements(wheel) -> list[Requirement]:
 
 def test_wheel_holds_the_package_and_nothing_else(wheel):
     top_level = {name.split("/")[0] for name in wheel.namelist()}
-    assert {name for name in top_level if not name.endswith(".dist-info")} == {"seed_hf"}
+    assert {name for name in top_level if not name.endswith(".dist-info")} == {"seed_hf", "seed_hf_script.py"}
 
 
 def test_wheel_holds_every_tracked_file_of_the_package(wheel):

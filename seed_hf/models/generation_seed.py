@@ -1,4 +1,4 @@
-"""Generation with [`SeedForCausalLM`]: the image-span grammar, guidance over image tokens, `generate()` around them."""
+"""Generation with [`SeedForCausalLM`]: the image-span grammar, guidance over image tokens, and `generate()`."""
 
 import copy
 

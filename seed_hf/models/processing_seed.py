@@ -203,6 +203,43 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
         if num_closed < len(spans):
             raise ValueError("`max_length` cuts an image span; allowed: room for the whole image.")
 
+    # ------------------------------------------------------------------------------------------ images and codes
+    def encode_image(self, images, image_tokenizer=None, trust_remote_code: bool | None = None) -> torch.LongTensor:
+        """
+        Codes of images, by the image tokenizer that the tokenizer's folder names, fetched on first use.
+
+        Args:
+            images: One image or a list, in any form that the image processor takes.
+            image_tokenizer ([`SeedImageTokenizer`], *optional*): To use from now on, instead of the named one.
+            trust_remote_code (`bool`, *optional*): Whether the named repository may bring its code: needed where this
+                package is not installed.
+
+        Returns:
+            `torch.LongTensor` of shape `(num_images, num_query_tokens)`: codes in `[0, codebook_size)`.
+
+        Raises:
+            ValueError: An image that cannot be read, or no image tokenizer is named or given.
+        """
+        return self.tokenizer.image_codec.encode(images, image_tokenizer, self.image_processor, trust_remote_code)
+
+    def decode_image(self, codes, pipeline=None, trust_remote_code: bool | None = None, **kwargs) -> list:
+        """
+        Images of codes, by the pipeline that the tokenizer's folder names, fetched on first use.
+
+        Args:
+            codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)` or `(num_query_tokens,)`): Codes.
+            pipeline ([`SeedPipeline`], *optional*): To use from now on, instead of the named one.
+            trust_remote_code (`bool`, *optional*): As in `encode_image`.
+            kwargs: For the pipeline's call, such as `generator` or `num_inference_steps`.
+
+        Returns:
+            `list[PIL.Image.Image]`.
+
+        Raises:
+            ValueError: Wrong codes, or no image tokenizer is named or given.
+        """
+        return self.tokenizer.image_codec.decode(codes, pipeline, trust_remote_code, **kwargs)
+
     # ------------------------------------------------------------------------------------------ output
     def post_process_generation(self, generated_ids, output: str = "text", prompt_length: int = 0, **kwargs) -> list:
         """
@@ -216,7 +253,7 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
                 `"text"`: the text without image spans; `"codes"`: the codes of the whole images; `"images"`: these
                 decoded; `"interleaved"`: text and images in order.
             prompt_length (`int`, defaults to 0): Ids at the start to leave out; not of text.
-            kwargs: For `SeedTokenizer.decode_image`, such as `pipeline` and `generator`.
+            kwargs: For [`~SeedProcessor.decode_image`], such as `pipeline` and `generator`.
 
         Returns:
             `list`: for each sequence a `str` (`"text"`), a `torch.LongTensor` of shape
@@ -242,7 +279,7 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
             empty = torch.zeros(0, self.tokenizer.num_query_tokens, dtype=torch.long)
             return [torch.tensor(codes) if codes else empty for codes in images]
         flat = [codes for row in images for codes in row]
-        decoded = iter(self.tokenizer.decode_image(torch.tensor(flat), **kwargs) if flat else [])
+        decoded = iter(self.decode_image(torch.tensor(flat), **kwargs) if flat else [])
         if output == "images":
             return [[next(decoded) for _ in row] for row in images]
         return [[value if kind == "text" else next(decoded) for kind, value in pieces] for pieces in sequences]

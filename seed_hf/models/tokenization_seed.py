@@ -1,15 +1,16 @@
-"""The text side of SEED: a tokenizer with one token per code. It never holds weights."""
+"""The text side of SEED: a tokenizer with one token per code."""
 
 import json
 import os
 
 import torch
 from tokenizers import AddedToken, Tokenizer
-from transformers import AutoImageProcessor, AutoModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from .chat_seed import control_token_pattern, escape_control_tokens, prepare_chat
 from .hub_mixin_seed import HubUploadMixin
+from .image_codec_seed import ImageCodec
 from .image_tokens_seed import BOI_TOKEN, EOI_TOKEN, IMAGE_PLACEHOLDER_TOKEN, ImageTokenLayout, image_token
 
 
@@ -20,9 +21,8 @@ class SeedTokenizer(HubUploadMixin, PreTrainedTokenizerFast):
     r"""
     Any fast tokenizer of transformers plus `<img>`, `</img>`, `<image>` and one token per code.
 
-    `encode_image` and `decode_image` work as in the original's tokenizer, but the image tokenizer and the decoder are
-    fetched on first use from the repository that the folder names, or are given. Constructing or saving a
-    `SeedTokenizer` touches no weights.
+    It holds no weights. `encode_image` and `decode_image` of the original's tokenizer hand over to `image_codec`,
+    which fetches the models that the folder names when it is asked for the first time.
 
     Args:
         codebook_size (`int`, defaults to 8192): Number of codes.
@@ -65,7 +65,8 @@ class SeedTokenizer(HubUploadMixin, PreTrainedTokenizerFast):
         self.num_query_tokens = num_query_tokens
         self.image_tokenizer_id = image_tokenizer_id
         self.image_tokenizer_revision = image_tokenizer_revision
-        self._image_tokenizer = self._image_processor = self._pipeline = self._control_tokens = None
+        self.image_codec = ImageCodec(self)
+        self._control_tokens = None
         self._add_image_tokens()
 
     @classmethod
@@ -256,81 +257,13 @@ class SeedTokenizer(HubUploadMixin, PreTrainedTokenizerFast):
         return super().apply_chat_template(prepare_chat(conversation, self.escape_control_tokens), *args, **kwargs)
 
     # ------------------------------------------------------------------------------------------ images
-    def encode_image(
-        self, images, image_tokenizer=None, image_processor=None, trust_remote_code: bool | None = None
-    ) -> torch.Tensor:
-        """
-        Codes of images, through the image tokenizer that this tokenizer's folder names.
+    def encode_image(self, images, *args, **kwargs) -> torch.LongTensor:
+        """Codes of images, as in the original's tokenizer; arguments of [`~image_codec_seed.ImageCodec.encode`]."""
+        return self.image_codec.encode(images, *args, **kwargs)
 
-        Args:
-            images: One image or a list, in any form that the image processor takes.
-            image_tokenizer ([`SeedImageTokenizer`], *optional*): To use from now on, instead of the named one.
-            image_processor ([`SeedImageProcessor`], *optional*): To use from now on, instead of the named one.
-            trust_remote_code (`bool`, *optional*): Whether the named repository may bring its code: needed where this
-                package is not installed.
-
-        Returns:
-            `torch.LongTensor` of shape `(num_images, num_query_tokens)`: codes in `[0, codebook_size)`.
-
-        Raises:
-            ValueError: No image tokenizer is named or given.
-        """
-        self._image_tokenizer = image_tokenizer or self._image_tokenizer
-        self._image_processor = image_processor or self._image_processor
-        if self._image_tokenizer is None:
-            # half precision changes some codes; these are to be those of the pipeline, which loads in float32
-            self._image_tokenizer = self._load(AutoModel, "image_tokenizer", trust_remote_code).float().eval()
-        if self._image_processor is None:
-            self._image_processor = self._load(AutoImageProcessor, "image_processor", trust_remote_code)
-        weight = next(self._image_tokenizer.parameters())
-        pixel_values = self._image_processor(images, return_tensors="pt")["pixel_values"]
-        with torch.no_grad():
-            return self._image_tokenizer.encode(pixel_values.to(weight.device, weight.dtype))
-
-    def decode_image(self, codes, pipeline=None, trust_remote_code: bool | None = None, **kwargs) -> list:
-        """
-        Images of codes, through the pipeline that this tokenizer's folder names.
-
-        Args:
-            codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)` or `(num_query_tokens,)`): Codes.
-            pipeline ([`SeedPipeline`], *optional*): To use from now on, instead of the named one.
-            trust_remote_code (`bool`, *optional*): As in `encode_image`.
-            kwargs: For the pipeline's call, such as `generator` or `num_inference_steps`.
-
-        Returns:
-            `list[PIL.Image.Image]`.
-
-        Raises:
-            ValueError: Wrong codes, or no image tokenizer is named or given.
-        """
-        codes = self.image_token_layout.check_image_codes(codes)
-        self._pipeline = pipeline or self._pipeline
-        if self._pipeline is None:
-            settings = {"revision": self.image_tokenizer_revision}
-            try:
-                from seed_hf import SeedPipeline as Pipeline
-            except ImportError:
-                from diffusers import DiffusionPipeline as Pipeline
-
-                settings["trust_remote_code"] = trust_remote_code
-            self._pipeline = Pipeline.from_pretrained(self._require_image_tokenizer_id(), **settings)
-        return self._pipeline(codes=codes, **kwargs).images
-
-    def _load(self, auto_class, subfolder, trust_remote_code):
-        return auto_class.from_pretrained(
-            self._require_image_tokenizer_id(),
-            subfolder=subfolder,
-            revision=self.image_tokenizer_revision,
-            trust_remote_code=trust_remote_code,
-        )
-
-    def _require_image_tokenizer_id(self) -> str:
-        if self.image_tokenizer_id is None:
-            raise ValueError(
-                "`image_tokenizer_id` is None; allowed: a folder or repository with the image tokenizer, or give the "
-                "parts to `encode_image` and `decode_image`."
-            )
-        return self.image_tokenizer_id
+    def decode_image(self, codes, *args, **kwargs) -> list:
+        """Images of codes, as in the original's tokenizer; arguments of [`~image_codec_seed.ImageCodec.decode`]."""
+        return self.image_codec.decode(codes, *args, **kwargs)
 
 
 def _rename_tokens(backend: Tokenizer, names: dict[str, str]) -> Tokenizer:

@@ -129,7 +129,7 @@ def test_any_to_any_in_both_directions(folder, describe, monkeypatch):
         assert output["generated_text"] == wanted
 
     processor.tokenizer.decode_image(torch.zeros(1, 4, dtype=torch.long))  # loads the pipeline, to be quieted
-    processor.tokenizer._pipeline.set_progress_bar_config(disable=True)
+    processor.tokenizer.image_codec.pipeline.set_progress_bar_config(disable=True)
     prompt = processor.image_prompt.format(caption="a cat")
     for text in (prompt, chat(RED, "Generate an image: the same in blue")):
         (output,) = any_to_any(text=text, generation_mode="image")

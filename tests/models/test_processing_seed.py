@@ -1,9 +1,12 @@
 """SeedProcessor: text, images and codes in; text, codes and images out."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from PIL import Image
-from tiny.language import NUM_QUERY_TOKENS, build_codes, build_seed_model, build_tokenizer
+from tiny.language import NUM_QUERY_TOKENS, build_codes, build_image_tokenizer, build_seed_model, build_tokenizer
 from transformers import AutoProcessor
 
 from seed_hf import SeedImageProcessor, SeedProcessor
@@ -98,6 +101,27 @@ def test_wrong_input_is_refused(arguments, message):
         arguments = {**arguments, "images": pictures}
     with pytest.raises(ValueError, match=message):
         build_processor()(**arguments)
+
+
+def test_images_and_codes_by_the_named_models(tmp_path):
+    image_tokenizer, processor = build_image_tokenizer(), build_processor()
+    processor.image_processor = SeedImageProcessor(size=28)
+    images = [picture(), picture("blue")]
+    with pytest.raises(ValueError, match="`image_tokenizer_id` is None"):
+        processor.encode_image(images)
+    codes = processor.encode_image(images, image_tokenizer)
+    assert torch.equal(
+        codes, image_tokenizer.encode(processor.image_processor(images, return_tensors="pt").pixel_values)
+    )
+    # what was given stays, for the original's door too, but is no part of a copy or of what is saved
+    assert torch.equal(processor.tokenizer.encode_image(images), codes)
+    copies = copy.deepcopy(processor.tokenizer), pickle.loads(pickle.dumps(processor.tokenizer))
+    assert [one.image_codec.image_tokenizer for one in copies] == [None, None]
+    assert all(one.image_codec.tokenizer is one for one in copies)
+    image_tokenizer.save_pretrained(tmp_path / "image_tokenizer")
+    processor.tokenizer.image_tokenizer_id = str(tmp_path)
+    processor.save_pretrained(tmp_path / "processor")
+    assert torch.equal(SeedProcessor.from_pretrained(tmp_path / "processor").encode_image(images), codes)
 
 
 def test_chat_with_several_images():

@@ -1,0 +1,100 @@
+"""Images to codes and back for a tokenizer, by the models that its folder names."""
+
+import torch
+from transformers import AutoImageProcessor, AutoModel
+
+
+class ImageCodec:
+    """
+    The image tokenizer and the pipeline of the repository that a tokenizer names, fetched on first use.
+
+    Args:
+        tokenizer ([`SeedTokenizer`]): Names the repository by `image_tokenizer_id` and `image_tokenizer_revision`.
+    """
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+        self.image_tokenizer = self.image_processor = self.pipeline = None
+
+    def __getstate__(self):
+        """A copy, or what another process gets, fetches its own models."""
+        return dict.fromkeys(vars(self)) | {"tokenizer": self.tokenizer}
+
+    def encode(
+        self, images, image_tokenizer=None, image_processor=None, trust_remote_code: bool | None = None
+    ) -> torch.LongTensor:
+        """
+        Images to codes.
+
+        Args:
+            images: One image or a list, in any form that the image processor takes.
+            image_tokenizer ([`SeedImageTokenizer`], *optional*): To use from now on, instead of the named one.
+            image_processor ([`SeedImageProcessor`], *optional*): To use from now on, instead of the named one.
+            trust_remote_code (`bool`, *optional*): Whether the named repository may bring its code: needed where this
+                package is not installed.
+
+        Returns:
+            `torch.LongTensor` of shape `(num_images, num_query_tokens)`: codes in `[0, codebook_size)`.
+
+        Raises:
+            ValueError: No image tokenizer is named or given.
+        """
+        self.image_tokenizer = image_tokenizer or self.image_tokenizer
+        self.image_processor = image_processor or self.image_processor
+        if self.image_tokenizer is None:
+            # half precision changes some codes; these are to be those of the pipeline, which loads in float32
+            self.image_tokenizer = self._load(AutoModel, "image_tokenizer", trust_remote_code).float().eval()
+        if self.image_processor is None:
+            self.image_processor = self._load(AutoImageProcessor, "image_processor", trust_remote_code)
+        weight = next(self.image_tokenizer.parameters())
+        pixel_values = self.image_processor(images, return_tensors="pt")["pixel_values"]
+        with torch.no_grad():
+            return self.image_tokenizer.encode(pixel_values.to(weight.device, weight.dtype))
+
+    def decode(self, codes, pipeline=None, trust_remote_code: bool | None = None, **kwargs) -> list:
+        """
+        Codes to images.
+
+        Args:
+            codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)` or `(num_query_tokens,)`): Codes.
+            pipeline ([`SeedPipeline`], *optional*): To use from now on, instead of the named one.
+            trust_remote_code (`bool`, *optional*): As in `encode`.
+            kwargs: For the pipeline's call, such as `generator` or `num_inference_steps`.
+
+        Returns:
+            `list[PIL.Image.Image]`.
+
+        Raises:
+            ValueError: Wrong codes, or no image tokenizer is named or given.
+        """
+        codes = self.tokenizer.image_token_layout.check_image_codes(codes)
+        self.pipeline = pipeline or self.pipeline
+        if self.pipeline is None:
+            settings = {"revision": self.tokenizer.image_tokenizer_revision}
+            try:
+                from seed_hf.models.pipeline_seed import SeedPipeline as Pipeline
+            except ImportError:
+                from diffusers import DiffusionPipeline as Pipeline
+
+                settings["trust_remote_code"] = trust_remote_code
+            self.pipeline = Pipeline.from_pretrained(self._repository(), **settings)
+        return self.pipeline(codes=codes, **kwargs).images
+
+    def _load(self, auto_class, subfolder, trust_remote_code):
+        return auto_class.from_pretrained(
+            self._repository(),
+            subfolder=subfolder,
+            revision=self.tokenizer.image_tokenizer_revision,
+            trust_remote_code=trust_remote_code,
+        )
+
+    def _repository(self) -> str:
+        if self.tokenizer.image_tokenizer_id is None:
+            raise ValueError(
+                "`image_tokenizer_id` is None; allowed: a folder or repository with the image tokenizer, or give the "
+                "parts to `encode_image` and `decode_image`."
+            )
+        return self.tokenizer.image_tokenizer_id
+
+
+__all__ = ["ImageCodec"]
