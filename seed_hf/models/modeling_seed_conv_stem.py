@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 from torch.nn import functional as F
+from transformers.models.blip_2.modeling_blip_2 import Blip2VisionEmbeddings
 
 
 # EfficientNet-Lite0 (Liu 2020; Tan and Le 2019, table 1, without squeeze-and-excitation):
@@ -84,14 +85,30 @@ class SeedConvStem(nn.Module):
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         r"""
         Args:
-            pixel_values (`torch.FloatTensor` of shape `(batch_size, 3, height, width)`): Normalised RGB; or, when
-                cached, what [`~SeedConvStem.get_features`] gave for it.
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, 3, height, width)`): Normalised RGB.
 
         Returns:
             `torch.FloatTensor` of shape `(batch_size, hidden_size, height / 32, width / 32)`.
         """
-        is_cached = pixel_values.shape[1] == LAST_CHANNELS
-        return self.projection(pixel_values if is_cached else self.get_features(pixel_values))
+        return self.projection(self.get_features(pixel_values))
 
 
-__all__ = ["SeedConvStem"]
+def embed_patches(embeddings: Blip2VisionEmbeddings, patches: torch.Tensor) -> torch.Tensor:
+    r"""
+    What `Blip2VisionEmbeddings` does after its patch embedding: the class embedding in front, positions added.
+
+    Args:
+        embeddings (`Blip2VisionEmbeddings`): The ViT's.
+        patches (`torch.FloatTensor` of shape `(batch_size, hidden_size, rows, columns)`): What the patch embedding
+            gives.
+
+    Returns:
+        `torch.FloatTensor` of shape `(batch_size, rows * columns + 1, hidden_size)`.
+    """
+    dtype = embeddings.patch_embedding.weight.dtype
+    class_embeds = embeddings.class_embedding.expand(len(patches), 1, -1).to(dtype)
+    embeds = torch.cat([class_embeds, patches.flatten(2).transpose(1, 2)], dim=1)
+    return embeds + embeddings.position_embedding[:, : embeds.size(1)].to(dtype)
+
+
+__all__ = ["SeedConvStem", "embed_patches"]

@@ -17,7 +17,7 @@ from .hub_mixin_seed import HubUploadMixin
 from .image_tokens_seed import check_codes
 from .loading_seed import StrictLoadingMixin
 from .losses_seed import contrastive_loss, reconstruction_loss
-from .modeling_seed_conv_stem import SeedConvStem
+from .modeling_seed_conv_stem import SeedConvStem, embed_patches
 from .modeling_seed_detokenizer import HEAD_CLASSES, SeedCodeDecoder
 from .modeling_seed_qformer import SeedCausalQFormer, SeedReverseQFormer
 from .modeling_seed_quantizer import NO_CODE, SeedQuantizer, check_finite
@@ -171,25 +171,30 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
             pixel_values (`torch.FloatTensor` of shape `(batch_size, 3, image_size, image_size)`): RGB, normalised.
 
         Returns:
-            `torch.FloatTensor`: the ViT's output, `(batch_size, num_patches + 1, vision width)`; with
-            `config.use_conv_stem` that of the stem, `(batch_size, 1280, image_size / 32, image_size / 32)`.
+            `torch.FloatTensor`: hidden states of the ViT before its last norm (`ln_vision`, which stage 1 trains),
+            `(batch_size, num_patches + 1, vision width)`; with `config.use_conv_stem` those of the stem,
+            `(batch_size, 1280, image_size / 32, image_size / 32)`.
 
         Raises:
             ValueError: `pixel_values` of another shape.
         """
         self._check_pixel_values(pixel_values)
+        vision = self.vision_model
         if self.config.use_conv_stem:
-            return self.vision_model.embeddings.patch_embedding.get_features(pixel_values)
-        return self.vision_model(pixel_values, return_dict=True).last_hidden_state
+            return vision.embeddings.patch_embedding.get_features(pixel_values)
+        return vision.encoder(inputs_embeds=vision.embeddings(pixel_values)).last_hidden_state
 
     def _run_causal_qformer(self, pixel_values, **kwargs):
         self._check_pixel_values(pixel_values)
         return self.causal_qformer(self.vision_model(pixel_values, return_dict=True).last_hidden_state, **kwargs)
 
     def _continue_from(self, vision_features, **kwargs):
+        vision = self.vision_model
         if self.config.use_conv_stem:
-            vision_features = self.vision_model(vision_features, return_dict=True).last_hidden_state
-        return self.causal_qformer(vision_features, **kwargs)
+            stem = vision.embeddings.patch_embedding
+            embeds = embed_patches(vision.embeddings, stem.projection(vision_features.to(stem.weight.dtype)))
+            vision_features = vision.encoder(inputs_embeds=embeds).last_hidden_state
+        return self.causal_qformer(vision.post_layernorm(vision_features), **kwargs)
 
     def _check_pixel_values(self, pixel_values: torch.FloatTensor) -> None:
         shape, size = tuple(pixel_values.shape), self.config.vision_config.image_size
