@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from .models.configuration_seed import SeedConfig
     from .models.configuration_seed_image_tokenizer import SeedImageTokenizerConfig
     from .models.image_processing_seed import SeedImageProcessor
-    from .models.modeling_seed import SeedForCausalLM
+    from .models.modeling_seed import SeedForCausalLM, SeedModel
     from .models.modeling_seed_image_tokenizer import SeedImageTokenizer, SeedImageTokenizerOutput
     from .models.pipeline_seed import SeedPipeline
     from .models.processing_seed import SeedProcessor
@@ -24,6 +24,7 @@ __all__ = [
     "SeedImageTokenizer",
     "SeedImageTokenizerConfig",
     "SeedImageTokenizerOutput",
+    "SeedModel",
     "SeedPipeline",
     "SeedProcessor",
     "SeedTokenizer",

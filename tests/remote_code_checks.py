@@ -27,7 +27,7 @@ from transformers import (  # noqa: E402
 )
 
 
-MODEL_CLASSES = (AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM)
+MODEL_CLASSES = (AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM)
 TRUST = {"trust_remote_code": True}
 
 
@@ -50,6 +50,11 @@ def check_language_model(name: str, wanted: dict):
         model = auto_class.from_pretrained(name, **TRUST)
         assert is_remote(model)
         assert_equal_up_to_rounding(model(wanted["ids"]).logits, wanted["logits"], auto_class.__name__)
+    body = AutoModel.from_pretrained(name, **TRUST)
+    assert is_remote(body) and type(body).__name__ == "SeedModel"
+    assert_equal_up_to_rounding(
+        model.get_output_embeddings()(body(wanted["ids"]).last_hidden_state), wanted["logits"], "AutoModel"
+    )
     assert AutoModelForCausalLM.from_pretrained(name, image_tokenizer=False, **TRUST).image_tokenizer is None
     return model
 

@@ -17,7 +17,7 @@ from transformers import (
 from .configuration_seed import SeedConfig
 from .configuration_seed_image_tokenizer import SeedImageTokenizerConfig
 from .image_processing_seed import SeedImageProcessor
-from .modeling_seed import SeedForCausalLM
+from .modeling_seed import SeedForCausalLM, SeedModel
 from .modeling_seed_image_tokenizer import SeedImageTokenizer, SeedImageTokenizerOutput
 from .processing_seed import SeedProcessor
 from .tokenization_seed import SeedTokenizer
@@ -27,7 +27,8 @@ from .tokenization_seed import SeedTokenizer
 AutoConfig.register(SeedImageTokenizerConfig.model_type, SeedImageTokenizerConfig)
 AutoConfig.register(SeedConfig.model_type, SeedConfig)
 AutoModel.register(SeedImageTokenizerConfig, SeedImageTokenizer)
-for _auto_class in (AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM):
+AutoModel.register(SeedConfig, SeedModel)
+for _auto_class in (AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM):
     _auto_class.register(SeedConfig, SeedForCausalLM)
 AutoImageProcessor.register(SeedImageTokenizerConfig, SeedImageProcessor)
 AutoTokenizer.register(SeedConfig, fast_tokenizer_class=SeedTokenizer)
@@ -36,6 +37,7 @@ AutoProcessor.register(SeedConfig, SeedProcessor)
 # what `save_pretrained` copies the code of, so that it loads where this package is not installed
 SeedConfig.register_for_auto_class()
 SeedImageTokenizerConfig.register_for_auto_class()
+SeedModel.register_for_auto_class("AutoModel")
 SeedForCausalLM.register_for_auto_class("AutoModelForCausalLM")
 SeedImageTokenizer.register_for_auto_class("AutoModel")
 SeedImageProcessor.register_for_auto_class()
@@ -49,6 +51,7 @@ __all__ = [
     "SeedImageTokenizer",
     "SeedImageTokenizerConfig",
     "SeedImageTokenizerOutput",
+    "SeedModel",
     "SeedProcessor",
     "SeedTokenizer",
 ]

@@ -14,12 +14,13 @@ from .image_tokens_seed import ImageTokenLayout
 IMAGE_TOKEN_EMBEDDINGS = ("projected_codes", "learned")
 # `<img>`, `</img>` and `<image>`
 NUM_SPECIAL_TOKENS = 3
-MODEL_AUTO_CLASSES = (
-    "AutoModel",
-    "AutoModelForCausalLM",
-    "AutoModelForImageTextToText",
-    "AutoModelForMultimodalLM",
-)
+# by Auto class, where a folder brings its code
+MODEL_CLASSES = {
+    "AutoModel": "SeedModel",
+    "AutoModelForCausalLM": "SeedForCausalLM",
+    "AutoModelForImageTextToText": "SeedForCausalLM",
+    "AutoModelForMultimodalLM": "SeedForCausalLM",
+}
 
 
 def _text_config_field(name: str) -> property:
@@ -180,8 +181,10 @@ class SeedConfig(HubUploadMixin, PreTrainedConfig):
         values = super().to_dict()
         auto_map = values.get("auto_map") or {}
         # transformers records one Auto class for each class
-        if "AutoModelForCausalLM" in auto_map:
-            values["auto_map"] = auto_map | dict.fromkeys(MODEL_AUTO_CLASSES, auto_map["AutoModelForCausalLM"])
+        recorded = next((auto_map[name] for name in MODEL_CLASSES if name in auto_map), None)
+        if recorded is not None:
+            module = recorded.rpartition(".")[0]
+            values["auto_map"] = auto_map | {name: f"{module}.{model}" for name, model in MODEL_CLASSES.items()}
         return values
 
     def get_text_config(self, decoder=None, encoder=None) -> PreTrainedConfig:

@@ -1,4 +1,4 @@
-"""The SEED language model: any causal LM of transformers that reads and writes image tokens."""
+"""The SEED language model: any causal LM of transformers that reads and writes image tokens, with and without head."""
 
 import copy
 import inspect
@@ -8,15 +8,19 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
-from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPast,
+    BaseModelOutputWithPooling,
+    CausalLMOutputWithPast,
+)
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs, logging
+from transformers.utils import TransformersKwargs, can_return_tuple, logging
 
 from .configuration_seed import SeedConfig
 from .generation_seed import SeedGenerationMixin
 from .hub_mixin_seed import HubUploadMixin
 from .loading_seed import StrictLoadingMixin
-from .modeling_seed_embedding import SeedImageTokenEmbedding, check_plain_head, codebook_of
+from .modeling_seed_embedding import SeedImageTokenEmbedding, SeedOutputEmbeddings, check_plain_head, codebook_of
 from .modeling_seed_image_tokenizer import SeedImageTokenizer
 from .peft_seed import enable_saved_modules, find_adapter, load_with_adapter, lora_settings, lora_target_modules
 
@@ -30,41 +34,17 @@ _SET_BY_LOADING = ("hf_quantizer", "is_quantized", "quantization_method", "is_lo
 _KEPT_OUTPUTS = (*_CACHE_NAMES, "hidden_states", "attentions")
 
 
-class SeedForCausalLM(
-    HubUploadMixin,
-    StrictLoadingMixin,
-    SeedGenerationMixin,
-    PreTrainedModel,
-    GenerationMixin,
-):
-    r"""
-    A causal language model that reads and writes images as `num_query_tokens` image tokens.
+class SeedPreTrainedModel(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
+    """
+    The parts of a SEED language model, and how images become image tokens.
 
-    `language_model` is an unchanged model of transformers, of any architecture. `image_tokenizer` is optional: with
-    it the model accepts `pixel_values`, without it images come as codes. `generate()` is transformers' own.
-
-    Args:
-        config ([`SeedConfig`]): Sizes and ids.
-
-    Example:
-
-    ```python
-    >>> import torch
-    >>> from transformers import LlamaConfig
-    >>> from seed_hf import SeedConfig, SeedForCausalLM
-    >>> text_config = LlamaConfig(
-    ...     vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
-    ... )
-    >>> model = SeedForCausalLM(SeedConfig(text_config=text_config, codebook_size=8, num_query_tokens=4, code_dim=4))
-    >>> ids = model.generate(torch.tensor([[1, 2]]), generation_mode="image", do_sample=False)
-    >>> ids.shape  # the prompt, <img>, 4 image tokens, </img>
-    torch.Size([1, 8])
-
-    ```
+    `language_model` is an unchanged model of transformers, head included; `image_embeddings` are the vectors of image
+    tokens with `"projected_codes"`; `image_tokenizer` is optional.
     """
 
     config: SeedConfig
     config_class = SeedConfig
+    base_model_prefix = "model"
     main_input_name = "input_ids"
     input_modalities = ("image", "text")
     output_modalities = ("image", "text")
@@ -83,12 +63,13 @@ class SeedForCausalLM(
     def __init__(self, config: SeedConfig):
         super().__init__(config)
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
-        self.image_embeddings = None
+        # by name, so that `SeedModel.body_of` finds them among the modules even where there are none
+        self.register_module("image_embeddings", None)
+        self.register_module("image_tokenizer", None)
         if config.image_token_embedding == "projected_codes":
             check_plain_head(self.language_model)
             embedding_dim = self.language_model.get_input_embeddings().embedding_dim
             self.image_embeddings = SeedImageTokenEmbedding(config.codebook_size, config.code_dim, embedding_dim)
-        self.image_tokenizer = None
         if config.image_tokenizer_config is not None:
             # frozen: no gradient passes through codes, and distributed training refuses weights without one
             # by `_from_config`, since transformers itself hands a dtype down by one level only
@@ -98,7 +79,6 @@ class SeedForCausalLM(
             # left out on purpose: the weights in the file are then not unexpected
             self._keys_to_ignore_on_load_unexpected = [r"^image_tokenizer\."]
         self._lm_arguments = frozenset(inspect.signature(self.language_model.forward).parameters)
-        self.post_init()
 
     @torch.no_grad()
     def _init_weights(self, module):
@@ -111,8 +91,9 @@ class SeedForCausalLM(
             init.zeros_(module.codebook)
 
     def _get_dtype_plan(self, dtype):
-        """Without what only quantizers are to read: the image tokenizer has the dtype that was asked for."""
-        return {name: kept for name, kept in super()._get_dtype_plan(dtype).items() if name != "image_tokenizer"}
+        """Without what only quantizers are to read: these modules have the dtype that was asked for."""
+        plan = super()._get_dtype_plan(dtype)
+        return {name: kept for name, kept in plan.items() if name not in self._keep_in_fp32_modules}
 
     def train(self, mode: bool = True):
         """As in torch; the image tokenizer stays in evaluation mode, since dropout would change codes."""
@@ -136,7 +117,7 @@ class SeedForCausalLM(
             kwargs: As in `PreTrainedModel.from_pretrained`.
 
         Returns:
-            [`SeedForCausalLM`], in eval mode; an adapter is active, not merged.
+            The model, in eval mode; an adapter is active, not merged.
 
         Raises:
             ValueError: The weights do not fit the configuration, or the adapter does not make up a whole model.
@@ -168,35 +149,56 @@ class SeedForCausalLM(
         """Replaces the LM's own token table."""
         self.language_model.set_input_embeddings(value)
 
-    def get_output_embeddings(self):
-        """The LM's own head."""
-        return self.language_model.get_output_embeddings()
+    @classmethod
+    def _around(cls, language_model: PreTrainedModel, config: SeedConfig) -> PreTrainedModel:
+        """A model around the very `language_model` it is given; the vectors of the image tokens are still empty."""
+        with torch.device("meta"):
+            model = cls(config)
+        model.language_model = language_model
+        # only now: construction would have changed the attention implementation of a shared configuration
+        model.config.text_config = language_model.config
+        if model.image_embeddings is not None:
+            reference = language_model.get_input_embeddings().weight
+            model.image_embeddings.to_empty(device=reference.device).to(reference.dtype)
+        model.generation_config = copy.deepcopy(language_model.generation_config)
+        for name in _SET_BY_LOADING:
+            if hasattr(language_model, name):
+                setattr(model, name, getattr(language_model, name))
+        if hasattr(language_model.config, "quantization_config"):
+            model.config.quantization_config = language_model.config.quantization_config
+        if hasattr(language_model, "hf_device_map"):
+            parts = {f"language_model.{name}".rstrip("."): at for name, at in language_model.hf_device_map.items()}
+            model.hf_device_map = parts | {"image_embeddings": language_model.get_input_embeddings().weight.device}
+        return model
 
-    def set_output_embeddings(self, new_embeddings):
-        """Replaces the LM's own head."""
-        self.language_model.set_output_embeddings(new_embeddings)
-
-    def resize_token_embeddings(self, new_num_tokens=None, pad_to_multiple_of=None, mean_resizing=True):
+    def attach_image_tokenizer(self, image_tokenizer: PreTrainedModel):
         """
-        As in transformers with `"learned"`, as long as the image tokens keep their rows. With `"projected_codes"`,
-        where they have none, only to the size it has; for another tokenizer see `from_language_model`.
-        """
-        if self.image_embeddings is None:
-            needed = self.config.image_token_layout.end_token_id
-            if new_num_tokens is not None and new_num_tokens < needed:
-                raise ValueError(f"`new_num_tokens` is {new_num_tokens}; allowed: at least {needed}, for the images.")
-            table = super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
-            self.config.vocab_size = table.num_embeddings
-            return table
-        # PEFT asks for the size of the tokenizer wherever the LM's own table is smaller
-        if new_num_tokens in (None, self.config.vocab_size):
-            return self.get_input_embeddings()
-        raise ValueError(
-            f"`new_num_tokens` is {new_num_tokens}; allowed: {self.config.vocab_size}, the size it has. For another "
-            "tokenizer build the model anew with `from_language_model`."
-        )
+        Makes `image_tokenizer` a sub-module, frozen, so that the model accepts `pixel_values`.
 
-    # ------------------------------------------------------------------------------------------ forward
+        Args:
+            image_tokenizer ([`SeedImageTokenizer`]): The one whose codes this model was trained on.
+
+        Raises:
+            ValueError: Its sizes or its codebook differ from this model's.
+        """
+        for name in ("codebook_size", "num_query_tokens"):
+            got, wanted = getattr(image_tokenizer.config, name), getattr(self.config, name)
+            if got != wanted:
+                raise ValueError(f"`image_tokenizer` has {name}={got}; allowed: {wanted}, this model's.")
+        if self.image_embeddings is not None:
+            theirs, own = codebook_of(image_tokenizer).float().cpu(), self.image_embeddings.codebook.float().cpu()
+            # half-precision checkpoints of either part may round the codebook
+            if not torch.allclose(theirs, own, rtol=1e-2, atol=1e-2 * float(own.abs().mean())):
+                raise ValueError("`image_tokenizer` has another codebook; allowed: the one this model was trained on.")
+        self.image_tokenizer = image_tokenizer.to(self.device).requires_grad_(False).eval()
+        self.config.image_tokenizer_config = image_tokenizer.config
+
+    def enable_adapters(self):
+        """Undoes `disable_adapters`, for the vectors of the image tokens too."""
+        super().enable_adapters()
+        enable_saved_modules(self)
+
+    # ------------------------------------------------------------------------------------------ images
     def get_image_codes(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """
         Codes of images.
@@ -210,16 +212,20 @@ class SeedForCausalLM(
         Raises:
             ValueError: The model was loaded without its image tokenizer.
         """
-        if self.image_tokenizer is None:
-            raise ValueError(
-                "`pixel_values` was given to a model without an image tokenizer; allowed: `codes`, or a model loaded "
-                "with `image_tokenizer=True`."
-            )
+        image_tokenizer = self._require_image_tokenizer("pixel_values")
         with torch.no_grad():
-            weight = next(self.image_tokenizer.parameters())
+            weight = next(image_tokenizer.parameters())
             # an offloaded weight is on the meta device; accelerate's hooks then bring the pixels along
             device = pixel_values.device if weight.is_meta else weight.device
-            return self.image_tokenizer.encode(pixel_values.to(device, weight.dtype))
+            return image_tokenizer.encode(pixel_values.to(device, weight.dtype))
+
+    def _require_image_tokenizer(self, given: str) -> SeedImageTokenizer:
+        if self.image_tokenizer is None:
+            raise ValueError(
+                f"`{given}` was given to a model without an image tokenizer; allowed: `codes`, or a model loaded with "
+                "`image_tokenizer=True`."
+            )
+        return self.image_tokenizer
 
     def insert_images(
         self,
@@ -267,6 +273,260 @@ class SeedForCausalLM(
         image_vectors = self.image_embeddings((input_ids - first).clamp(min=0))
         return torch.where(is_text[..., None], text_vectors, image_vectors.to(text_vectors))
 
+    def get_image_tokens(self, pixel_values: torch.Tensor) -> torch.LongTensor:
+        """
+        Image tokens of images: their codes as ids of the text vocabulary.
+
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(num_images, 3, image_size, image_size)`): CLIP-normalised.
+
+        Returns:
+            `torch.LongTensor` of shape `(num_images, num_query_tokens)`.
+
+        Raises:
+            ValueError: The model was loaded without its image tokenizer.
+        """
+        return self.config.image_token_layout.codes_to_token_ids(self.get_image_codes(pixel_values))
+
+    @can_return_tuple
+    def get_image_features(
+        self, pixel_values: torch.Tensor | None = None, codes: torch.Tensor | None = None, **kwargs
+    ) -> tuple | BaseModelOutputWithPooling:
+        """
+        What the language model sees of images: the vectors of their image tokens.
+
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(num_images, 3, image_size, image_size)`, *optional*): Images.
+            codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)`, *optional*): Or their codes.
+
+        Returns:
+            `BaseModelOutputWithPooling`: `last_hidden_state` of shape `(num_images, num_query_tokens, embedding_dim)`;
+            `pooler_output` is the same, as in the models of transformers, whose images take the place of placeholders.
+
+        Raises:
+            ValueError: Both or neither of the arguments, or a model without its image tokenizer.
+        """
+        if (pixel_values is None) == (codes is None):
+            raise ValueError("`pixel_values` and `codes` were both given or both left out; allowed: one of them.")
+        layout = self.config.image_token_layout
+        codes = self.get_image_codes(pixel_values) if codes is None else layout.check_image_codes(codes)
+        table = self.get_input_embeddings().weight
+        vectors = self.embed_tokens(layout.codes_to_token_ids(codes).to(table.device))
+        return BaseModelOutputWithPooling(last_hidden_state=vectors, pooler_output=vectors)
+
+    def get_placeholder_mask(
+        self, input_ids: torch.LongTensor, inputs_embeds: torch.Tensor, image_features: torch.Tensor
+    ) -> torch.BoolTensor:
+        """
+        Where the vectors of images belong: at the `<image>` placeholders.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`): Ids with placeholders.
+            inputs_embeds (`torch.FloatTensor` of shape `(batch_size, sequence_length, embedding_dim)`): Their vectors.
+            image_features (`torch.FloatTensor` of shape `(num_images, num_query_tokens, embedding_dim)`): See
+                `get_image_features`.
+
+        Returns:
+            `torch.BoolTensor` of shape `(batch_size, sequence_length, 1)`, for `masked_scatter`.
+
+        Raises:
+            ValueError: Another number of placeholders than of vectors.
+        """
+        mask = input_ids == self.config.image_placeholder_token_id
+        if int(mask.sum()) * inputs_embeds.shape[-1] != image_features.numel():
+            raise ValueError(
+                f"`input_ids` has {int(mask.sum())} placeholders; allowed: {image_features.shape[:-1].numel()}, one "
+                "for each vector of `image_features`."
+            )
+        return mask[..., None].to(inputs_embeds.device)
+
+    def _with_images(self, input_ids, inputs_embeds, pixel_values, codes) -> torch.LongTensor | None:
+        """`input_ids` with image tokens in place of placeholders, after the checks on what was given."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("`input_ids` and `inputs_embeds` were both given or both left out; allowed: one of them.")
+        if pixel_values is None and codes is None:
+            return input_ids
+        if input_ids is None:
+            raise ValueError("`inputs_embeds` was given with images; allowed: `input_ids`.")
+        return self.insert_images(input_ids, pixel_values, codes)
+
+    def _lm_inputs(self, input_ids, inputs_embeds, attention_mask, position_ids, use_cache, **kwargs) -> dict:
+        """Arguments of the language model; with `"projected_codes"`, where it has no rows for images, vectors."""
+        inputs = {"attention_mask": attention_mask, "use_cache": use_cache, **kwargs}
+        if "position_ids" in self._lm_arguments:
+            inputs["position_ids"] = position_ids
+        if self.image_embeddings is None:
+            return inputs | {"input_ids": input_ids, "inputs_embeds": inputs_embeds}
+        return inputs | {"inputs_embeds": self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds}
+
+
+class SeedModel(SeedPreTrainedModel):
+    r"""
+    The SEED language model without a head: text and image tokens in, hidden states out.
+
+    What `AutoModel` gives, and what trainers call as `model.base_model`. Its folder is that of [`SeedForCausalLM`]:
+    the wrapped language model keeps its head there, which this class does not use.
+
+    Args:
+        config ([`SeedConfig`]): Sizes and ids.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from transformers import LlamaConfig
+    >>> from seed_hf import SeedConfig, SeedModel
+    >>> text_config = LlamaConfig(
+    ...     vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
+    ... )
+    >>> model = SeedModel(SeedConfig(text_config=text_config, codebook_size=8, num_query_tokens=4, code_dim=4))
+    >>> model(torch.tensor([[1, 2, 50]])).last_hidden_state.shape
+    torch.Size([1, 3, 16])
+
+    ```
+    """
+
+    def __init__(self, config: SeedConfig):
+        super().__init__(config)
+        self.post_init()
+
+    @classmethod
+    def body_of(cls, model: SeedPreTrainedModel) -> "SeedModel":
+        """The same modules, seen without the head; what is changed on one is changed on the other."""
+        body = cls.__new__(cls)
+        nn.Module.__init__(body)
+        body.config, body.training, body._lm_arguments = model.config, model.training, model._lm_arguments
+        body._modules = model._modules
+        return body
+
+    def get_output_embeddings(self) -> None:
+        """None: the head of the wrapped language model is not used here."""
+        return None
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        pixel_values: torch.FloatTensor | None = None,
+        codes: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple | BaseModelOutputWithPast:
+        """
+        One pass of the language model's body.
+
+        Args:
+            input_ids, pixel_values, codes, attention_mask, position_ids, inputs_embeds, use_cache: As in
+                [`SeedForCausalLM`].
+            kwargs: What else the language model takes.
+
+        Returns:
+            `BaseModelOutputWithPast`: `last_hidden_state` of shape `(batch_size, sequence_length, embedding_dim)`, and
+            what the language model returns beside.
+
+        Raises:
+            ValueError: Not exactly one of `input_ids` and `inputs_embeds`, or images that do not fit the placeholders.
+        """
+        input_ids = self._with_images(input_ids, inputs_embeds, pixel_values, codes)
+        lm_inputs = self._lm_inputs(input_ids, inputs_embeds, attention_mask, position_ids, use_cache, **kwargs)
+        return self.language_model.base_model(return_dict=True, **lm_inputs)
+
+    @torch.no_grad()
+    def decode_image_tokens(self, image_tokens: torch.LongTensor) -> torch.FloatTensor:
+        """
+        Image tokens to generation embeddings, from which [`SeedPipeline`] draws.
+
+        Here and not on [`SeedForCausalLM`]: the `any-to-any` pipeline of transformers takes a model that has this
+        method for one that gives pixels.
+
+        Args:
+            image_tokens (`torch.LongTensor` of shape `(num_images, num_query_tokens)`): Ids of image tokens.
+
+        Returns:
+            `torch.FloatTensor`: As [`SeedImageTokenizer.decode`] gives it.
+
+        Raises:
+            ValueError: Ids that are no image tokens, or a model without its image tokenizer.
+        """
+        codes = self.config.image_token_layout.token_ids_to_codes(image_tokens)
+        return self._require_image_tokenizer("image_tokens").decode(codes)
+
+
+class SeedForCausalLM(SeedPreTrainedModel, SeedGenerationMixin, GenerationMixin):
+    r"""
+    A causal language model that reads and writes images as `num_query_tokens` image tokens.
+
+    `language_model` is an unchanged model of transformers, of any architecture. `image_tokenizer` is optional: with
+    it the model accepts `pixel_values`, without it images come as codes. `generate()` is transformers' own.
+
+    Args:
+        config ([`SeedConfig`]): Sizes and ids.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from transformers import LlamaConfig
+    >>> from seed_hf import SeedConfig, SeedForCausalLM
+    >>> text_config = LlamaConfig(
+    ...     vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
+    ... )
+    >>> model = SeedForCausalLM(SeedConfig(text_config=text_config, codebook_size=8, num_query_tokens=4, code_dim=4))
+    >>> ids = model.generate(torch.tensor([[1, 2]]), generation_mode="image", do_sample=False)
+    >>> ids.shape  # the prompt, <img>, 4 image tokens, </img>
+    torch.Size([1, 8])
+
+    ```
+    """
+
+    def __init__(self, config: SeedConfig):
+        super().__init__(config)
+        if self.image_embeddings is not None:
+            own_head = self.language_model.get_output_embeddings()
+            # quantizers look for the head by `get_output_embeddings`, which is another one here
+            names = [name for name, module in self.named_modules() if module is own_head]
+            self._keep_in_fp32_modules = [*self._keep_in_fp32_modules, *names]
+            self.lm_head = SeedOutputEmbeddings(self)
+        self.post_init()
+
+    @property
+    def model(self) -> SeedModel:
+        """[`SeedModel`]: the same modules without the head; trainers call it as `base_model`."""
+        return SeedModel.body_of(self)
+
+    # ------------------------------------------------------------------------------------------ vocabulary
+    def get_output_embeddings(self):
+        """The head over text, image and special tokens: its `weight` has `vocab_size` rows."""
+        return self.language_model.get_output_embeddings() if self.image_embeddings is None else self.lm_head
+
+    def set_output_embeddings(self, new_embeddings):
+        """Replaces the LM's own head."""
+        self.language_model.set_output_embeddings(new_embeddings)
+
+    def resize_token_embeddings(self, new_num_tokens=None, pad_to_multiple_of=None, mean_resizing=True):
+        """
+        As in transformers with `"learned"`, as long as the image tokens keep their rows. With `"projected_codes"`,
+        where they have none, only to the size it has; for another tokenizer see `from_language_model`.
+        """
+        if self.image_embeddings is None:
+            needed = self.config.image_token_layout.end_token_id
+            if new_num_tokens is not None and new_num_tokens < needed:
+                raise ValueError(f"`new_num_tokens` is {new_num_tokens}; allowed: at least {needed}, for the images.")
+            table = super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+            self.config.vocab_size = table.num_embeddings
+            return table
+        # PEFT asks for the size of the tokenizer wherever the LM's own table is smaller
+        if new_num_tokens in (None, self.config.vocab_size):
+            return self.get_input_embeddings()
+        raise ValueError(
+            f"`new_num_tokens` is {new_num_tokens}; allowed: {self.config.vocab_size}, the size it has. For another "
+            "tokenizer build the model anew with `from_language_model`."
+        )
+
+    # ------------------------------------------------------------------------------------------ forward
     def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """
         Logits of text, image and special tokens.
@@ -277,13 +537,14 @@ class SeedForCausalLM(
         Returns:
             `torch.FloatTensor` of shape `(..., vocab_size)`.
         """
-        text_logits = self.get_output_embeddings()(hidden_states)
+        text_logits = self.language_model.get_output_embeddings()(hidden_states)
         if self.image_embeddings is None:
             return text_logits
         image_logits = self.image_embeddings(hidden_states, as_logits=True)
         image_logits = image_logits.to(text_logits.device)
         return torch.cat([text_logits[..., : self.config.first_image_token_id], image_logits], dim=-1)
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -297,9 +558,8 @@ class SeedForCausalLM(
         logits_to_keep: int | torch.Tensor = 0,
         target_logits_only: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
-        return_dict: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> CausalLMOutputWithPast:
+    ) -> tuple | CausalLMOutputWithPast:
         """
         One pass of the language model.
 
@@ -322,7 +582,6 @@ class SeedForCausalLM(
             target_logits_only (`bool`, defaults to `False`): With `labels`, compute logits only where there is a
                 target; they then have shape `(num_targets, vocab_size)`, in reading order.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*): Divisor of the loss, instead of the mean.
-            return_dict (`bool`, *optional*): `False` gives a tuple.
             kwargs: What else the language model takes. Keys and values of earlier positions are `cache`, before
                 transformers 5.24 `past_key_values`; they come back under the same name. `shift_labels` of the shape of
                 `labels` are targets that are shifted already, instead of `labels` (a part of a sequence cannot shift
@@ -334,12 +593,7 @@ class SeedForCausalLM(
         Raises:
             ValueError: Not exactly one of `input_ids` and `inputs_embeds`, or images that do not fit the placeholders.
         """
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("`input_ids` and `inputs_embeds` were both given or both left out; allowed: one of them.")
-        if pixel_values is not None or codes is not None:
-            if input_ids is None:
-                raise ValueError("`inputs_embeds` was given with images; allowed: `input_ids`.")
-            input_ids = self.insert_images(input_ids, pixel_values, codes)
+        input_ids = self._with_images(input_ids, inputs_embeds, pixel_values, codes)
         # no argument of its own: transformers' Trainer would take it for labels that every evaluation must have
         shift_labels = kwargs.pop("shift_labels", None)
         layout = self.config.image_token_layout
@@ -347,20 +601,13 @@ class SeedForCausalLM(
         shift_labels = layout.replace_placeholder_targets(
             shift_labels, None if input_ids is None else input_ids[:, 1:]
         )
-        lm_inputs = {"attention_mask": attention_mask, "use_cache": use_cache}
-        if "position_ids" in self._lm_arguments:
-            lm_inputs["position_ids"] = position_ids
+        lm_inputs = self._lm_inputs(input_ids, inputs_embeds, attention_mask, position_ids, use_cache, **kwargs)
         if self.image_embeddings is None and not target_logits_only:
             # an ordinary vocabulary: the LM's own `forward`, whatever it does to its logits
-            lm_inputs.update(input_ids=input_ids, inputs_embeds=inputs_embeds, logits_to_keep=logits_to_keep, **kwargs)
-            outputs = self.language_model(return_dict=True, **lm_inputs)
+            outputs = self.language_model(logits_to_keep=logits_to_keep, return_dict=True, **lm_inputs)
             logits = outputs.logits
         else:
-            if inputs_embeds is None:
-                inputs_embeds = self.embed_tokens(input_ids)
-            outputs = self.language_model.base_model(
-                inputs_embeds=inputs_embeds, return_dict=True, **lm_inputs, **kwargs
-            )
+            outputs = self.language_model.base_model(return_dict=True, **lm_inputs)
             hidden_states = outputs.last_hidden_state
             if target_logits_only:
                 return self._target_outputs(hidden_states, labels, shift_labels, outputs, num_items_in_batch)
@@ -375,8 +622,7 @@ class SeedForCausalLM(
                 vocab_size=self.config.vocab_size,
                 num_items_in_batch=num_items_in_batch,
             )
-        output = _causal_lm_output(loss, logits, outputs)
-        return output.to_tuple() if return_dict is False else output
+        return _causal_lm_output(loss, logits, outputs)
 
     def _target_outputs(self, hidden_states, labels, shift_labels, outputs, num_items_in_batch):
         """Loss and logits of the positions that have a target: in training most positions have none."""
@@ -471,28 +717,6 @@ class SeedForCausalLM(
             model._match_text_vectors()
         return model.eval()
 
-    @classmethod
-    def _around(cls, language_model: PreTrainedModel, config: SeedConfig) -> PreTrainedModel:
-        """A model around the very `language_model` it is given; the vectors of the image tokens are still empty."""
-        with torch.device("meta"):
-            model = cls(config)
-        model.language_model = language_model
-        # only now: construction would have changed the attention implementation of a shared configuration
-        model.config.text_config = language_model.config
-        if model.image_embeddings is not None:
-            reference = language_model.get_input_embeddings().weight
-            model.image_embeddings.to_empty(device=reference.device).to(reference.dtype)
-        model.generation_config = copy.deepcopy(language_model.generation_config)
-        for name in _SET_BY_LOADING:
-            if hasattr(language_model, name):
-                setattr(model, name, getattr(language_model, name))
-        if hasattr(language_model.config, "quantization_config"):
-            model.config.quantization_config = language_model.config.quantization_config
-        if hasattr(language_model, "hf_device_map"):
-            parts = {f"language_model.{name}".rstrip("."): at for name, at in language_model.hf_device_map.items()}
-            model.hf_device_map = parts | {"image_embeddings": language_model.get_input_embeddings().weight.device}
-        return model
-
     @torch.no_grad()
     def _match_text_vectors(self):
         """Starts the new vectors with mean and spread of the text vectors, so that training starts smoothly."""
@@ -503,28 +727,6 @@ class SeedForCausalLM(
         nn.init.normal_(embeddings.weight, std=float(std / code_norm))
         embeddings.bias.copy_(mean)
         embeddings.special_weight.normal_(std=float(std)).add_(mean)
-
-    def attach_image_tokenizer(self, image_tokenizer: PreTrainedModel):
-        """
-        Makes `image_tokenizer` a sub-module, frozen, so that the model accepts `pixel_values`.
-
-        Args:
-            image_tokenizer ([`SeedImageTokenizer`]): The one whose codes this model was trained on.
-
-        Raises:
-            ValueError: Its sizes or its codebook differ from this model's.
-        """
-        for name in ("codebook_size", "num_query_tokens"):
-            got, wanted = getattr(image_tokenizer.config, name), getattr(self.config, name)
-            if got != wanted:
-                raise ValueError(f"`image_tokenizer` has {name}={got}; allowed: {wanted}, this model's.")
-        if self.image_embeddings is not None:
-            theirs, own = codebook_of(image_tokenizer).float().cpu(), self.image_embeddings.codebook.float().cpu()
-            # half-precision checkpoints of either part may round the codebook
-            if not torch.allclose(theirs, own, rtol=1e-2, atol=1e-2 * float(own.abs().mean())):
-                raise ValueError("`image_tokenizer` has another codebook; allowed: the one this model was trained on.")
-        self.image_tokenizer = image_tokenizer.to(self.device).requires_grad_(False).eval()
-        self.config.image_tokenizer_config = image_tokenizer.config
 
     def check_tokenizer(self, tokenizer):
         """
@@ -579,11 +781,6 @@ class SeedForCausalLM(
         """Keyword arguments of PEFT's `LoraConfig`; see [`peft_seed.lora_settings`]."""
         return lora_settings(self)
 
-    def enable_adapters(self):
-        """Undoes `disable_adapters`, for the vectors of the image tokens too."""
-        super().enable_adapters()
-        enable_saved_modules(self)
-
 
 def _causal_lm_output(loss, logits, outputs):
     """With what the language model returned beside; the name of its cache is that of the installed transformers."""
@@ -591,4 +788,4 @@ def _causal_lm_output(loss, logits, outputs):
     return CausalLMOutputWithPast(loss=loss, logits=logits, **kept)
 
 
-__all__ = ["SeedForCausalLM", "SeedImageTokenEmbedding"]
+__all__ = ["SeedForCausalLM", "SeedImageTokenEmbedding", "SeedModel", "SeedPreTrainedModel"]

@@ -68,6 +68,46 @@ class SeedImageTokenEmbedding(nn.Module):
         return torch.where(is_code, code_vectors, special_vectors.to(code_vectors.dtype))
 
 
+class SeedOutputEmbeddings(nn.Module):
+    """
+    The head over the whole vocabulary, as trainers and PEFT look for it: text rows, codes, special tokens.
+
+    It has no parameters of its own: `weight` is put together from the language model's head and the vectors of the
+    image tokens, with their gradients.
+
+    Args:
+        model ([`SeedForCausalLM`]): Has both.
+    """
+
+    def __init__(self, model: PreTrainedModel):
+        super().__init__()
+        # in a tuple, so that it is no sub-module; PEFT may replace the parts, which are therefore looked up each time
+        self._model = (model,)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Hidden states `(..., embedding_dim)` to logits `(..., vocab_size)`."""
+        return self._model[0].compute_logits(hidden_states)
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """All rows, `(vocab_size, embedding_dim)`, in the dtype of the language model's head."""
+        (model,) = self._model
+        first = model.config.first_image_token_id
+        text = model.language_model.get_output_embeddings().weight[:first]
+        indices = torch.arange(model.config.vocab_size - first, device=text.device)
+        return torch.cat([text, model.image_embeddings(indices).to(text)])
+
+    @property
+    def bias(self) -> torch.Tensor | None:
+        """The language model's own bias, 0 for image tokens; None where it has none."""
+        (model,) = self._model
+        bias = getattr(model.language_model.get_output_embeddings(), "bias", None)
+        if bias is None:
+            return None
+        bias = bias[: model.config.first_image_token_id]
+        return nn.functional.pad(bias, (0, model.config.vocab_size - len(bias)))
+
+
 @torch.no_grad()
 def codebook_of(image_tokenizer: PreTrainedModel) -> torch.Tensor:
     """Every code's vector as the quantizer looks it up, `(codebook_size, code_dim)`."""
@@ -86,4 +126,4 @@ def check_plain_head(language_model: PreTrainedModel):
             )
 
 
-__all__ = ["SeedImageTokenEmbedding", "check_plain_head", "codebook_of"]
+__all__ = ["SeedImageTokenEmbedding", "SeedOutputEmbeddings", "check_plain_head", "codebook_of"]

@@ -27,7 +27,7 @@ def lora_target_modules(model: PreTrainedModel) -> str:
     Returns:
         `str`: The expression; the head is not in it.
     """
-    head = model.get_output_embeddings()
+    head = model.language_model.get_output_embeddings()
     head_name = next(name for name, module in model.language_model.named_modules() if module is head)
     names = set()
     for name, module in model.language_model.named_modules():

@@ -24,6 +24,7 @@ from seed_hf import (
     SeedImageProcessor,
     SeedImageTokenizer,
     SeedImageTokenizerConfig,
+    SeedModel,
     SeedProcessor,
     SeedTokenizer,
 )
@@ -49,7 +50,7 @@ def folder(tmp_path_factory):
     "auto_class, subfolder, wanted",
     [
         (AutoConfig, "lm", SeedConfig),
-        (AutoModel, "lm", SeedForCausalLM),
+        (AutoModel, "lm", SeedModel),
         (AutoModelForCausalLM, "lm", SeedForCausalLM),
         (AutoModelForImageTextToText, "lm", SeedForCausalLM),
         (AutoModelForMultimodalLM, "lm", SeedForCausalLM),

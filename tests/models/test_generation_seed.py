@@ -40,7 +40,7 @@ def model(request):
 def tell_tokens_apart(model):
     """Fresh learned rows are so alike that rounding would choose between them."""
     with torch.no_grad():
-        torch.nn.init.normal_(model.get_output_embeddings().weight, std=0.2)
+        torch.nn.init.normal_(model.language_model.get_output_embeddings().weight, std=0.2)
     return model
 
 

@@ -39,7 +39,7 @@ def test_hot_samples_stay_inside_the_grammar(mode, embedding):
     if mode == "interleaved":
         with torch.no_grad():
             vectors = (
-                model.get_output_embeddings().weight
+                model.language_model.get_output_embeddings().weight
                 if embedding == "learned"
                 else model.image_embeddings.special_weight
             )
