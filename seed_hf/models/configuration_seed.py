@@ -81,6 +81,8 @@ class SeedConfig(HubUploadMixin, PreTrainedConfig):
 
     model_type = "seed"
     keys_to_ignore_at_inference = ["past_key_values", "cache"]
+    # the name by which trainers and servers ask for the placeholder
+    attribute_map = {"image_token_id": "image_placeholder_token_id"}
     sub_configs = {"text_config": AutoConfig, "image_tokenizer_config": SeedImageTokenizerConfig}
 
     text_config: dict | PreTrainedConfig | None = None
@@ -110,6 +112,8 @@ class SeedConfig(HubUploadMixin, PreTrainedConfig):
         self._fill_token_ids()
         # transformers and PEFT read the flag of the outermost config to know whether the LM's head is its input table
         self.tie_word_embeddings = bool(getattr(self.text_config, "tie_word_embeddings", False))
+        # TRL reads it without asking whether a folder brings code
+        self.auto_map = kwargs.pop("auto_map", None) or {}
         super().__post_init__(**kwargs)
         self._check_fields()
 
@@ -179,13 +183,13 @@ class SeedConfig(HubUploadMixin, PreTrainedConfig):
     def to_dict(self) -> dict:
         """As in transformers; where the model's code is saved too, every Auto class that loads the model finds it."""
         values = super().to_dict()
-        auto_map = values.get("auto_map") or {}
+        auto_map = values.pop("auto_map", {})
         # transformers records one Auto class for each class
         recorded = next((auto_map[name] for name in MODEL_CLASSES if name in auto_map), None)
         if recorded is not None:
             module = recorded.rpartition(".")[0]
-            values["auto_map"] = auto_map | {name: f"{module}.{model}" for name, model in MODEL_CLASSES.items()}
-        return values
+            auto_map = auto_map | {name: f"{module}.{model}" for name, model in MODEL_CLASSES.items()}
+        return values | {"auto_map": auto_map} if auto_map else values
 
     def get_text_config(self, decoder=None, encoder=None) -> PreTrainedConfig:
         """

@@ -11,10 +11,7 @@ from pathlib import Path
 from diffusers import pipelines as diffusers_pipelines
 from huggingface_hub import snapshot_download
 from transformers import PreTrainedModel
-from transformers.utils import logging
 
-
-logger = logging.get_logger(__name__)
 
 COMPONENTS_MODULE = "pipeline_components_seed"
 PICKLED_WEIGHTS = ["*.bin", "*.ckpt", "*.msgpack", "*.pt", "*.pth"]
@@ -29,9 +26,6 @@ class PortablePipelineMixin:
     `DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)` needs no package, and where the package is
     installed its own classes are taken.
     """
-
-    # components that are used but not saved, because they have a repository of their own
-    _attached_components: tuple[str, ...] = ()
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
@@ -54,26 +48,6 @@ class PortablePipelineMixin:
                 if isinstance(component, PreTrainedModel) and name not in kwargs:
                     component.float()
         return pipeline
-
-    def save_pretrained(self, save_directory, **kwargs):
-        """
-        Saves components, index and code files; what `_attached_components` names is left out.
-
-        Args:
-            save_directory (`str` or `os.PathLike`): Folder, made if missing.
-            kwargs: As in `DiffusionPipeline.save_pretrained`.
-        """
-        attached = {name: getattr(self, name) for name in self._attached_components}
-        attached = {name: component for name, component in attached.items() if component is not None}
-        if attached:
-            logger.info(f"{list(attached)} have a folder of their own and are not saved with the pipeline.")
-        try:
-            for name in attached:
-                setattr(self, name, None)
-            super().save_pretrained(save_directory, **kwargs)
-        finally:
-            for name, component in attached.items():
-                setattr(self, name, component)
 
     def save_config(self, save_directory, push_to_hub: bool = False, **kwargs):
         """Writes the portable index and the code files that it names; arguments as in diffusers."""

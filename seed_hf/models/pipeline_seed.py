@@ -65,8 +65,8 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, DiffusionPipeline):
             branch of guidance, unless negative codes are given. SEED-2: the text condition, always needed.
         image_normalizer (`StableUnCLIPImageNormalizer`, *optional*): SEED-2 only.
         image_noising_scheduler (`SchedulerMixin`, *optional*): SEED-2 only.
-        language_model ([`SeedForCausalLM`], *optional*): Prompts to codes. It is not saved with the pipeline.
-        processor ([`SeedProcessor`], *optional*): Of the language model. It is not saved with the pipeline.
+        language_model ([`SeedForCausalLM`], *optional*): Prompts to codes; saved with the pipeline.
+        processor ([`SeedProcessor`], *optional*): Of the language model; saved with the pipeline.
         guidance_scale (`float`, defaults to 7.5): Used by calls that give none; saved. The original: 7.5, SEED-2 10.
         num_inference_steps (`int`, defaults to 50): Likewise. The original: 50 with PLMS, SEED-2 20.
 
@@ -105,7 +105,6 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, DiffusionPipeline):
         "language_model",
         "processor",
     ]
-    _attached_components = ("language_model", "processor")
     # the last is the second under the name of Stable Diffusion, which callbacks of diffusers ask for
     _callback_tensor_inputs = ["latents", "encoder_hidden_states", "class_labels", "prompt_embeds"]
 
@@ -228,7 +227,7 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, DiffusionPipeline):
         Raises:
             ValueError: No language model or no processor is attached, or `prompt` is no text.
         """
-        for name in self._attached_components:
+        for name in ("language_model", "processor"):
             if getattr(self, name) is None:
                 raise ValueError(
                     f"`prompt` was given but `{name}` is None; allowed with `language_model` and `processor` attached."

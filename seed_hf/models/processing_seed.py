@@ -9,7 +9,9 @@ from transformers.utils import logging
 
 from .chat_seed import prepare_chat
 from .hub_mixin_seed import HubUploadMixin
+from .image_processing_seed import SeedImageProcessor
 from .image_tokens_seed import BOI_TOKEN, EOI_TOKEN, IMAGE_PLACEHOLDER_TOKEN, image_token
+from .tokenization_seed import SeedTokenizer
 
 
 logger = logging.get_logger(__name__)
@@ -83,6 +85,12 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
         self.image_prompt = image_prompt
         self.image_token = IMAGE_PLACEHOLDER_TOKEN
         super().__init__(image_processor, tokenizer, chat_template=chat_template or DEFAULT_CHAT_TEMPLATE)
+
+    @classmethod
+    def _get_arguments_from_pretrained(cls, pretrained_model_name_or_path, processor_dict=None, **kwargs):
+        """The parts by the classes that a copy of this file brings along, so that no other code has to be trusted."""
+        parts = (SeedImageProcessor, SeedTokenizer)
+        return [part.from_pretrained(pretrained_model_name_or_path, **kwargs) for part in parts]
 
     def __call__(
         self, images: ImageInput | None = None, text: TextInput | list[TextInput] | None = None, codes=None, **kwargs

@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -183,17 +184,15 @@ class TestSaving:
 
     def test_components_can_be_passed(self, tmp_path, prompt_pipeline):
         prompt_pipeline.save_pretrained(tmp_path)
-        assert prompt_pipeline.language_model is not None
-        assert prompt_pipeline.processor is not None
         index = json.loads((tmp_path / "model_index.json").read_text())
-        assert index["language_model"] == [None, None]
-        assert not (tmp_path / "language_model").exists()
+        assert index["language_model"] == ["modeling_seed", "SeedForCausalLM"]
         assert index["image_tokenizer"] == ["modeling_seed_image_tokenizer", "SeedImageTokenizer"]
         assert str(tmp_path) not in json.dumps(index)
         attached = {"language_model": prompt_pipeline.language_model, "processor": prompt_pipeline.processor}
+        shutil.rmtree(tmp_path / "language_model")  # another one is passed
         scheduler = EulerDiscreteScheduler()
         loaded = load(tmp_path, **attached, scheduler=scheduler)
-        assert loaded.scheduler is scheduler
+        assert loaded.scheduler is scheduler and loaded.language_model is attached["language_model"]
         assert torch.equal(loaded.encode_prompt("a cat"), prompt_pipeline.encode_prompt("a cat"))
 
     def test_repository_id_offline(self, tmp_path, pipeline):
@@ -208,8 +207,9 @@ class TestSaving:
         loaded = load("someone/toy", cache_dir=tmp_path, local_files_only=True)
         assert distance(draw(loaded, codes=build_codes()), draw(pipeline, codes=build_codes())) < 1e-5
 
-    def test_without_the_package(self, tmp_path, pipeline):
-        """Another process in which `seed_hf` can not be imported loads the folder, draws, saves; we load that."""
+    def test_without_the_package(self, tmp_path, prompt_pipeline):
+        """Another process in which `seed_hf` cannot be imported loads the folder, draws, saves; we load that."""
+        pipeline = prompt_pipeline
         pipeline.save_pretrained(tmp_path / "saved")
         script = f"""
             import sys
@@ -225,23 +225,28 @@ class TestSaving:
             else:
                 raise AssertionError("code ran without trust_remote_code")
             pipeline = DiffusionPipeline.from_pretrained({str(tmp_path / "saved")!r}, trust_remote_code=True)
+            generator = lambda: torch.Generator().manual_seed(0)
             image = np.arange(28 * 28 * 3, dtype=np.uint8).reshape(28, 28, 3)
-            output = pipeline(image, generator=torch.Generator().manual_seed(0), output_type="pt")
-            torch.save((output.images, output.codes), {str(tmp_path / "output.pt")!r})
+            output = pipeline(image, generator=generator(), output_type="pt")
+            drawn = pipeline(prompt="a cat", generator=generator(), output_type="pt")
+            torch.save([*output.values(), *drawn.values()], {str(tmp_path / "output.pt")!r})
             pipeline.save_pretrained({str(tmp_path / "again")!r})
             again = DiffusionPipeline.from_pretrained({str(tmp_path / "again")!r}, trust_remote_code=True)
             assert torch.equal(again(image, num_inference_steps=1).codes, output.codes)
+            assert torch.equal(again.encode_prompt("a cat"), drawn.codes)
         """
         environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_MODULES_CACHE": str(tmp_path / "modules")}
         environment.pop("PYTHONPATH", None)
         command = [sys.executable, "-c", textwrap.dedent(script)]
         result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert result.returncode == 0, result.stderr
-        images, codes = torch.load(tmp_path / "output.pt")
+        images, codes, *drawn = torch.load(tmp_path / "output.pt")
         image = np.arange(28 * 28 * 3, dtype=np.uint8).reshape(28, 28, 3)
-        wanted = pipeline(image, generator=torch.Generator().manual_seed(0), output_type="pt")
-        assert torch.equal(codes, wanted.codes)
-        assert distance(images, wanted.images) < 1e-5
+        inputs = ({"image": image}, images, codes), ({"prompt": "a cat"}, *drawn)
+        for given, pictures, written in inputs:
+            wanted = pipeline(**given, generator=torch.Generator().manual_seed(0), output_type="pt")
+            assert torch.equal(written, wanted.codes)
+            assert distance(pictures, wanted.images) < 1e-5
         loaded = load(tmp_path / "again")
         assert distance(draw(loaded, codes=codes), draw(pipeline, codes=codes)) < 1e-5
         saved, again = (
