@@ -24,7 +24,7 @@ def package_versions() -> dict[str, str]:
     """Names the versions of Python and of the packages that a run's numbers depend on.
 
     Returns:
-        `dict[str, str]`: version by package; packages that are not installed are left out.
+        `dict[str, str]`: Version by package, without packages that are not installed.
     """
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
@@ -39,7 +39,7 @@ def describe_machine() -> str:
     """Says what a run computes on, such as `"cpu x86_64, 2 threads"`.
 
     Returns:
-        `str`: accelerators of this process's machine and their number, or processor and threads.
+        `str`: The number and name of the machine's accelerators, or its processor and the number of threads.
     """
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
@@ -50,7 +50,7 @@ def weights_digest(*folders: Path) -> str:
     """Hashes the weights and settings in folders.
 
     Args:
-        folders (`Path`): of an image tokenizer and its image processor.
+        folders (`Path`): Folders of an image tokenizer and of its image processor.
 
     Returns:
         `str`: 16 hexadecimal digits.
@@ -65,19 +65,16 @@ def weights_digest(*folders: Path) -> str:
 
 
 def rows_digest(rows: "Dataset") -> str:
-    """Hashes names and captions of rows in their order; pictures are not read.
+    """Hashes names and captions of rows in their order; images are not read.
 
     Args:
-        rows (`datasets.Dataset`): the rows.
+        rows (`datasets.Dataset`): Rows as [`~seed_hf.data.load_rows`] returns them.
 
     Returns:
         `str`: 16 hexadecimal digits.
     """
-    digest = hashlib.sha256()
     names = [name for name in ("key", "caption") if name in rows.column_names]
-    for batch in rows.select_columns(names).iter(10_000):
-        digest.update(json.dumps(batch).encode())
-    return digest.hexdigest()[:16]
+    return _hash_columns(rows, names, 10_000)[:16]
 
 
 def describe_model(name: str | os.PathLike, *folders: Path, without: str | None = None) -> dict[str, str | None]:
@@ -87,9 +84,9 @@ def describe_model(name: str | os.PathLike, *folders: Path, without: str | None 
     the same weights alone, in a pipeline, or with code files beside them have the same one.
 
     Args:
-        name (`str` or `os.PathLike`): folder or Hub id that was asked for.
-        folders (`Path`): what it was loaded from.
-        without (`str`, *optional*): prefix of tensors to leave out.
+        name (`str` or `os.PathLike`): Folder or Hub id that was asked for.
+        folders (`Path`): Folders that it was loaded from.
+        without (`str`, *optional*): Prefix of the names of tensors to leave out.
 
     Returns:
         `dict`: `id`, `revision`, `sha256` and `config_sha256`, the hash of all JSON files.
@@ -107,18 +104,18 @@ def describe_model(name: str | os.PathLike, *folders: Path, without: str | None 
     paths = [folder.parts for folder in folders]
     # in the cache of the Hub client: .../snapshots/<commit>/...
     commits = [parts[parts.index("snapshots") + 1] for parts in paths if "snapshots" in parts]
-    found = {"id": str(name), "revision": commits[0] if commits else None}
-    return found | dict(zip(("sha256", "config_sha256"), hashes, strict=True))
+    origin = {"id": str(name), "revision": commits[0] if commits else None}
+    return origin | dict(zip(("sha256", "config_sha256"), hashes, strict=True))
 
 
 def weights_of(models: dict[str, dict[str, str | None]]) -> dict[str, list[str | None]]:
     """What decides the predictions of models, for the description of a work folder.
 
     Args:
-        models (`dict[str, dict]`): from [`describe_model`].
+        models (`dict[str, dict]`): What [`describe_model`] returned, by name.
 
     Returns:
-        `dict[str, list]`: hashes by name.
+        `dict[str, list]`: Hashes by name.
     """
     return {name: [model["sha256"], model["config_sha256"]] for name, model in models.items()}
 
@@ -133,29 +130,34 @@ def _tensor_digests(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def references_digest(rows: "Dataset") -> str:
-    """Hashes everything in the rows but the pictures, whose files are hashed when they are read.
+    """Hashes everything in the rows but the images, whose files are hashed when they are read.
 
     Args:
-        rows (`datasets.Dataset`): the rows.
+        rows (`datasets.Dataset`): Rows as [`~seed_hf.data.load_rows`] returns them.
 
     Returns:
         `str`: 64 hexadecimal digits.
     """
-    digest = hashlib.sha256()
     names = sorted(set(rows.column_names) - {"image", "shard"})
-    for batch in rows.select_columns(names).iter(1000):
-        digest.update(json.dumps(batch, sort_keys=True, default=str).encode())
+    return _hash_columns(rows, names, 1000, sort_keys=True, default=str)
+
+
+def _hash_columns(rows: "Dataset", names: list[str], batch_size: int, **json_settings) -> str:
+    # batch sizes and settings are part of hashes that are on disk already
+    digest = hashlib.sha256()
+    for batch in rows.select_columns(names).iter(batch_size):
+        digest.update(json.dumps(batch, **json_settings).encode())
     return digest.hexdigest()
 
 
-def content_digest(references: str, pictures: str) -> str:
-    """Hash of a whole split.
+def content_digest(references: str, images: str) -> str:
+    """Hashes a whole split.
 
     Args:
-        references (`str`): from [`references_digest`].
-        pictures (`str`): hash of all picture files.
+        references (`str`): What [`references_digest`] returned.
+        images (`str`): Hash of all image files.
 
     Returns:
         `str`: 64 hexadecimal digits.
     """
-    return hashlib.sha256(f"{references} {pictures}".encode()).hexdigest()
+    return hashlib.sha256(f"{references} {images}".encode()).hexdigest()

@@ -8,7 +8,7 @@ from tiny import ROOT, TRAINING
 
 # Each may import what stands on a line above its own, and its own folder.
 LAYERS = (
-    ("provenance", "sealed_files", "missing_packages", "models"),
+    ("provenance", "licences", "sealed_files", "missing_packages", "models"),
     ("hub",),
     ("data", "convert"),
     ("mini",),

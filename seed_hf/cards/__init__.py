@@ -9,20 +9,16 @@ from pathlib import Path
 import yaml
 from huggingface_hub import DatasetCard, DatasetCardData, ModelCard, ModelCardData
 
-from ..hub.files import is_hub_id, repository_kind
+from ..hub.files import is_hub_id
+from ..hub.kinds import KINDS, RepositoryKind, repository_kind
+from ..licences import Licence, choose_licence
 from .emissions import estimate_emissions
 from .facts import find_facts, find_runs
-from .licences import Licence, choose_licence, find_origins
+from .origins import find_origins
 from .results import Run, eval_results, model_index, read_runs, table_rows
 
 
 TEMPLATES = Path(__file__).with_name("templates")
-_KINDS = {
-    "image-tokenizer": ("transformers", "image-feature-extraction", ["seed", "image-tokenizer", "custom_code"]),
-    "language-model": ("transformers", "any-to-any", ["seed", "image-to-text", "text-to-image", "custom_code"]),
-    "adapter": ("peft", "any-to-any", ["seed", "lora", "custom_code"]),
-    "pipeline": ("diffusers", "text-to-image", ["seed", "image-tokenizer", "custom_code"]),
-}
 
 
 def write_card(
@@ -80,15 +76,15 @@ def write_card(
             with results.
     """
     folder = Path(folder)
-    kind = repository_kind(folder)
-    if kind is None:
+    name = repository_kind(folder)
+    if name is None:
         raise ValueError(f"`folder` is {str(folder)!r}; allowed: a model, an adapter, a pipeline, or codes.")
     if not training and (folder / "training_arguments.json").is_file():
         training = [folder]
-    facts, runs = find_facts(kind, folder), read_runs(evaluations, folder)
+    kind, facts, runs = KINDS[name], find_facts(name, folder), read_runs(evaluations, folder)
     origins, starts_from = find_origins(folder, *training)
     chosen = choose_licence(origins, licence, licence_name, licence_link)
-    base_models = [base_model or facts.get("base_model")] if kind == "adapter" or base_model else starts_from
+    base_models = [base_model or facts["base_model"]] if base_model or "base_model" in facts else starts_from
     _check_ids({"repo_id": [repo_id], "base_model": base_models, "datasets": datasets})
     trained = find_runs(training)
     emissions = estimate_emissions(trained, power_watts, carbon_intensity)
@@ -100,15 +96,15 @@ def write_card(
         "license_name": chosen.name,
         "license_link": chosen.link,
     }
-    if kind == "codes":
-        card_class, data = DatasetCard, _codes_data(facts, common)
+    if kind.is_data:
+        card_class, data = DatasetCard, _codes_data(kind, facts, common)
     else:
-        data = _model_data(kind, repo_id, facts, base_models, runs, common)
+        data = _model_data(kind, repo_id, base_models, runs, common)
         data["datasets"] = list(datasets) or None
         data["co2_eq_emissions"] = emissions["metadata"]
         card_class = ModelCard
     template = "\n".join(
-        (TEMPLATES / f"{name}.md").read_text(encoding="utf-8") for name in (kind.replace("-", "_"), "shared")
+        (TEMPLATES / f"{stem}.md").read_text(encoding="utf-8") for stem in (name.replace("-", "_"), "shared")
     )
     card = card_class.from_template(
         data,
@@ -121,7 +117,7 @@ def write_card(
         results=table_rows(runs),
         runs=runs,
         not_measured={name: why for run in runs for name, why in run.report.not_measured.items()},
-        is_data=kind == "codes",
+        is_data=kind.is_data,
         notes=extra,
         licence=chosen,
     )
@@ -146,29 +142,28 @@ def _check_ids(ids: Mapping[str, Sequence[str | None]]) -> None:
 
 
 def _model_data(
-    kind: str, repo_id: str, facts: dict, base_models: list[str], runs: list[Run], common: dict
+    kind: RepositoryKind, repo_id: str, base_models: list[str], runs: list[Run], common: dict
 ) -> ModelCardData:
-    library, task, tags = _KINDS[kind]
     return ModelCardData(
-        library_name=library,
-        pipeline_tag=task,
-        tags=tags,
+        library_name=kind.library,
+        pipeline_tag=kind.task,
+        tags=list(kind.tags),
         base_model=base_models[0] if len(base_models) == 1 else base_models or None,
-        base_model_relation="adapter" if kind == "adapter" else "finetune" if base_models else None,
+        base_model_relation=kind.base_model_relation if base_models else None,
         model_name=repo_id.rpartition("/")[2],
         eval_results=model_index(runs) or None,
         **common,
     )
 
 
-def _codes_data(facts: dict, common: dict) -> DatasetCardData:
+def _codes_data(kind: RepositoryKind, facts: dict, common: dict) -> DatasetCardData:
     files = [{"split": split["name"], "path": f"data/{split['name']}-*.parquet"} for split in facts["splits"]]
     num_images = sum(split["num_images"] for split in facts["splits"])
     sizes = (("n<1K", 1e3), ("1K<n<10K", 1e4), ("10K<n<100K", 1e5), ("100K<n<1M", 1e6), ("1M<n<10M", 1e7))
     size = next((name for name, limit in sizes if num_images < limit), "10M<n<100M")
     return DatasetCardData(
         task_categories=["image-to-text", "text-to-image"],
-        tags=["seed", "image-tokens", "seed_hf"],
+        tags=list(kind.tags),
         size_categories=[size],
         configs=[{"config_name": "default", "data_files": files}],
         **common,

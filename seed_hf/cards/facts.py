@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors import safe_open
 
 from ..data.codes import count_encoded, part_paths
-from ..hub.files import read_json
+from ..hub.json_files import read_json
 from ..models.configuration_seed import SeedConfig
 from ..models.configuration_seed_image_tokenizer import SeedImageTokenizerConfig
 from ..trainer.metrics import MACHINE_FILE, read_metrics
@@ -28,41 +28,59 @@ def find_facts(kind: str, folder: Path) -> dict:
     Raises:
         ValueError: A data set of codes made by different weights.
     """
-    if kind == "codes":
-        return _codes_facts(folder)
-    facts = {"num_parameters": count_parameters(folder)}
-    if kind == "adapter":
-        config = read_json(folder / "adapter_config.json")
-        names = {"base_model": "base_model_name_or_path", "revision": "revision", "rank": "r", "alpha": "lora_alpha"}
-        return facts | {name: config.get(key) for name, key in names.items()}
-    if kind == "language-model":
-        return facts | _language_model_facts(folder)
-    config = SeedImageTokenizerConfig.from_pretrained(folder / "image_tokenizer" if kind == "pipeline" else folder)
+    return _READERS[kind](folder)
+
+
+def _adapter_facts(folder: Path) -> dict:
+    config = read_json(folder / "adapter_config.json")
+    names = {"base_model": "base_model_name_or_path", "revision": "revision", "rank": "r", "alpha": "lora_alpha"}
+    return {"num_parameters": count_parameters(folder)} | {name: config.get(key) for name, key in names.items()}
+
+
+def _image_tokenizer_facts(folder: Path) -> dict:
+    config = SeedImageTokenizerConfig.from_pretrained(folder)
     names = ("num_query_tokens", "codebook_size", "code_dim", "num_generation_tokens", "generation_dim")
-    return facts | {name: getattr(config, name) for name in names} | {"image_size": config.vision_config.image_size}
+    facts = {"num_parameters": count_parameters(folder), "image_size": config.vision_config.image_size}
+    return facts | {name: getattr(config, name) for name in names}
+
+
+def _pipeline_facts(folder: Path) -> dict:
+    return _image_tokenizer_facts(folder / "image_tokenizer") | {"num_parameters": count_parameters(folder)}
 
 
 def _language_model_facts(folder: Path) -> dict:
     config = SeedConfig.from_pretrained(folder)
     names = ("codebook_size", "num_query_tokens", "vocab_size", "image_tokenizer_id")
     return {name: getattr(config, name) for name in names} | {
+        "num_parameters": count_parameters(folder),
         "architecture": (config.text_config.architectures or [config.text_config.model_type])[0],
         "has_image_tokenizer": config.image_tokenizer_config is not None,
     }
 
 
 def _codes_facts(folder: Path) -> dict:
-    found = {path.stem.removeprefix("encoding-"): read_json(path) for path in sorted(folder.glob("encoding-*.json"))}
-    first, *others = found.values()
+    descriptions = {
+        path.stem.removeprefix("encoding-"): read_json(path) for path in sorted(folder.glob("encoding-*.json"))
+    }
+    first, *others = descriptions.values()
     if any(other["weights"] != first["weights"] for other in others):
         raise ValueError(
             f"`folder` {str(folder)!r} has splits of different weights; allowed: codes of one image tokenizer."
         )
     splits = []
-    for name, split in found.items():
+    for name, split in descriptions.items():
         num_images, num_skipped = count_encoded(part_paths(folder, name, split["num_rows"], split["rows_per_file"]))
         splits.append({"name": name, "num_images": num_images, "num_skipped": num_skipped, **split})
     return {**first, "splits": splits}
+
+
+_READERS = {
+    "adapter": _adapter_facts,
+    "codes": _codes_facts,
+    "image-tokenizer": _image_tokenizer_facts,
+    "language-model": _language_model_facts,
+    "pipeline": _pipeline_facts,
+}
 
 
 def count_parameters(folder: Path) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer, PreTrainedModel
 
+from ..licences import LICENCES
 from ..models.configuration_seed_image_tokenizer import SeedImageTokenizerConfig
 from ..models.modeling_seed_image_tokenizer import SeedImageTokenizer
 from .blip2_keys import blip2_config, blip2_layout, copy_text_feed_forward
@@ -18,8 +19,6 @@ from .seed_keys import SEED_LAYOUT, join_tensors, original_keys, plan_seed, spli
 
 
 KINDS = ("seed-1", "seed-2", "blip-2")
-# Of the released weights, for the record and so for the model card. Source: licence files of the original's branches.
-LICENCES = {"seed-1": "Apache-2.0", "seed-2": "Apache-2.0 with an added clause: research use only"}
 # Weights that SEED has no use for, kept beside the others for the way back.
 UNUSED_STEM = "original_only"
 VISION_PREFIX = "visual_encoder."
@@ -105,7 +104,7 @@ def convert_image_tokenizer(
         write_shards(output, [shard], UNUSED_STEM, max_shard_bytes=sum(unused.values()))
     if words is not None:
         words.save_pretrained(output)
-    write_record(output, kind, checkpoint, report, licence=LICENCES.get(kind, "that of the BLIP-2 weights"))
+    write_record(output, kind, checkpoint, report, licence=LICENCES[kind].summary)
     save_config(model, output, torch.float32)
     return report
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -107,15 +108,10 @@ def _model_on_meta(text_config, tokenizer: SeedTokenizer) -> SeedForCausalLM:
     text_config.vocab_size = len(tokenizer)
     config = SeedConfig(
         text_config=text_config,
-        codebook_size=layout.codebook_size,
-        num_query_tokens=layout.num_query_tokens,
         image_token_embedding="learned",
-        first_image_token_id=layout.first_image_token_id,
-        boi_token_id=layout.boi_token_id,
-        eoi_token_id=layout.eoi_token_id,
-        image_placeholder_token_id=layout.image_placeholder_token_id,
         image_tokenizer_id=tokenizer.image_tokenizer_id,
         image_tokenizer_revision=tokenizer.image_tokenizer_revision,
+        **asdict(layout),
     )
     with torch.device("meta"):
         return SeedForCausalLM(config)

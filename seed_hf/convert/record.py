@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.dynamic_module_utils import custom_object_save
 
+from ..hub.json_files import read_json
 from .checkpoint_files import Checkpoint
 from .key_tables import KeyReport
 
@@ -42,8 +43,7 @@ def write_record(output: Path, kind: str, checkpoint: Checkpoint, report: KeyRep
 
 def read_record(folder: Path) -> dict:
     """The record of a conversion; empty for a folder that was not converted."""
-    path = folder / RECORD_FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(folder / RECORD_FILE)
 
 
 __all__ = ["RECORD_FILE", "check_output", "read_record", "save_config", "write_record"]

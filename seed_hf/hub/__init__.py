@@ -1,6 +1,7 @@
 """Sending a folder to the Hub, and finding and checking what makes up its repository."""
 
-from .files import find_repository_files, repository_kind
+from .files import find_repository_files
+from .kinds import repository_kind
 from .push import PushReport, push_folder
 
 

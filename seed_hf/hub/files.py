@@ -10,7 +10,9 @@ from pathlib import Path
 from huggingface_hub.utils import filter_repo_objects
 from safetensors import SafetensorError, safe_open
 
-from .secrets import find_secret, is_json, is_pickle
+from .json_files import is_json, read_json
+from .kinds import KINDS, repository_kind
+from .secrets import find_secret, is_pickle
 
 
 # names, or paths where there is a slash
@@ -45,40 +47,6 @@ NUMBERED = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<su
 INDEX_SUFFIX = ".safetensors.index.json"
 
 
-def repository_kind(folder: str | os.PathLike) -> str | None:
-    r"""
-    Says what a folder is.
-
-    Args:
-        folder (`str` or `os.PathLike`): As `save_pretrained` or `seed-hf encode` wrote it.
-
-    Returns:
-        `str`: `"pipeline"`, `"adapter"`, `"image-tokenizer"`, `"language-model"` or `"codes"`; `None` for a part of a
-        repository, such as a processor alone.
-    """
-    folder = Path(folder)
-    if (folder / "model_index.json").is_file():
-        return "pipeline"
-    if any(folder.glob("encoding-*.json")):
-        return "codes"
-    if (folder / "adapter_config.json").is_file() and not any(folder.glob("model*.safetensors")):
-        return "adapter"
-    if not any(folder.glob("model*.safetensors")):
-        return None
-    is_image_tokenizer = read_json(folder / "config.json").get("model_type") == "seed_image_tokenizer"
-    return "image-tokenizer" if is_image_tokenizer else "language-model"
-
-
-def read_json(path: Path) -> dict:
-    """A JSON file of a folder, or an empty dict where there is none. `ValueError`: it holds no JSON object."""
-    if not path.is_file():
-        return {}
-    values = json.loads(path.read_text(encoding="utf-8")) if is_json(path) else None
-    if not isinstance(values, dict):
-        raise ValueError(f"`{path}` is no JSON object, such as {{}}.")
-    return values
-
-
 def find_repository_files(
     folder: str | os.PathLike, ignore_patterns: Iterable[str] = (), secrets: Iterable[str] = ()
 ) -> dict[str, Path]:
@@ -107,14 +75,15 @@ def find_repository_files(
     ignored = [pattern for name in ignore_patterns for pattern in (name, f"{name.rstrip('/')}/*")]
     kept = filter_repo_objects(found, ignore_patterns=[*ignored, *LEFTOVERS])
     files = {name: found[name] for name in kept}
-    allowed = SHARED_FILES + (CODES_FILES if repository_kind(root) == "codes" else MODEL_FILES)
+    kind = repository_kind(root)
+    allowed = SHARED_FILES + (CODES_FILES if kind and KINDS[kind].is_data else MODEL_FILES)
     reasons = {name: _problem(name, path, root, allowed, list(secrets)) for name, path in files.items()}
     problems = {name: reason for name, reason in reasons.items() if reason is not None}
     code, missing = _code_files(root, {name: path for name, path in files.items() if name not in problems})
     stray = [name for name in files if name.endswith(".py") and name not in code and name not in problems]
     problems |= dict.fromkeys(stray, "code that no configuration here names")
     # a part alone, such as a configuration, names code that comes with the weights
-    missing = missing - problems.keys() if repository_kind(root) else set()
+    missing = missing - problems.keys() if kind else set()
     problems |= dict.fromkeys(missing, "is named as code of a class, and missing; `save_pretrained` writes it")
     problems = _missing_parts(root, files, problems) | problems
     base = read_json(root / "adapter_config.json").get("base_model_name_or_path")
@@ -304,4 +273,4 @@ def _named_code(path: Path, folder: Path) -> list[str]:
     return sorted(names)
 
 
-__all__ = ["find_repository_files", "is_hub_id", "list_files", "read_json", "repository_kind"]
+__all__ = ["find_repository_files", "is_hub_id", "list_files"]

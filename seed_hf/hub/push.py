@@ -13,7 +13,8 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import logging
 from huggingface_hub.utils.sha import git_hash, sha_fileobj
 
-from .files import find_repository_files, list_files, repository_kind
+from .files import find_repository_files, list_files
+from .kinds import KINDS, repository_kind
 from .secrets import hide_credentials
 
 
@@ -109,7 +110,8 @@ def push_folder(
     token = token or get_token()
     before = _states(list_files(folder))
     files = find_repository_files(folder, ignore_patterns, [token] if token else [])
-    repo_type = "dataset" if repository_kind(folder) == "codes" else "model"
+    kind = repository_kind(folder)
+    repo_type = KINDS[kind].repo_type if kind else "model"
     api = HfApi(token=token, library_name="seed_hf")
     with _clear_errors(token):
         if "/" not in repo_id:

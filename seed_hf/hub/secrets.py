@@ -1,6 +1,5 @@
 """Finding what must not be published in the bytes of a file: tokens, keys and passwords, and pickles in disguise."""
 
-import json
 import pickle
 import re
 import zipfile
@@ -168,15 +167,6 @@ class _DummyUnpickler(pickle.Unpickler):
         return None
 
 
-def is_json(path: Path) -> bool:
-    """Whether a file is JSON in UTF-8."""
-    try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):  # bad UTF-8 is a ValueError too
-        return False
-    return True
-
-
 def hide_credentials(text: str) -> str:
     """
     A text, such as an error, without user names, passwords and queries in its URLs.
@@ -200,4 +190,4 @@ def hide_credentials(text: str) -> str:
     return re.sub(r"(\w:/{1,2})[^\s/'\"<>]*@", r"\1<hidden>@", text)
 
 
-__all__ = ["find_secret", "hide_credentials", "is_json", "is_pickle"]
+__all__ = ["find_secret", "hide_credentials", "is_pickle"]

@@ -15,10 +15,11 @@ from tiny.hub import write_codes_folder
 from seed_hf import SeedImageProcessor
 from seed_hf.cards import write_card
 from seed_hf.cards.emissions import WORLD_INTENSITY
-from seed_hf.cards.licences import LICENCES, SEED_2_TERMS, find_origins
+from seed_hf.cards.origins import find_origins
 from seed_hf.commands import main
 from seed_hf.evaluation import EvaluationReport, evaluate_retrieval
 from seed_hf.hub.files import find_repository_files
+from seed_hf.licences import HUB_LICENCES, LICENCES, SEED_2_TERMS
 from seed_hf.provenance import describe_model
 
 
@@ -282,6 +283,9 @@ def test_licence_of_own_weights(copy):
     folder = copy("image_tokenizer")
     with pytest.raises(ValueError, match="`licence` is None, and the weights have no known origin"):
         write_card(folder, "owner/x")
+    with pytest.raises(ValueError, match="`licence` is 'mitt'; allowed: an identifier of the Hub, one of .*'mit'"):
+        write_card(folder, "owner/x", licence="mitt")
+    assert {licence.id for licence in LICENCES.values()} <= set(HUB_LICENCES)
     with pytest.raises(ValueError, match="'other' without a name and a link"):
         write_card(folder, "owner/x", licence="other")
     card = write_card(folder, "owner/x", licence="other", licence_name="mine", licence_link="https://example.org")

@@ -18,7 +18,8 @@ from tiny.pictures import build_pipeline
 import seed_hf
 from seed_hf import SeedImageProcessor, SeedProcessor
 from seed_hf.hub import secrets
-from seed_hf.hub.files import find_repository_files, is_hub_id, repository_kind
+from seed_hf.hub.files import find_repository_files, is_hub_id
+from seed_hf.hub.kinds import repository_kind
 from seed_hf.hub.secrets import find_secret
 
 
