@@ -26,7 +26,7 @@ COMMANDS = [
     ("seed-hf export-lm seed-mini plain", None),
     ("seed-hf encode seed-mini images codes", 'pip install "seed_hf[train]"'),
     ("seed-hf eval caption seed-mini --dataset emoji --output x.json", 'pip install "seed_hf[eval]"'),
-    ("python -m seed_hf.demo --num_pictures 1 --num_inference_steps 1", None),
+    ("python -m seed_hf.demo --num-pictures 1 --num-inference-steps 1", None),
 ]
 # Of README, by what is in them: what they say. The last is a line of transformers.
 BLOCKS_WITH_EXTRAS = {

@@ -8,6 +8,7 @@ Writes `demo_output/sheet.png` and `demo_output/index.html`. Needs no network an
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from contextlib import contextmanager
@@ -55,16 +56,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--image", action="append", default=[], help="a picture of your own; may be repeated")
     parser.add_argument("--prompt", action="append", default=[], help="what to draw; may be repeated")
     parser.add_argument("--question", default=QUESTION, help="asked about every picture (default: %(default)r)")
-    parser.add_argument("--output_dir", type=Path, default=Path("demo_output"), help="default: %(default)s")
+    parser.add_argument("--output-dir", type=Path, default=Path("demo_output"), help="default: %(default)s")
     parser.add_argument(
-        "--num_pictures", type=int, default=12, help="how many to show, filled up with held-out drawings (default: 12)"
+        "--num-pictures", type=int, default=12, help="how many to show, filled up with held-out drawings (default: 12)"
     )
-    parser.add_argument("--num_inference_steps", type=int, help="steps of the decoder (default: the pipeline's)")
+    parser.add_argument("--num-inference-steps", type=int, help="steps of the decoder (default: the pipeline's)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise that pictures are drawn from")
     parser.add_argument("--pipeline", default=mini_pipeline_path(), help="folder in the layout of SeedPipeline")
-    parser.add_argument("--language_model", default=mini_language_model_path(), help="folder of the adapter")
+    parser.add_argument("--language-model", default=mini_language_model_path(), help="folder of the adapter")
     parser.add_argument("--pictures", default=mini_pictures_path(), help="folder with pictures.json and captions.txt")
-    return parser.parse_args(argv)
+    # the spelling of earlier versions has underscores
+    words = sys.argv[1:] if argv is None else argv
+    return parser.parse_args([re.sub(r"^--\w+", lambda flag: flag[0].replace("_", "-"), word) for word in words])
 
 
 def main(argv: list[str] | None = None, load_language_model=mini_language_model) -> int:

@@ -38,7 +38,7 @@ def run(repository, tmp_path, capsys):
 
     def run_demo(*flags):
         folders = [f"--{name}={repository / name}" for name in ("pipeline", "language_model", "pictures")]
-        assert demo.main([*folders, f"--output_dir={tmp_path / 'out'}", *map(str, flags)]) == 0
+        assert demo.main([*folders, f"--output-dir={tmp_path / 'out'}", *map(str, flags)]) == 0
         return capsys.readouterr().out, tmp_path / "out"
 
     return run_demo
