@@ -1,6 +1,6 @@
-"""Which extra of this package brings what is not installed."""
+"""Says which extra of this package brings a package that is not installed."""
 
-# What each extra of setup.py brings, by the names that are imported; without a name, what the package itself needs.
+# What each extra of setup.py brings, by the names that are imported; under the empty name, what the package needs.
 EXTRAS = {
     "train": ("datasets", "pyarrow", "pandas", "matplotlib", "tensorboard"),
     "eval": ("datasets", "pyarrow", "pandas", "evaluate", "pycocoevalcap"),
@@ -19,21 +19,21 @@ def describe_missing(error: ImportError, extra: str = "train") -> str | None:
 
     Args:
         error (`ImportError`): What an import raised.
-        extra (`str`, defaults to `"train"`): Named where several extras bring the package.
+        extra (`str`, defaults to `"train"`): The extra to name where several bring the package.
 
     Returns:
-        `str`: The line; `None` where the error is one of the code, of which a traceback says more.
+        `str`: The line; `None` for an error in the code, about which a traceback says more.
     """
     if error.name is None:  # raised on purpose, with what is missing in its text
         return " ".join(str(error).split())
     package = error.name.partition(".")[0]
-    found = [name for name in (extra, *EXTRAS) if package in EXTRAS.get(name, ())]
-    if not isinstance(error, ModuleNotFoundError) or not found:
+    extras = [name for name in (extra, *EXTRAS) if package in EXTRAS.get(name, ())]
+    if not isinstance(error, ModuleNotFoundError) or not extras:
         return None
-    wanted = f"[{found[0]}]" if found[0] else ""
+    brackets = f"[{extras[0]}]" if extras[0] else ""
     return (
-        f'the package {package!r} is not installed; it comes with pip install "seed_hf{wanted}" '
-        f'(in a checkout: pip install -e ".{wanted}").'
+        f'the package {package!r} is not installed; it comes with pip install "seed_hf{brackets}" '
+        f'(in a checkout: pip install -e ".{brackets}").'
     )
 
 

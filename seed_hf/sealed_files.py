@@ -1,4 +1,4 @@
-"""Files that hold the hash of themselves, so that damage is found when they are read, wherever they were copied."""
+"""Files that hold their own hash, so that damage is noticed when they are read, wherever they were copied."""
 
 import hashlib
 import json
@@ -11,27 +11,27 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _MARK = "seed_hf_sha256:"
-# stands in a file while it is hashed; as long as what takes its place
+# stands in a file while it is hashed, and is as long as the seal that takes its place
 UNSEALED = _MARK + "0" * 64
 _SEAL = re.compile(rb"seed_hf_sha256:([0-9a-f]{64})")
 _RECORD = b"seed_hf"
 
 
 class DamagedFileError(ValueError):
-    """A file that is not what was written: truncated, or with other bytes."""
+    """Raised for a file that is not what was written: truncated, or with other bytes."""
 
 
 def seal(content: bytes) -> bytes:
-    """Puts the hash of a file in the last place of it that says `UNSEALED`.
+    """Puts the hash of a file in its last place that says `UNSEALED`.
 
     Args:
-        content (`bytes`): of the file.
+        content (`bytes`): Content of the file.
 
     Returns:
-        `bytes`: as many, with the hash.
+        `bytes`: The content with the hash, of the same length.
 
     Raises:
-        ValueError: if there is no such place.
+        ValueError: There is no such place.
     """
     before, mark, after = content.rpartition(UNSEALED.encode())
     if not mark:
@@ -43,29 +43,29 @@ def has_whole_seal(content: bytes | memoryview) -> bool | None:
     """Says whether a file is what was sealed.
 
     Args:
-        content (`bytes` or `memoryview`): of the file.
+        content (`bytes` or `memoryview`): Content of the file.
 
     Returns:
-        `bool` or `None`: `None` for a file that was never sealed, as those of older versions.
+        `bool` or `None`: Whether the hash is right; `None` for a file that was never sealed, by an older version.
     """
-    found = list(_SEAL.finditer(content))
-    if not found:
+    seals = list(_SEAL.finditer(content))
+    if not seals:
         return None
-    start, end = found[-1].span()
+    start, end = seals[-1].span()
     digest = hashlib.sha256(content[:start])
     digest.update(UNSEALED.encode())
     digest.update(content[end:])
-    return digest.hexdigest().encode() == found[-1][1]
+    return digest.hexdigest().encode() == seals[-1][1]
 
 
 def file_digest(path: Path) -> str:
     """Hashes a file without holding it in memory.
 
     Args:
-        path (`Path`): the file.
+        path (`Path`): The file.
 
     Returns:
-        `str`: 64 hexadecimal digits of SHA-256.
+        `str`: The SHA-256 hash, as 64 hexadecimal digits.
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -75,23 +75,23 @@ def write_record(path: Path, record: dict) -> None:
     """Writes a JSON file with its own hash as the last entry.
 
     Args:
-        path (`Path`): the file.
-        record (`dict`): what it says.
+        path (`Path`): File to write.
+        record (`dict`): Its other entries.
     """
     path.write_bytes(seal(json.dumps({**record, "seal": UNSEALED}, indent=2).encode()))
 
 
 def read_record(path: Path) -> tuple[dict, bool]:
-    """Reads a JSON file, of [`write_record`] or of an older version.
+    """Reads a JSON file that [`write_record`] or an older version wrote.
 
     Args:
-        path (`Path`): the file.
+        path (`Path`): The file.
 
     Returns:
-        `tuple[dict, bool]`: what it says, and whether it was sealed.
+        `tuple[dict, bool]`: Its entries, and whether it was sealed.
 
     Raises:
-        DamagedFileError: if it is not what was written.
+        DamagedFileError: The file is not what was written.
     """
     try:
         content = path.read_bytes()
@@ -100,17 +100,17 @@ def read_record(path: Path) -> tuple[dict, bool]:
         raise DamagedFileError(f"{path.name} cannot be read: {error}") from error
     is_whole = has_whole_seal(content)
     if not isinstance(record, dict) or is_whole is False or (is_whole is None and "seal" in record):
-        raise DamagedFileError(f"{path.name} is damaged: its hash is another one than it says")
+        raise DamagedFileError(f"{path.name} is damaged: its hash is not the one that it states")
     return {name: value for name, value in record.items() if name != "seal"}, is_whole is not None
 
 
 def write_part(path: Path, table: "pa.Table", record: dict) -> None:
-    """Writes a parquet file with checksums of its pages, a record of its own, and the hash of it all.
+    """Writes a parquet file with checksums of its pages, a record, and the hash of it all.
 
     Args:
-        path (`Path`): the file.
-        table (`pa.Table`): its rows.
-        record (`dict`): what [`read_part_record`] is to give.
+        path (`Path`): File to write.
+        table (`pa.Table`): Rows of the file.
+        record (`dict`): Record that [`read_part_record`] returns.
     """
     import pyarrow.parquet as pq
 
@@ -121,16 +121,16 @@ def write_part(path: Path, table: "pa.Table", record: dict) -> None:
 
 
 def read_part_record(path: Path) -> dict | None:
-    """Reads what a parquet file says of itself, after a check of all of its bytes.
+    """Reads the record of a parquet file, after a check of all of its bytes.
 
     Args:
-        path (`Path`): the file.
+        path (`Path`): The file.
 
     Returns:
-        `dict` or `None`: the record; `None` for a file without one, of which all pages could be read.
+        `dict` or `None`: The record; `None` for a file without one, whose pages could all be read.
 
     Raises:
-        DamagedFileError: if it is not what was written.
+        DamagedFileError: The file is not what was written.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -139,7 +139,7 @@ def read_part_record(path: Path) -> dict | None:
     with pa.memory_map(str(path)) as file:
         is_whole = has_whole_seal(memoryview(file.read_buffer()))
     if is_whole is False:
-        raise DamagedFileError(f"{path} is damaged: its hash is another one than it says")
+        raise DamagedFileError(f"{path} is damaged: its hash is not the one that it states")
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             record = (file.metadata.metadata or {}).get(_RECORD)

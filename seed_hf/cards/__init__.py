@@ -1,4 +1,4 @@
-"""Cards of repositories: filled from configuration, training log and evaluation reports, and from nothing else."""
+"""Writes cards of repositories from configuration, training log and evaluation reports, and from nothing else."""
 
 import os
 import re
@@ -40,40 +40,42 @@ def write_card(
     output: str | os.PathLike | None = None,
 ) -> ModelCard | DatasetCard:
     r"""
-    Writes the card of a repository, with `evaluation/` and `.eval_results/` where there are results.
+    Writes the card of a repository, and `evaluation/` and `.eval_results/` where there are results.
 
-    There is no way to give it a score: every score is that of an evaluation report whose hash of the weights is that
-    of the weights in `folder`, and the report is put beside the card.
+    No argument takes a score: every score comes from an evaluation report that states the hash of the weights in
+    `folder`, and the report is put beside the card.
 
     Args:
-        folder (`str` or `os.PathLike`): As in [`repository_kind`]; `README.md` is replaced, unless `output` is given.
-        repo_id (`str`): `owner/name` that it is going to have.
-        licence (`str`, *optional*): Identifier of the Hub. Needed for weights without a known origin; with one (see
-            [`find_origins`]) the origin decides, and another licence is refused.
-        licence_name (`str`, *optional*): With `"other"`.
-        licence_link (`str`, *optional*): With `"other"`.
-        base_model (`str`, *optional*): On the Hub; by default what an adapter or the training log names.
-        datasets (`Sequence[str]`): Ids on the Hub of the data that it was trained on.
-        languages (`Sequence[str]`): ISO 639 codes of the text.
-        training (`Sequence[str | os.PathLike]`): Output folders of the training runs, in order; `folder` itself if it
-            is one and nothing is given.
-        evaluations (`Sequence[str | os.PathLike]`): What `seed-hf eval --output` wrote.
-        dataset_ids (`Mapping[str, str]`, *optional*): Id on the Hub by the name that evaluation data had here.
-        power_watts (`float`, *optional*): What training drew, for the estimate of emissions; by default by the name
-            of the machine in the log.
-        carbon_intensity (`float`, *optional*): Of its electricity, in gram of CO2 equivalent per kWh; by default the
-            world's average.
-        notes (`str` or `os.PathLike`, *optional*): Markdown file with what else there is to say, in sections of its
-            own. Per cents and decimal fractions are refused in it: results have one way in.
-        output (`str` or `os.PathLike`, *optional*): Where to write, made if missing; `folder` itself by default.
+        folder (`str` or `os.PathLike`): Folder of any kind that [`repository_kind`] knows. Its `README.md` is
+            replaced, unless `output` is given.
+        repo_id (`str`): Name on the Hub that the repository is going to have, as `owner/name`.
+        licence (`str`, *optional*): The Hub's identifier of the licence. It is needed for weights without a known
+            origin; otherwise (see [`find_origins`]) the origin decides, and another licence is refused.
+        licence_name (`str`, *optional*): Name of the licence, with `licence="other"`.
+        licence_link (`str`, *optional*): Address of the licence, with `licence="other"`.
+        base_model (`str`, *optional*): Id of the base model on the Hub; by default what an adapter or the training
+            log names.
+        datasets (`Sequence[str]`): Ids on the Hub of the training data.
+        languages (`Sequence[str]`): ISO 639 codes of the languages of the text.
+        training (`Sequence[str | os.PathLike]`): Output folders of the training runs, in order; by default `folder`,
+            if it is one.
+        evaluations (`Sequence[str | os.PathLike]`): Files that `seed-hf eval --output` wrote.
+        dataset_ids (`Mapping[str, str]`, *optional*): Ids on the Hub of evaluation data, by the name in the reports.
+        power_watts (`float`, *optional*): Watts that training drew, for the estimate of emissions; by default
+            estimated from the name of the machine in the log.
+        carbon_intensity (`float`, *optional*): Carbon intensity of the electricity, in grams of CO2 equivalent per
+            kWh; by default the world's average.
+        notes (`str` or `os.PathLike`, *optional*): Markdown file with further sections. Percentages and decimal
+            fractions are refused in it, since results come from `evaluations` only.
+        output (`str` or `os.PathLike`, *optional*): Folder to write to, made if missing; by default `folder`.
 
     Returns:
-        `ModelCard` or `DatasetCard`: Already saved; `card.validate()` asks the Hub about its metadata.
+        `ModelCard` or `DatasetCard`: The saved card; `card.validate()` asks the Hub about its metadata.
 
     Raises:
-        ValueError: No repository in `folder`, an id that can not be one (such as a local path as `base_model`), no
-            licence or one that the origin of the weights forbids, a report that is not of these weights, or notes
-            with results.
+        ValueError: `folder` is no repository, an id cannot be one (such as a local path as `base_model`), the licence
+            is missing or not allowed by the origin of the weights, a report is not of these weights, or `notes` has
+            results.
     """
     folder = Path(folder)
     name = repository_kind(folder)
@@ -126,7 +128,7 @@ def write_card(
 
 
 def _read_notes(path: str | os.PathLike) -> str:
-    """Text for a card that brings no results."""
+    """The text of the notes, which must not bring results."""
     text = Path(path).read_text(encoding="utf-8").strip()
     words = re.sub(r"\]\([^)]*\)|arXiv[: ]\d+\.\d+", "", text)
     if numbers := re.findall(r"\d[\d.,]*\s?%|(?<![\w.-])\d+\.\d+", words):
@@ -135,7 +137,7 @@ def _read_notes(path: str | os.PathLike) -> str:
 
 
 def _check_ids(ids: Mapping[str, Sequence[str | None]]) -> None:
-    """The Hub refuses local paths, but only once everything else has been sent."""
+    """Refuses local paths, as the Hub does, but before anything is sent."""
     for name, values in ids.items():
         if bad := [value for value in values if not value or not is_hub_id(value)]:
             raise ValueError(f"`{name}` is {bad}; allowed: ids of repositories on the Hub, as owner/name.")
@@ -173,7 +175,7 @@ def _codes_data(kind: RepositoryKind, facts: dict, common: dict) -> DatasetCardD
 def _save(
     folder: Path, card, runs: list[Run], evaluations: Sequence[str | os.PathLike], files: Mapping[str, list]
 ) -> None:
-    """Card, reports and `.eval_results/`; what an earlier card had of the last goes."""
+    """Writes card, reports and `.eval_results/`, in place of the `.eval_results/` of an earlier card."""
     contents = {run.file: Path(path).read_bytes() for run, path in zip(runs, evaluations, strict=True)}
     contents |= {name: yaml.safe_dump(entries, sort_keys=False).encode() for name, entries in files.items()}
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What training took and emitted: hours and machines from the training logs, watts from the names of the machines."""
+"""Estimates what training emitted, from the hours and machines in its logs and the watts of such machines."""
 
 import re
 
@@ -10,17 +10,18 @@ ACCELERATOR_WATTS = {
 }  # fmt: skip
 # what codecarbon takes for processors that it does not know (`DEFAULT_POWER_PER_CORE`)
 THREAD_WATTS = 4
-# gram of CO2 equivalent per kWh: world average of 2023, Ember, Global Electricity Review 2024
+# grams of CO2 equivalent per kWh: world average of 2023, Ember, Global Electricity Review 2024
 WORLD_INTENSITY = 481
 
 
 def machine_watts(machine: str | None, num_processes: int | None) -> float | None:
     r"""
-    Estimates what a machine draws from how a training log names it.
+    Estimates how many watts a machine draws, from its name in a training log.
 
     Args:
-        machine (`str`, *optional*): As [`~seed_hf.provenance.describe_machine`] writes it.
-        num_processes (`int`, *optional*): Of the run: one for each accelerator, or each with so many threads.
+        machine (`str`, *optional*): Name of the machine, as [`~seed_hf.provenance.describe_machine`] writes it.
+        num_processes (`int`, *optional*): Number of processes of the run: one for each accelerator, or each with the
+            threads that the name states.
 
     Returns:
         `float`: Watts of all processes; `None` for a machine that is not in the table.
@@ -44,20 +45,20 @@ def machine_watts(machine: str | None, num_processes: int | None) -> float | Non
 
 def estimate_emissions(runs: list[dict], power_watts: float | None, carbon_intensity: float | None) -> dict:
     r"""
-    Says what training took, and estimates what it emitted: hours x watts x carbon intensity.
+    Says how long training took, and estimates what it emitted: hours x watts x carbon intensity.
 
     Args:
-        runs (`list[dict]`): Of [`find_runs`].
-        power_watts (`float`, *optional*): What all machines together drew; by default [`machine_watts`].
-        carbon_intensity (`float`, *optional*): Of the electricity, in gram of CO2 equivalent per kWh; by default
-            `WORLD_INTENSITY`.
+        runs (`list[dict]`): Training runs, as [`find_runs`] returns them.
+        power_watts (`float`, *optional*): Watts of all machines together; by default those of [`machine_watts`].
+        carbon_intensity (`float`, *optional*): Carbon intensity of the electricity, in grams of CO2 equivalent per
+            kWh; by default `WORLD_INTENSITY`.
 
     Returns:
-        `dict`: `text` for the card, and `metadata` for `co2_eq_emissions`, or `None` where the logs have no hours or
-        name machines of unknown power.
+        `dict`: The `text` for the card, and the `metadata` for `co2_eq_emissions`, which is `None` where the logs have
+        no hours or name machines of unknown power.
 
     Raises:
-        ValueError: A negative number, or one for logs without hours.
+        ValueError: A number is negative, or `power_watts` is given for logs without hours.
     """
     given = {"power_watts": power_watts, "carbon_intensity": carbon_intensity}
     if negative := {name: value for name, value in given.items() if value is not None and value < 0}:

@@ -1,4 +1,4 @@
-"""What a card says of a model and of its training, read from its own files."""
+"""Reads what a card says about a model and its training, from their own files."""
 
 import math
 import os
@@ -19,14 +19,14 @@ def find_facts(kind: str, folder: Path) -> dict:
     Reads sizes and names from configurations and weights.
 
     Args:
-        kind (`str`): As [`repository_kind`] says.
-        folder (`Path`): Of the repository.
+        kind (`str`): Kind of the repository, as [`repository_kind`] returns it.
+        folder (`Path`): Folder of the repository.
 
     Returns:
-        `dict`: What the template of this kind names.
+        `dict`: The values that the template of this kind shows.
 
     Raises:
-        ValueError: A data set of codes made by different weights.
+        ValueError: The splits of a data set of codes come from different weights.
     """
     return _READERS[kind](folder)
 
@@ -101,11 +101,11 @@ def find_runs(folders: Sequence[str | os.PathLike]) -> list[dict]:
         folders (`Sequence[str | os.PathLike]`): Output folders of the training scripts, in order.
 
     Returns:
-        `list[dict]`: `name`, `hours`, `machine`, `num_processes`, `dataset` and `text`, a line for the card, of each;
-        what a log does not say is `None`.
+        `list[dict]`: For each run its `name`, `hours`, `machine`, `num_processes`, `dataset` and `text`, a line for
+        the card. What a log does not say is `None`.
 
     Raises:
-        ValueError: A folder that holds no training log.
+        ValueError: A folder holds no training log.
     """
     return [_read_run(Path(folder)) for folder in folders]
 
@@ -141,7 +141,7 @@ def _read_run(folder: Path) -> dict:
 
 
 def _name_of(dataset: str) -> str:
-    """Its last part, or of a pattern of file names the folder."""
+    """The last part of a name or path, or the folder of a pattern of files."""
     return next((part for part in reversed(Path(dataset).parts) if "*" not in part), dataset)
 
 

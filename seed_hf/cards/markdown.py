@@ -1,4 +1,4 @@
-"""Tables of results in Markdown, and the places in a page that they are put in."""
+"""Makes tables of results in Markdown, and puts them into pages."""
 
 from pathlib import Path
 
@@ -8,16 +8,17 @@ BEGIN, END = "<!-- {} -->", "<!-- /{} -->"
 
 def format_table(results: dict) -> str:
     """
-    Markdown table of the results, and the command that made them.
+    Makes a Markdown table of results, with the command that measured them.
 
     Args:
-        results (`dict`): See the module's docstring.
+        results (`dict`): Titles of columns by split as `splits`, the table's `rows` with their `name` and values by
+            split, and the `command`; see `model_cards/seed-mini-results.json`.
 
     Returns:
-        `str`: ends with a newline.
+        `str`: The table, which ends with a newline.
 
     Raises:
-        ValueError: A row without a name, or no rows at all.
+        ValueError: A row has no name, or there are no rows.
     """
     rows, splits = results.get("rows"), results.get("splits", {})
     if not rows or not splits:
@@ -40,7 +41,7 @@ def format_table(results: dict) -> str:
 
 
 def format_number(value: float | None, unit: str) -> str:
-    """`12.34, "%"` -> `12.3 %`; a dash for None; integers stay integers."""
+    """Writes a number with its unit: `12.34, "%"` as `12.3 %`, integers in full, and `None` as a dash."""
     if value is None:
         return "–"
     text = f"{value:,}" if isinstance(value, int) else f"{value:.1f}" if abs(value) >= 1 else f"{value:.2g}"
@@ -52,9 +53,9 @@ def update_file(path: Path, table: str, name: str = "results") -> bool:
     Puts the table between the two markers of a file.
 
     Args:
-        path (`Path`): Of a Markdown file with markers such as `<!-- results -->` and `<!-- /results -->`.
-        table (`str`): What goes between them.
-        name (`str`, defaults to `"results"`): In the markers.
+        path (`Path`): Markdown file with markers such as `<!-- results -->` and `<!-- /results -->`.
+        table (`str`): Text to put between them.
+        name (`str`, defaults to `"results"`): Name in the markers.
 
     Returns:
         `bool`: Whether the file changed.

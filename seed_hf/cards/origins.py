@@ -1,4 +1,4 @@
-"""Where weights come from: through conversions and training runs, back to what was released."""
+"""Follows weights through conversions and training runs, back to what was released."""
 
 import os
 from pathlib import Path
@@ -24,8 +24,8 @@ def find_origins(*folders: str | os.PathLike) -> tuple[list[str], list[str]]:
         folders (`str` or `os.PathLike`): Folders of models and of training runs.
 
     Returns:
-        `tuple[list[str], list[str]]`: Names in `LICENCES`, the most restrictive first; and repositories on the Hub
-        that training started from, whose licences are only known there.
+        `tuple[list[str], list[str]]`: Names in `LICENCES`, the most restrictive first, and the repositories on the Hub
+        that training started from, whose licences are known there only.
     """
     origins, repositories, seen = set(), set(), set()
     pending = [Path(folder) for folder in folders]

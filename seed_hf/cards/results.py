@@ -1,4 +1,4 @@
-"""Results for a card: from evaluation reports of these very weights, and from nowhere else."""
+"""Results for a card, which come from evaluation reports of the same weights only."""
 
 import os
 import re
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 
 # the Hub's names of tasks
 HUB_TASKS = {
-    "retrieval": ("image-feature-extraction", "Retrieval between pictures and captions"),
+    "retrieval": ("image-feature-extraction", "Retrieval between images and captions"),
     "reconstruction": ("image-to-image", "Reconstruction from codes"),
     "caption": ("image-to-text", "Captions"),
-    "vqa": ("visual-question-answering", "Answers to questions about pictures"),
+    "vqa": ("visual-question-answering", "Answers to questions about images"),
 }
-# the model in the report that a task is about; others only help
+# the model in the report that a task measures; the others only help
 MEASURED = {
     "retrieval": "image_tokenizer",
     "reconstruction": "pipeline",
     "caption": "language_model",
     "vqa": "language_model",
 }
-# how many there were, as reports have it
-COUNTED = {"num_images": "pictures", "num_texts": "texts", "num_rows": "rows"}
+# the counts in a report, and how a card names them
+COUNTED = {"num_images": "images", "num_texts": "texts", "num_rows": "rows"}
 
 
 @dataclass(frozen=True)
 class Run:
-    """One evaluation of the weights of a card: the report, and where it lies in the repository."""
+    """One evaluation of the weights of a card: the report, and its place in the repository."""
 
     report: "EvaluationReport"
     file: str
@@ -48,12 +48,12 @@ class Run:
 
     @property
     def split(self) -> str:
-        """Of the data."""
+        """Split of the data."""
         return str(self.report.data.get("split", ""))
 
     @property
     def text(self) -> str:
-        """What the number depends on, in a line."""
+        """What the scores depend on, in a line."""
         report, settings = self.report, self.report.settings
         words = [f"{self.dataset} {self.split}".strip(), f"content `{report.data['sha256'][:16]}`"]
         words += [f"{report.data[name]:,} {unit}" for name, unit in COUNTED.items() if name in report.data]
@@ -64,17 +64,17 @@ class Run:
 
 def read_runs(paths: Sequence[str | os.PathLike], folder: Path) -> list[Run]:
     r"""
-    Reads evaluation reports, and makes sure that they are of the weights in a folder.
+    Reads evaluation reports, and makes sure that they measured the weights in a folder.
 
     Args:
-        paths (`Sequence[str | os.PathLike]`): What `seed-hf eval --output` wrote.
-        folder (`Path`): Of the model, as it was evaluated.
+        paths (`Sequence[str | os.PathLike]`): Files that `seed-hf eval --output` wrote.
+        folder (`Path`): Folder of the model, as it was evaluated.
 
     Returns:
-        `list[Run]`: In the order given.
+        `list[Run]`: The evaluations, in the order given.
 
     Raises:
-        ValueError: A file that is no report, a score that is no number, or a report of other weights.
+        ValueError: A file is no report, a score is no number, or a report is of other weights.
     """
     if not paths:
         return []
@@ -119,7 +119,7 @@ def _is_number(value) -> bool:
 
 
 def _digests(folder: Path) -> set[str]:
-    """Hashes that the evaluations give to the weights in a folder, which differ by the parts that a task uses."""
+    """Hashes that evaluations have for the weights in a folder, which differ by the parts that a task uses."""
     from ..evaluation import describe_model
 
     parts = [path for path in folder.iterdir() if path.is_dir() and path.name != "evaluation"]
@@ -130,7 +130,7 @@ def _digests(folder: Path) -> set[str]:
 
 
 def model_index(runs: Iterable[Run]) -> list[EvalResult]:
-    """For the metadata of a card."""
+    """The scores, for the metadata of a card."""
     return [
         EvalResult(
             task_type=HUB_TASKS[run.report.task][0],
@@ -150,17 +150,17 @@ def model_index(runs: Iterable[Run]) -> list[EvalResult]:
 
 def eval_results(runs: Iterable[Run], dataset_ids: Mapping[str, str]) -> dict[str, list[dict]]:
     r"""
-    For `.eval_results/`, from where the Hub's leaderboards read.
+    Makes the entries for `.eval_results/`, which the Hub's leaderboards read.
 
     Args:
-        runs (`Iterable[Run]`): Of [`read_runs`].
-        dataset_ids (`Mapping[str, str]`): Id on the Hub by the name that a data set was evaluated under.
+        runs (`Iterable[Run]`): Evaluations, as [`read_runs`] returns them.
+        dataset_ids (`Mapping[str, str]`): Ids on the Hub by the name that a data set was evaluated under.
 
     Returns:
-        `dict[str, list[dict]]`: Entries by file; of data that has no id on the Hub there are none.
+        `dict[str, list[dict]]`: Entries by file; data without an id on the Hub has none.
 
     Raises:
-        ValueError: An id that can not be one.
+        ValueError: An id cannot be one.
     """
     if bad := {name: hub_id for name, hub_id in dataset_ids.items() if not is_hub_id(hub_id)}:
         raise ValueError(f"`dataset_ids` is {bad}; allowed: ids of data sets on the Hub.")
@@ -185,7 +185,7 @@ def eval_results(runs: Iterable[Run], dataset_ids: Mapping[str, str]) -> dict[st
 
 
 def table_rows(runs: Iterable[Run]) -> list[dict[str, str]]:
-    """For the text of a card."""
+    """The scores, for the text of a card."""
     return [
         {
             "task": HUB_TASKS[run.report.task][1],

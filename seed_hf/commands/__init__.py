@@ -11,25 +11,24 @@ from ..missing_packages import describe_missing
 # name -> one line of help. The module is `seed_hf/commands/<name>.py` ("-" becomes "_"), with `add_arguments(parser)`
 # and `run(args)`, and does nothing that a public function of the package does not do.
 COMMANDS = {
-    "convert": "released or foreign weights -> folders of this package, and back",
-    "export-lm": "language model -> a plain transformers folder that loads without this package",
-    "encode": "pictures of a data set -> codes, resumable, over any number of processes",
-    "eval": "retrieval, reconstruction, caption and VQA scores, as JSON",
-    "card": "model card from the config, the training log and evaluation JSONs",
+    "convert": "turn released or foreign weights into folders of this package, and back",
+    "export-lm": "write a language model as a plain transformers folder that loads without this package",
+    "encode": "turn the images of a data set into codes, resumable, in any number of processes",
+    "eval": "measure retrieval, reconstruction, captions or VQA, and write the scores as JSON",
+    "card": "write a model card from the configuration, the training log and evaluations",
     "push": "upload a folder to the Hub",
 }
 
 
 def main(argv: list[str] | None = None) -> int:
     r"""
-    Run one sub-command.
+    Runs one sub-command.
 
     Args:
         argv (`list[str]`, *optional*): Arguments without the program's name; `sys.argv` by default.
 
     Returns:
-        `int`: Exit status: 0, or 1 after an input error or where a package is missing (one message, and no
-            traceback).
+        `int`: Exit status: 0, or 1 after a wrong input or a missing package, with one message and no traceback.
     """
     argv = sys.argv[1:] if argv is None else argv
     try:

@@ -1,4 +1,4 @@
-"""`seed-hf card`: [`~cards.write_card`] on the command line."""
+"""`seed-hf card`: [`~seed_hf.cards.write_card`] on the command line."""
 
 import argparse
 
@@ -12,35 +12,35 @@ EXAMPLES = """examples:
       --base-model facebook/opt-2.7b --evaluation nocaps.json vqa.json --dataset-id nocaps=owner/nocaps
   seed-hf card out/stage1 user/qformer --licence mit --power-watts 400 --carbon-intensity 380
   seed-hf card seed-mini user/seed-mini --output seed-mini-card
-Scores come from evaluation reports of these very weights; there is no flag for a score.
+Scores come from evaluation reports of the same weights only; there is no flag for a score.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser):
     """Adds the arguments of the sub-command."""
     parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLES
-    parser.add_argument("folder", help="'seed-mini', image tokenizer, language model, adapter, pipeline, or codes")
-    parser.add_argument("repo_id", help="owner/name that it is going to have")
-    parser.add_argument("--licence", help="identifier of the Hub; not needed where the weights have a known origin")
-    parser.add_argument("--licence-name", help="with --licence other")
-    parser.add_argument("--licence-link", help="with --licence other")
-    parser.add_argument("--base-model", help="on the Hub (default: what an adapter or the training log names)")
+    parser.add_argument("folder", help="'seed-mini', or folder of a model, adapter, pipeline or codes")
+    parser.add_argument("repo_id", help="name that the repository is going to have, as owner/name")
+    parser.add_argument("--licence", help="the Hub's identifier; not needed if the weights have a known origin")
+    parser.add_argument("--licence-name", help="name of the licence, with --licence other")
+    parser.add_argument("--licence-link", help="address of the licence, with --licence other")
+    parser.add_argument("--base-model", help="id on the Hub (default: what an adapter or the training log names)")
     parser.add_argument("--dataset", nargs="*", default=[], help="ids on the Hub of the training data")
-    parser.add_argument("--language", nargs="*", default=["en"], help="of the text (default: en)")
+    parser.add_argument("--language", nargs="*", default=["en"], help="languages of the text (default: en)")
     parser.add_argument("--training", nargs="*", default=[], help="output folders of the training runs, in order")
     parser.add_argument("--evaluation", nargs="*", default=[], help="JSON files that seed-hf eval wrote")
-    parser.add_argument("--dataset-id", nargs="*", default=[], metavar="NAME=ID", help="evaluation data on the Hub")
-    parser.add_argument("--power-watts", type=float, help="what training drew (default: by the machine in the log)")
-    parser.add_argument("--carbon-intensity", type=float, help="in g CO2eq/kWh (default: the world's average)")
-    parser.add_argument("--output", help="folder to write to (default: the one that the card is of)")
-    parser.add_argument("--notes", help="Markdown file with what else there is to say; without results")
+    parser.add_argument("--dataset-id", nargs="*", default=[], metavar="NAME=ID", help="ids of evaluation data")
+    parser.add_argument("--power-watts", type=float, help="power in training (default: by the machine in the log)")
+    parser.add_argument("--carbon-intensity", type=float, help="g CO2eq/kWh (default: the world's average)")
+    parser.add_argument("--output", help="folder to write to (default: the folder itself)")
+    parser.add_argument("--notes", help="Markdown file with further sections, without results")
 
 
 def run(args: argparse.Namespace):
     """Writes the card, and says where."""
     if args.folder == MINI_NAME and args.output is None:
         raise ValueError(
-            "`--output` is missing; allowed with 'seed-mini': a folder, what is installed is not changed."
+            "`--output` is missing; allowed with 'seed-mini': a folder, since the installed one is not changed."
         )
     write_card(
         resolve_mini(args.folder, "pipeline"),

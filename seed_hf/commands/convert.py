@@ -22,18 +22,18 @@ EXAMPLES = """examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser):
-    """One sub-command for each kind of input."""
+    """Adds one sub-command for each kind of input."""
     parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLES
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="kind")
     for kind, text in (
         ("seed-1", "SEED-1: EVA ViT, causal_qformer.pth, seed_tokenizer.pth, or some of them"),
-        ("seed-2", "SEED-2: seed_quantizer.pt, and the EVA ViT if it is a file of its own"),
+        ("seed-2", "SEED-2: seed_quantizer.pt, and the EVA ViT if it has its own file"),
         ("blip-2", "BLIP-2 of transformers (a folder) or LAVIS (files), as the start of stage 1"),
     ):
         _add_image_tokenizer_arguments(_add_kind(kinds, kind, text), kind)
     _add_language_model_arguments(_add_kind(kinds, "seed-llama", "a plain language model with image tokens"))
-    _add_pipeline_arguments(_add_kind(kinds, "pipeline", "image tokenizer + Stable Diffusion -> SeedPipeline"))
-    back = _add_kind(kinds, "original", "the way back: a folder of this package -> the original's files")
+    _add_pipeline_arguments(_add_kind(kinds, "pipeline", "an image tokenizer and Stable Diffusion to a SeedPipeline"))
+    back = _add_kind(kinds, "original", "a folder of this package back to the original's files")
     back.add_argument("folder", help="image tokenizer or converted language model")
 
 
@@ -45,27 +45,37 @@ def _add_kind(kinds, name: str, text: str) -> argparse.ArgumentParser:
 
 def _add_image_tokenizer_arguments(parser: argparse.ArgumentParser, kind: str):
     parser.add_argument("paths", nargs="+", help=".pth, .pt, .bin, .safetensors, index of shards, or folder")
-    parser.add_argument("--config", help="configuration (folder or file) of models of another than the published size")
+    parser.add_argument(
+        "--config", help="folder or file with the configuration, if its sizes are not the published ones"
+    )
     parser.add_argument("--text-tokenizer", help="folder or Hub id of the Q-Former's text tokenizer, to save as well")
     _add_allowed(parser)
     parser.add_argument(
-        "--allow-missing", action="append", default=[], metavar="PATTERN", help="our names; these start fresh"
+        "--allow-missing",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="our names of weights that may start fresh",
     )
     if kind == "blip-2":
         parser.add_argument(
-            "--keep-query-feed-forward", action="store_true", help="BLIP-2's own, not copies of the text ones"
+            "--keep-query-feed-forward",
+            action="store_true",
+            help="take BLIP-2's own instead of copies of the text ones",
         )
     else:
-        parser.add_argument("--inference-only", action="store_true", help="leave out what only training needs")
+        parser.add_argument(
+            "--inference-only", action="store_true", help="leave out the parts that only training needs"
+        )
 
 
 def _add_language_model_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("folder", help="plain language model of transformers")
-    parser.add_argument("--tokenizer", help="folder or Hub id, if it is not in the folder of the model")
+    parser.add_argument("--tokenizer", help="folder or Hub id, if the model's folder has none")
     parser.add_argument("--codebook-size", type=int, default=8192, help="number of codes (default 8192)")
-    parser.add_argument("--num-query-tokens", type=int, default=32, help="codes per image (default 32)")
+    parser.add_argument("--num-query-tokens", type=int, default=32, help="number of codes of an image (default 32)")
     parser.add_argument("--image-tokenizer-id", help="repository of the image tokenizer and decoder of its codes")
-    parser.add_argument("--image-tokenizer-revision", help="revision of it")
+    parser.add_argument("--image-tokenizer-revision", help="revision of that repository")
     _add_allowed(parser)
 
 
@@ -73,14 +83,22 @@ def _add_pipeline_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("image_tokenizer", help="folder of the converted image tokenizer")
     parser.add_argument("--decoder", required=True, help="Stable Diffusion folder, or owner/name@revision")
     parser.add_argument(
-        "--fallback", action="append", default=[], metavar="DECODER", help="where else to get it; several are fine"
+        "--fallback",
+        action="append",
+        default=[],
+        metavar="DECODER",
+        help="another place to get it from; may be repeated",
     )
     _add_allowed(parser)
 
 
 def _add_allowed(parser: argparse.ArgumentParser):
     parser.add_argument(
-        "--allow-unknown", action="append", default=[], metavar="PATTERN", help="names in the files to leave out"
+        "--allow-unknown",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="names in the files that may be left over",
     )
 
 
@@ -106,7 +124,7 @@ def run(args: argparse.Namespace):
 
 
 def print_report(report: KeyReport, before: str = ""):
-    """Counts, with the reason of each group."""
+    """Prints how many keys there are of each kind, with the reason."""
     print(f"{before}{len(report.used)} weights used")
     for what, keys in (("dropped", report.dropped), ("fresh", report.fresh)):
         reasons = list(keys.values())

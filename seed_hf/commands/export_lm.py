@@ -1,4 +1,4 @@
-"""`seed-hf export-lm`: [`~export_seed.export_language_model`] on the command line."""
+"""`seed-hf export-lm`: [`~seed_hf.convert.export.export_language_model`] on the command line."""
 
 import argparse
 
@@ -17,14 +17,17 @@ EXAMPLES = """examples:
 def add_arguments(parser: argparse.ArgumentParser):
     """Adds the arguments of the sub-command."""
     parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLES
-    help_text = "'seed-mini', or folder or Hub id of a language model, or of a LoRA adapter, which is merged"
+    help_text = "'seed-mini', or folder or Hub id of a language model or a LoRA adapter, which is merged"
     parser.add_argument("model", help=help_text)
     parser.add_argument("output", help="folder to write, made if missing")
     parser.add_argument(
-        "--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="of the weights"
+        "--dtype",
+        default="float32",
+        choices=("float32", "bfloat16", "float16"),
+        help="type of the weights (default: float32)",
     )
-    parser.add_argument("--max-shard-size", default="5GB", help="largest weights file (default: 5GB)")
-    parser.add_argument("--revision", help="of the repository")
+    parser.add_argument("--max-shard-size", default="5GB", help="size of the largest weights file (default: 5GB)")
+    parser.add_argument("--revision", help="branch, tag or commit on the Hub")
 
 
 def run(args: argparse.Namespace):

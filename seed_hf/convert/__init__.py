@@ -1,4 +1,4 @@
-"""Released or foreign weights to folders of this package, and back: what `seed-hf convert` calls.
+"""Converts released or foreign weights to folders of this package, and back; `seed-hf convert` calls it.
 
 Example:
 

@@ -45,28 +45,28 @@ LAVIS_LAYOUT = Layout(
 )
 
 
-def blip2_layout(found: dict[str, torch.Tensor]) -> Layout:
-    """The layout of a BLIP-2 checkpoint, told from its names."""
-    if any(name.startswith("Qformer.bert.") for name in found):
+def blip2_layout(source: dict[str, torch.Tensor]) -> Layout:
+    """Recognises the layout of a BLIP-2 checkpoint by its names."""
+    if any(name.startswith("Qformer.bert.") for name in source):
         return LAVIS_LAYOUT
-    if any(name.startswith("qformer.encoder.") for name in found):
+    if any(name.startswith("qformer.encoder.") for name in source):
         return TRANSFORMERS_LAYOUT
     raise ValueError(
-        f"`paths` hold {sorted(found)[:3]} and so on; allowed: BLIP-2 with a Q-Former under `qformer.encoder.` "
+        f"`paths` hold {sorted(source)[:3]} and so on; allowed: BLIP-2 with a Q-Former under `qformer.encoder.` "
         "(transformers) or `Qformer.bert.` (LAVIS)."
     )
 
 
 def blip2_config(paths: list) -> SeedImageTokenizerConfig:
     r"""
-    Configuration of a stage-1 model of a BLIP-2 checkpoint's sizes, with everything that training adds.
+    Gives the configuration of a stage-1 model with a BLIP-2 checkpoint's sizes and all parts that training adds.
 
     Args:
-        paths (`list[str | os.PathLike]`): A folder of transformers gives its own sizes; otherwise they are the
-            published ones (ViT-g, BERT-base).
+        paths (`list[str | os.PathLike]`): Files or folders of the checkpoint. A folder of transformers states its
+            sizes; otherwise they are the published ones (ViT-g, BERT-base).
 
     Returns:
-        [`SeedImageTokenizerConfig`]
+        [`SeedImageTokenizerConfig`]: The configuration.
     """
     fields = {}
     config_files = [Path(path) / "config.json" for path in paths if (Path(path) / "config.json").is_file()]

@@ -1,4 +1,4 @@
-"""Checkpoint files of any kind, read lazily and written in shards: never more than one file's worth in memory."""
+"""Checkpoint files of any kind, read lazily and written in shards, so that memory holds at most one of them."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from ..hub.secrets import hide_credentials
 
 
-# What a folder may hold, best first: index files name the shards.
+# What a folder may hold, the best first: index files name the shards.
 FOLDER_FILES = (
     "model.safetensors.index.json",
     "model.safetensors",
@@ -28,7 +28,7 @@ FOLDER_FILES = (
     "pytorch_model.bin",
     "diffusion_pytorch_model.bin",
 )
-# Under which name training checkpoints keep their weights beside optimizer, epoch and the like.
+# The names under which training checkpoints keep their weights, beside optimizer, epoch and the like.
 STATE_DICT_LEVELS = ("model", "state_dict")
 MAX_SHARD_BYTES = 5 * 10**9
 # Before the values of the old format: magic number, protocol, system, content, keys of the storages.
@@ -41,13 +41,13 @@ MAX_SIZE_RATIO = 8  # of all tensors together to their file: some are stored onc
 
 
 def checkpoint_files(path: str | os.PathLike) -> list[Path]:
-    """The files behind a path: itself, the shards of an index, or what a folder of transformers or diffusers holds."""
+    """The files that a path names: itself, the shards of an index, or the weights in a folder."""
     path = Path(path)
     if path.is_dir():
-        found = [path / name for name in FOLDER_FILES if (path / name).is_file()]
-        if not found:
+        present = [path / name for name in FOLDER_FILES if (path / name).is_file()]
+        if not present:
             raise ValueError(f"`path` is {str(path)!r}; allowed: a folder with one of {FOLDER_FILES}.")
-        path = found[0]
+        path = present[0]
     if path.name.endswith(".index.json"):
         shards = sorted(set(_read_weight_map(path).values()))
         files = [path.with_name(shard) for shard in shards]
@@ -72,20 +72,20 @@ def _read_weight_map(path: Path) -> dict[str, str]:
 
 
 def read_pickle(path: Path) -> dict:
-    """What a pickle holds, with `weights_only=True`; tensors stay on the disk until they are used."""
+    """Reads a pickle with `weights_only=True`; tensors stay on the disk until they are used."""
     _check_pickle_size(path)
     try:
         # only the zip format (torch >= 1.6) can be mapped; older files are read whole
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
     except OSError:
         raise
-    except Exception as error:  # torch's unpickler raises whatever the bytes of a broken file make it stumble over
-        # torch's own text would talk the reader into weights_only=False
+    except Exception as error:  # torch's unpickler raises errors of any type on broken files
+        # torch's own message recommends weights_only=False
         names = sorted(set(re.findall(r"GLOBAL ([\w.]+)", str(error))))
-        reason = f"it would run code of {', '.join(names)}" if names else "it holds something else than tensors"
+        reason = f"it would run code of {', '.join(names)}" if names else "it holds other things than tensors"
         raise ValueError(
-            f"`{path}` can not be read with weights_only=True: {reason}. Allowed: a pickle of tensors and plain "
-            "containers, or safetensors. Nothing else is unpickled: have whoever made the file save its state dict."
+            f"`{path}` cannot be read with weights_only=True: {reason}. Allowed: a pickle of tensors and plain "
+            "containers, or safetensors. Nothing else is unpickled: ask whoever made the file to save its state dict."
         ) from error
     if not isinstance(content, dict):
         raise ValueError(f"`{path}` holds a {type(content).__name__}; allowed: a dict of tensors.")
@@ -174,7 +174,7 @@ def _is_dense(value) -> bool:
 
 
 def _check_tensor_sizes(path: Path, tensors: dict[str, torch.Tensor]):
-    """A view says of one stored value that it is any number of them."""
+    """Refuses views that present one stored value as any number of them."""
     size, declared = path.stat().st_size, sum(map(tensor_bytes, tensors.values()))
     if declared > MAX_SIZE_RATIO * size + 2**20:
         raise ValueError(
@@ -187,20 +187,20 @@ class Checkpoint(Mapping):
     r"""
     The weights of several files as one mapping, each read from the disk when it is asked for.
 
-    One file is open at a time. Tensors are mapped, not copied: memory holds what was used of the open file.
+    One file is open at a time. Tensors are mapped and not copied, so memory holds the used part of the open file.
 
     Args:
         paths (`list[str | os.PathLike]`): Pickles (`.pth`, `.pt`, `.bin`), safetensors, index files of shards, or
             folders with one of these. A name in several files counts where it comes last.
-        prefix (`Callable[[Iterable[str]], str]`, *optional*): Given the names in a file, what to put before them.
+        prefix (`Callable[[Iterable[str]], str]`, *optional*): Returns the prefix for the names in a file.
 
     Attributes:
-        meta (`dict[str, torch.Tensor]`): Name -> tensor on the meta device: shape and dtype.
-        others (`dict[str, str]`): What else the files hold -> why it is not used.
-        files (`list[Path]`): The files, shards resolved.
+        meta (`dict[str, torch.Tensor]`): Tensors on the meta device by name, for their shape and dtype.
+        others (`dict[str, str]`): Why the other entries of the files are not used, by entry.
+        files (`list[Path]`): The files, with shards in place of their index.
 
     Raises:
-        ValueError: A file that does not exist or can not be read safely.
+        ValueError: A file does not exist or cannot be read safely.
 
     Example:
 
@@ -265,13 +265,13 @@ class Checkpoint(Mapping):
 
     @property
     def largest_file_bytes(self) -> int:
-        """Size of the largest file: what memory is bounded by."""
+        """Size of the largest file, which bounds memory."""
         return max(file.stat().st_size for file in self.files)
 
 
 @dataclass
 class Shard:
-    """Weights that are made, and written, together: `produce(names)` gives them when their turn comes."""
+    """Weights that are made and written together; `produce(names)` makes them when their turn comes."""
 
     produce: Callable[[list[str]], dict[str, torch.Tensor]]
     sizes: dict[str, int]
@@ -280,20 +280,20 @@ class Shard:
 def plan_shards(
     checkpoint: Checkpoint,
     used: dict[str, list[str]],
-    wanted: Mapping[str, torch.Tensor],
+    target: Mapping[str, torch.Tensor],
     make: Callable[[str, list[torch.Tensor]], torch.Tensor],
 ) -> list[Shard]:
     r"""
-    One shard for each input file, so that one file at a time is mapped.
+    Plans one shard for each input file, so that one file at a time is mapped.
 
     Args:
         checkpoint ([`Checkpoint`]): The input.
-        used (`dict[str, list[str]]`): Name to write -> names in the input.
-        wanted (`Mapping[str, torch.Tensor]`): Name to write -> tensor of the shape that it will have.
-        make (`Callable`): `make(name to write, input tensors) -> tensor`.
+        used (`dict[str, list[str]]`): Names in the input by the name to write.
+        target (`Mapping[str, torch.Tensor]`): Tensors of the final shapes by the name to write.
+        make (`Callable`): Makes the tensor to write from its name and a list of input tensors.
 
     Returns:
-        `list[Shard]`: in the order of the files; nothing is read yet.
+        `list[Shard]`: Shards in the order of the files; nothing is read yet.
     """
 
     def produce(names: list[str]) -> dict[str, torch.Tensor]:
@@ -302,7 +302,7 @@ def plan_shards(
     sizes = {file: {} for file in checkpoint.files}
     for name, keys in used.items():
         itemsize = checkpoint.meta[keys[-1]].element_size()
-        sizes[checkpoint.file_of(keys[-1])][name] = wanted[name].numel() * itemsize
+        sizes[checkpoint.file_of(keys[-1])][name] = target[name].numel() * itemsize
     return [Shard(produce, names) for names in sizes.values() if names]
 
 
@@ -323,13 +323,13 @@ def cut_shards(shards: list[Shard], max_bytes: int) -> list[Shard]:
 
 def write_shards(folder: Path, shards: list[Shard], stem: str = "model", max_shard_bytes: int = MAX_SHARD_BYTES):
     r"""
-    Writes safetensors one shard at a time, as transformers and diffusers name them, with an index of several.
+    Writes safetensors one shard at a time, named as in transformers and diffusers, with an index for several.
 
     Args:
-        folder (`Path`): Where to; made if missing.
-        shards (`list[Shard]`): What to write; larger ones are cut.
-        stem (`str`, defaults to `"model"`): `"diffusion_pytorch_model"` for diffusers.
-        max_shard_bytes (`int`, defaults to `5 * 10 ** 9`): Largest file to write.
+        folder (`Path`): Folder to write, made if missing.
+        shards (`list[Shard]`): What to write; shards that are too large are cut.
+        stem (`str`, defaults to `"model"`): Beginning of the file names; `"diffusion_pytorch_model"` for diffusers.
+        max_shard_bytes (`int`, defaults to `5 * 10 ** 9`): Size of the largest file to write.
     """
     shards = cut_shards(shards, max_shard_bytes)
     folder.mkdir(parents=True, exist_ok=True)
@@ -348,7 +348,7 @@ def write_shards(folder: Path, shards: list[Shard], stem: str = "model", max_sha
 
 
 def _unshare(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Contiguous tensors, no two of them on the same memory, which safetensors refuses."""
+    """Contiguous tensors of which no two share memory, which safetensors refuses."""
     seen, result = set(), {}
     for name, tensor in tensors.items():
         tensor = tensor.detach()
@@ -359,7 +359,7 @@ def _unshare(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def tensor_bytes(tensor: torch.Tensor) -> int:
-    """Size of a tensor's values in bytes; the meta device is fine."""
+    """Size of a tensor's values in bytes, also on the meta device."""
     return tensor.numel() * tensor.element_size()
 
 

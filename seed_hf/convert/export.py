@@ -1,4 +1,4 @@
-"""A language model of this package -> a folder that any server for its base architecture runs."""
+"""A language model of this package to a folder that any server for its base architecture runs."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from ..models.tokenization_seed import SeedTokenizer
 
 logger = logging.get_logger(__name__)
 
-# relative to the largest logit: above what float32 rounding adds up to over many layers
+# relative to the largest logit; rounding in float32 stays below it, also over many layers
 LOGIT_TOLERANCE = 1e-4
 
 
@@ -32,22 +32,22 @@ def export_language_model(
 
     The result needs nothing of this package: `AutoModelForCausalLM` and every server for the architecture load it. Its
     tokenizer writes image tokens as text (`<img><img_00003>...</img>`), which
-    [`~SeedProcessor.post_process_generation`] turns into pictures. Before anything is written its logits are compared,
-    in float32, with those of the model given.
+    [`~SeedProcessor.post_process_generation`] turns into pictures. Before anything is written, its logits are
+    compared with those of the given model, in float32.
 
     Args:
         model_folder (`str` or `os.PathLike`): Folder or Hub id of a [`SeedForCausalLM`], or of a LoRA adapter of one,
             which is merged.
-        output_folder (`str` or `os.PathLike`): Made if missing.
-        dtype (`torch.dtype`, defaults to `torch.float32`): Of the weights written.
-        max_shard_size (`str`, defaults to `"5GB"`): Largest weights file.
-        revision (`str`, *optional*): Of the repository.
+        output_folder (`str` or `os.PathLike`): Folder to write, made if missing.
+        dtype (`torch.dtype`, defaults to `torch.float32`): Type of the weights to write.
+        max_shard_size (`str`, defaults to `"5GB"`): Size of the largest weights file.
+        revision (`str`, *optional*): Branch, tag or commit of a repository on the Hub.
 
     Returns:
-        `PreTrainedModel`: what was written, for example a `LlamaForCausalLM`.
+        `PreTrainedModel`: The model that was written, for example a `LlamaForCausalLM`.
 
     Raises:
-        ValueError: Weights or a tokenizer that do not fit the model, or logits that differ.
+        ValueError: The weights or the tokenizer do not fit the model, or the logits differ.
 
     Example:
 
@@ -68,9 +68,9 @@ def export_language_model(
     model.check_tokenizer(tokenizer)
     probe = _probe_ids(tokenizer.image_token_layout)
     with torch.no_grad():
-        wanted = model(probe).logits
+        expected = model(probe).logits
         plain = merge_adapters(model).to_plain_language_model()
-        difference = float((plain(probe).logits - wanted).abs().max() / wanted.abs().max())
+        difference = float((plain(probe).logits - expected).abs().max() / expected.abs().max())
     # written so that NaN fails too
     if not difference <= LOGIT_TOLERANCE:
         raise ValueError(
@@ -84,8 +84,42 @@ def export_language_model(
     return plain
 
 
+def merge_adapters(model: PreTrainedModel) -> PreTrainedModel:
+    r"""
+    Merges the adapters that [`~SeedForCausalLM.from_pretrained`] left active, in place.
+
+    PEFT merges only what its own `PeftModel` wraps (`PeftModel.merge_and_unload`).
+
+    Args:
+        model (`PreTrainedModel`): Model with any number of adapters.
+
+    Returns:
+        `PreTrainedModel`: The same model, without adapters in its layers.
+    """
+    replaced = []
+    for name, module in list(model.named_modules()):
+        if name.startswith(tuple(replaced)):
+            continue  # a part of a layer that is no longer there
+        if hasattr(module, "unload_and_optionally_merge_module"):
+            settings = {"merge": True, "safe_merge": False, "adapter_names": None}
+            own_layer = module.unload_and_optionally_merge_module(**settings)
+        elif hasattr(module, "merge") and hasattr(module, "get_base_layer"):
+            module.merge()
+            own_layer = module.get_base_layer()
+        else:
+            continue
+        model.set_submodule(name, own_layer)
+        replaced.append(f"{name}.")
+    if getattr(model, "_hf_peft_config_loaded", False):
+        # else transformers would look for an adapter to save, and name the weights as its file does
+        model._hf_peft_config_loaded, model._weight_conversions = False, None
+        del model.peft_config
+    model.tie_weights()
+    return model
+
+
 def _tokenizer_folder(model_folder, hub) -> str | os.PathLike:
-    """Where the tokenizer is: an adapter saved by PEFT alone has none, its base has it."""
+    """Where the tokenizer is: beside the model, or with the base of an adapter that PEFT saved alone."""
     if cached_file(model_folder, "tokenizer.json", _raise_exceptions_for_missing_entries=False, **hub):
         return model_folder
     config_file = find_adapter_config_file(str(model_folder), **hub)

@@ -1,4 +1,4 @@
-"""Released image tokenizers -> a folder of [`SeedImageTokenizer`], streamed from file to file; and back."""
+"""Released image tokenizers to folders of [`SeedImageTokenizer`] and back, streamed from file to file."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -48,9 +48,9 @@ def convert_image_tokenizer(
     r"""
     Turns released weights into a folder that `SeedImageTokenizer.from_pretrained` loads.
 
-    Nothing is written unless every key is accounted for. Weights go from file to file, mapped and not copied: memory
-    stays below 1.2 times the largest input file. They keep their dtype; the folder
-    says float32, so that half-precision parts are widened when it is loaded.
+    Nothing is written unless every key is accounted for. Weights are mapped and not copied on their way from
+    file to file, so memory stays below 1.2 times the largest input file. They keep their dtype; the folder says
+    float32, so that half-precision parts are widened when it is loaded.
 
     Args:
         paths (`list[str | os.PathLike]`): Files or folders; see [`Checkpoint`]. `"seed-1"`: the EVA ViT,
@@ -59,23 +59,23 @@ def convert_image_tokenizer(
             the EVA ViT.
         output (`str | os.PathLike`): Folder to write; new or empty.
         kind (`str`): `"seed-1"`, `"seed-2"` or `"blip-2"`.
-        config ([`SeedImageTokenizerConfig`], *optional*): Of models of another size; by default the published sizes,
-            with the parts that the files hold.
-        inference_only (`bool`, defaults to `False`): Leave out what only training and retrieval need: text side,
-            projections, reconstruction decoder.
-        keep_query_feed_forward (`bool`, defaults to `False`): `"blip-2"`: take BLIP-2's query feed-forwards instead of
-            copies of the text ones.
+        config ([`SeedImageTokenizerConfig`], *optional*): Configuration of a model of another size; by default it has
+            the published sizes and the parts that the files hold.
+        inference_only (`bool`, defaults to `False`): Leave out the parts that only training and retrieval need: text
+            side, projections and reconstruction decoder.
+        keep_query_feed_forward (`bool`, defaults to `False`): With `"blip-2"`, take BLIP-2's query feed-forwards
+            instead of copies of the text ones.
         text_tokenizer (`str | os.PathLike`, *optional*): Folder or Hub id of the Q-Former's text tokenizer, saved
             beside the weights for training.
-        allow_unknown (`Iterable[str]`): Patterns of names (the original's) that may be left over.
-        allow_missing (`Iterable[str]`): Patterns of names (ours) that may be missing; they start fresh.
+        allow_unknown (`Iterable[str]`): Patterns of the original's names that may be left over.
+        allow_missing (`Iterable[str]`): Patterns of our names that may be missing; these weights start fresh.
 
     Returns:
-        [`KeyReport`]: also written to `conversion.json`.
+        [`KeyReport`]: What became of every key, as `conversion.json` also says.
 
     Raises:
-        ValueError: A wrong argument, a file that can not be read safely, or a key that is unknown, missing or of
-            another shape.
+        ValueError: An argument is wrong, a file cannot be read safely, or a key is unknown, missing or of another
+            shape.
     """
     if kind not in KINDS:
         raise ValueError(f"`kind` is {kind!r}; allowed: {KINDS}.")
@@ -86,7 +86,7 @@ def convert_image_tokenizer(
         layout = blip2_layout(checkpoint.meta)
         config = config or blip2_config(paths)
     config = config or published_config(kind, checkpoint.meta, inference_only)
-    wanted, report = plan_seed(checkpoint.meta, config, layout)
+    target, report = plan_seed(checkpoint.meta, config, layout)
     if kind == "blip-2" and not keep_query_feed_forward:
         copy_text_feed_forward(report)
     report.allow(allow_unknown, allow_missing)
@@ -94,8 +94,8 @@ def convert_image_tokenizer(
     words = None if text_tokenizer is None else AutoTokenizer.from_pretrained(text_tokenizer)
     with torch.device("meta"):
         model = SeedImageTokenizer(config)
-    shards = plan_shards(checkpoint, report.used, wanted, lambda _, tensors: join_tensors(tensors))
-    fresh = {name: tensor_bytes(wanted[name]) for name in report.fresh}
+    shards = plan_shards(checkpoint, report.used, target, lambda _, tensors: join_tensors(tensors))
+    fresh = {name: tensor_bytes(target[name]) for name in report.fresh}
     fresh_shards = cut_shards([Shard(partial(fresh_weights, model), fresh)], checkpoint.largest_file_bytes)
     write_shards(output, [*shards, *fresh_shards])
     unused = {key: tensor_bytes(checkpoint.meta[key]) for key in report.dropped if kind != "blip-2"}
@@ -110,36 +110,36 @@ def convert_image_tokenizer(
 
 
 def vision_prefix(names: Iterable[str]) -> str:
-    """What to put before the names of a file: those in the EVA ViT's own file are also those of decoder blocks."""
+    """The prefix for the names of a file: the EVA ViT's own file uses names that decoder blocks have too."""
     return VISION_PREFIX if "patch_embed.proj.weight" in names else ""
 
 
-def published_config(kind: str, found: Mapping[str, torch.Tensor], inference_only: bool = False):
+def published_config(kind: str, source: Mapping[str, torch.Tensor], inference_only: bool = False):
     r"""
-    The published sizes, with the parts that the files hold.
+    Gives the configuration of the published sizes, with the parts that the files hold.
 
     Args:
         kind (`str`): `"seed-1"` or `"seed-2"`.
-        found (`Mapping[str, torch.Tensor]`): Names and shapes in the files.
-        inference_only (`bool`, defaults to `False`): Without what only training and retrieval need.
+        source (`Mapping[str, torch.Tensor]`): Names and shapes in the files.
+        inference_only (`bool`, defaults to `False`): Leave out the parts that only training and retrieval need.
 
     Returns:
-        [`SeedImageTokenizerConfig`]
+        [`SeedImageTokenizerConfig`]: The configuration.
     """
     # a stage-1 checkpoint has no codebook yet: the model is to train one, for which it reconstructs
-    reconstructs = "pos_embed" in found or "quantize.embedding.weight" not in found
+    reconstructs = "pos_embed" in source or "quantize.embedding.weight" not in source
     fields = {
-        "use_text_tower": "text_proj.weight" in found and not inference_only,
+        "use_text_tower": "text_proj.weight" in source and not inference_only,
         "use_reconstruction_decoder": reconstructs and not inference_only,
     }
-    words = found.get("Qformer.bert.embeddings.word_embeddings.weight")
+    words = source.get("Qformer.bert.embeddings.word_embeddings.weight")
     if words is not None:
         # LAVIS adds a begin token to BERT's 30522 words
         fields["qformer_config"] = {"vocab_size": words.shape[0]}
     if kind == "seed-2":
-        is_mlp = "image_down.0.weight" in found
+        is_mlp = "image_down.0.weight" in source
         fields |= {"generation_head": "mlp" if is_mlp else "qformer", "generation_dim": 1024}
-        layers = {key.split(".")[4] for key in found if key.startswith("Reverse_Qformer.bert.encoder.layer.")}
+        layers = {key.split(".")[4] for key in source if key.startswith("Reverse_Qformer.bert.encoder.layer.")}
         if not is_mlp and layers:
             # 12 in the original's inference code, 4 in its training code
             fields["reverse_qformer_config"] = {"num_hidden_layers": len(layers)}
@@ -149,15 +149,15 @@ def published_config(kind: str, found: Mapping[str, torch.Tensor], inference_onl
 @torch.no_grad()
 def fresh_weights(model: PreTrainedModel, names: list[str], seed: int = 0) -> dict[str, torch.Tensor]:
     r"""
-    Weights as a new model has them, for some names only.
+    Initialises some weights as a new model initialises them.
 
     Args:
-        model (`PreTrainedModel`): On the meta device; it stays there.
-        names (`list[str]`): Names of parameters.
-        seed (`int`, defaults to 0): Of the random numbers.
+        model (`PreTrainedModel`): The model, which is and stays on the meta device.
+        names (`list[str]`): Names of the parameters to make.
+        seed (`int`, defaults to 0): Seed of the random numbers.
 
     Returns:
-        `dict[str, torch.Tensor]`: on the CPU.
+        `dict[str, torch.Tensor]`: The weights by name, on the CPU.
     """
     owners = {name: model.get_submodule(name.rpartition(".")[0]) for name in names}
     for owner in owners.values():
@@ -201,14 +201,15 @@ def _revert(checkpoint: Checkpoint, place: tuple[str, int, int]) -> torch.Tensor
 
 def original_state_dict(folder: str | os.PathLike) -> dict[str, torch.Tensor]:
     r"""
-    The way back: the original's state dict of a folder that [`convert_image_tokenizer`] or training wrote.
+    Turns a folder that [`convert_image_tokenizer`] or training wrote back into the original's state dict.
 
     Args:
-        folder (`str | os.PathLike`): Of a [`SeedImageTokenizer`].
+        folder (`str | os.PathLike`): Folder of a [`SeedImageTokenizer`].
 
     Returns:
-        `dict[str, torch.Tensor]`: All files merged, ViT names with `visual_encoder.`; of a converted folder bit for
-        bit what was converted, of a trained one under the names of the original's inference code.
+        `dict[str, torch.Tensor]`: Weights of all files, with names of the ViT that begin with `visual_encoder.`. For
+        a converted folder they are what was converted, bit for bit; for a trained one, the names are those of the
+        original's inference code.
 
     Raises:
         ValueError: A weight that the original has no name for.
@@ -222,14 +223,15 @@ def write_original(folder: str | os.PathLike, output: str | os.PathLike) -> list
     Writes the files that the original's code reads.
 
     Args:
-        folder (`str | os.PathLike`): Of a [`SeedImageTokenizer`].
+        folder (`str | os.PathLike`): Folder of a [`SeedImageTokenizer`].
         output (`str | os.PathLike`): Folder to write; new or empty.
 
     Returns:
-        `list[Path]`: SEED-1: `eva_vit_g.pth`, `causal_qformer.pth`, `seed_tokenizer.pth`; SEED-2: `seed_quantizer.pt`.
+        `list[Path]`: The files: `eva_vit_g.pth`, `causal_qformer.pth` and `seed_tokenizer.pth` for SEED-1,
+        `seed_quantizer.pt` for SEED-2.
 
     Raises:
-        ValueError: As [`original_state_dict`].
+        ValueError: A weight that the original has no name for.
     """
     output = check_output(output)
     kind, checkpoint, places = _way_back(Path(folder))

@@ -1,4 +1,4 @@
-"""Key tables: how checkpoints name their weights, and what became of each key of one."""
+"""Key tables: how checkpoints name their weights, and what became of each key."""
 
 import re
 from collections.abc import Iterable
@@ -16,15 +16,15 @@ def _compile(template: str) -> re.Pattern:
 
 def translate(name: str, rows: list[tuple[str, str]]) -> str | None:
     r"""
-    Name of a weight on the other side of a table.
+    Translates the name of a weight to the other side of a table.
 
     Args:
         name (`str`): Name on the left side.
-        rows (`list[tuple[str, str]]`): Templates `(left, right)`: `#` stands for a number, `*` for anything; both
-            sides have the same ones in the same order. The first row that fits counts.
+        rows (`list[tuple[str, str]]`): Templates `(left, right)`, in which `#` stands for a number and `*` for
+            anything; both sides have the same ones in the same order. The first row that fits counts.
 
     Returns:
-        `str` or `None`: None if no row fits.
+        `str` or `None`: Name on the right side; `None` if no row fits.
 
     Example:
 
@@ -45,14 +45,14 @@ def translate(name: str, rows: list[tuple[str, str]]) -> str | None:
 @dataclass
 class Layout:
     r"""
-    One family of checkpoints.
+    How one family of checkpoints names its weights.
 
     Args:
-        rows (`list[tuple[str, str]]`): Templates (name there, name here); see [`translate`].
-        dropped (`list[tuple[str, str]]`): Templates of weights there that SEED has no use for, and why.
+        rows (`list[tuple[str, str]]`): Templates (name in the checkpoint, name here); see [`translate`].
+        dropped (`list[tuple[str, str]]`): Templates of weights in the checkpoint that SEED has no use for, and why.
         absent (`list[tuple[str, str]]`): Templates of weights here that no such checkpoint holds, and why they may
             start fresh.
-        joined (`str`): Ending of the names here that may be made of several weights there; others are made of one.
+        joined (`str`): Ending of the names here that may be made of several weights; all others are made of one.
     """
 
     rows: list[tuple[str, str]]
@@ -71,7 +71,7 @@ class KeyReport:
         dropped (`dict[str, str]`): Original name -> why it is not used.
         fresh (`dict[str, str]`): Our name -> why it starts with new weights.
         unknown (`list[str]`): Original names that no table knows.
-        missing (`list[str]`): Our names that nothing was found for.
+        missing (`list[str]`): Our names that nothing in the checkpoint fits.
         mismatched (`list[str]`): Names whose shapes differ, with both shapes.
     """
 
@@ -103,35 +103,35 @@ class KeyReport:
             )
         if self.mismatched:
             raise ValueError(
-                f"`{name}` has tensors of other shapes than the configuration (got != wanted): "
+                f"`{name}` has tensors of other shapes than the configuration (got != expected): "
                 f"{_shorten(self.mismatched)}."
             )
 
 
-def match_keys(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], layout: Layout) -> KeyReport:
+def match_keys(source: dict[str, torch.Tensor], target: dict[str, torch.Tensor], layout: Layout) -> KeyReport:
     r"""
-    Finds for each weight that a model wants the weights of a checkpoint that it is made of.
+    Finds, for each weight of a model, the weights of a checkpoint that it is made of.
 
     Args:
-        found (`dict[str, torch.Tensor]`): The checkpoint's; only names count.
-        wanted (`dict[str, torch.Tensor]`): The model's state dict; only names count.
+        source (`dict[str, torch.Tensor]`): Tensors of the checkpoint by name; only the names are used.
+        target (`dict[str, torch.Tensor]`): State dict of the model; only the names are used.
         layout ([`Layout`]): How the checkpoint names its weights.
 
     Returns:
-        [`KeyReport`]: Without `mismatched`.
+        [`KeyReport`]: The report, with `mismatched` still empty.
     """
     report = KeyReport()
     reasons = [(_compile(template), reason) for template, reason in layout.dropped]
-    for key in found:
+    for key in source:
         reason = next((reason for pattern, reason in reasons if pattern.fullmatch(key)), None)
         name = translate(key, layout.rows)
         if reason is not None:
             report.dropped[key] = reason
-        elif name in wanted and (name not in report.used or name.endswith(layout.joined)):
+        elif name in target and (name not in report.used or name.endswith(layout.joined)):
             report.used.setdefault(name, []).append(key)
         else:
             report.unknown.append(key)
-    for name in wanted:
+    for name in target:
         if name not in report.used:
             reason = next((why for template, why in layout.absent if _compile(template).fullmatch(name)), None)
             if reason is None:
@@ -141,12 +141,12 @@ def match_keys(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], 
     return report
 
 
-def check_shapes(report: KeyReport, made: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]):
-    """Fills `report.mismatched` from what was made of the checkpoint (the meta device is fine)."""
+def check_shapes(report: KeyReport, made: dict[str, torch.Tensor], target: dict[str, torch.Tensor]):
+    """Fills `report.mismatched` from the tensors that were made, which may be on the meta device."""
     report.mismatched = [
-        f"{name}: {tuple(tensor.shape)} != {tuple(wanted[name].shape)}"
+        f"{name}: {tuple(tensor.shape)} != {tuple(target[name].shape)}"
         for name, tensor in made.items()
-        if tensor.shape != wanted[name].shape
+        if tensor.shape != target[name].shape
     ]
 
 

@@ -1,4 +1,4 @@
-"""SEED-LLaMA language models -> folders of [`SeedForCausalLM`], streamed from file to file; and back."""
+"""SEED-LLaMA language models to folders of [`SeedForCausalLM`] and back, streamed from file to file."""
 
 import os
 import shutil
@@ -40,25 +40,25 @@ def convert_language_model(
     Turns a plain language model whose vocabulary has image tokens into a folder of [`SeedForCausalLM`].
 
     SEED-LLaMA: 32000 words, 8192 codes, `<img>` and `</img>`. Its tables grow by one row, the mean of the others, for
-    `<image>`, which is never embedded and never generated. Memory as in [`convert_image_tokenizer`].
+    `<image>`, which is never embedded and never generated. It takes memory as [`convert_image_tokenizer`] does.
 
     Args:
-        folder (`str | os.PathLike`): Of the language model: configuration and weights, single or sharded.
+        folder (`str | os.PathLike`): Folder of the language model: configuration and weights, single or sharded.
         output (`str | os.PathLike`): Folder to write; new or empty.
-        tokenizer (`str | os.PathLike`, *optional*): Folder or Hub id of its tokenizer; by default `folder`. With or
-            without the image tokens.
+        tokenizer (`str | os.PathLike`, *optional*): Folder or Hub id of its tokenizer, with or without the image
+            tokens; by default `folder`.
         codebook_size (`int`, defaults to 8192): Number of codes.
-        num_query_tokens (`int`, defaults to 32): Codes per image.
+        num_query_tokens (`int`, defaults to 32): Number of codes of an image.
         image_tokenizer_id (`str`, *optional*): Repository of the image tokenizer and decoder of its codes.
-        image_tokenizer_revision (`str`, *optional*): Revision of it.
+        image_tokenizer_revision (`str`, *optional*): Revision of that repository.
         allow_unknown (`Iterable[str]`): Patterns of names in the files that may be left over.
 
     Returns:
-        [`KeyReport`]: also written to `conversion.json`.
+        [`KeyReport`]: What became of every key, as `conversion.json` also says.
 
     Raises:
-        ValueError: A vocabulary that does not fit the tokenizer, a file that can not be read safely, or a key that is
-            unknown, missing or of another shape.
+        ValueError: The vocabulary does not fit the tokenizer, a file cannot be read safely, or a key is unknown,
+            missing or of another shape.
     """
     output = check_output(output)
     folder = Path(folder)
@@ -73,20 +73,20 @@ def convert_language_model(
     rows = text_config.vocab_size
     model = _model_on_meta(text_config, seed_tokenizer)
     checkpoint = Checkpoint([folder])
-    wanted = model.state_dict()
+    target = model.state_dict()
     if text_config.tie_word_embeddings:
-        wanted.pop("language_model.lm_head.weight", None)
-    report = match_keys(checkpoint.meta, wanted, LANGUAGE_MODEL_LAYOUT)
+        target.pop("language_model.lm_head.weight", None)
+    report = match_keys(checkpoint.meta, target, LANGUAGE_MODEL_LAYOUT)
     report.allow(unknown=allow_unknown)
     tables = _tables(model)
 
     def make(name: str, tensors: list[torch.Tensor]) -> torch.Tensor:
-        return _add_rows(tensors[0], wanted[name].shape[0] - rows) if name in tables else tensors[0]
+        return _add_rows(tensors[0], target[name].shape[0] - rows) if name in tables else tensors[0]
 
     made = {name: make(name, [checkpoint.meta[key] for key in keys]) for name, keys in report.used.items()}
-    check_shapes(report, made, wanted)
+    check_shapes(report, made, target)
     report.check("folder")
-    write_shards(output, plan_shards(checkpoint, report.used, wanted, make))
+    write_shards(output, plan_shards(checkpoint, report.used, target, make))
     SeedProcessor(SeedImageProcessor(), seed_tokenizer).save_pretrained(output)
     if (folder / "generation_config.json").is_file():
         shutil.copyfile(folder / "generation_config.json", output / "generation_config.json")
@@ -96,7 +96,7 @@ def convert_language_model(
 
 
 def _model_on_meta(text_config, tokenizer: SeedTokenizer) -> SeedForCausalLM:
-    """The model to fill, one row larger than what there is; `ValueError` if the tokenizer counts differently."""
+    """The model to fill, one row larger than the one given; `ValueError` if the tokenizer counts differently."""
     layout, rows = tokenizer.image_token_layout, text_config.vocab_size
     specials = (layout.boi_token_id, layout.eoi_token_id)
     if layout.end_image_token_id + 2 != rows or max(specials) >= rows:
@@ -130,14 +130,14 @@ def _add_rows(table: torch.Tensor, count: int) -> torch.Tensor:
 
 def write_original_language_model(folder: str | os.PathLike, output: str | os.PathLike):
     r"""
-    The way back: the plain language model, with the rows that it had.
+    Writes the plain language model again, with the rows that it had.
 
     Args:
-        folder (`str | os.PathLike`): That [`convert_language_model`] wrote.
-        output (`str | os.PathLike`): Folder to write; new or empty. Weights and configuration, without tokenizer.
+        folder (`str | os.PathLike`): Folder that [`convert_language_model`] wrote.
+        output (`str | os.PathLike`): Folder to write weights and configuration to, new or empty.
 
     Raises:
-        ValueError: A folder without the record of a conversion. (`seed-hf export-lm` takes any.)
+        ValueError: The folder has no record of a conversion. (`seed-hf export-lm` takes any language model.)
     """
     folder, output = Path(folder), check_output(output)
     record = read_record(folder)
@@ -151,8 +151,8 @@ def write_original_language_model(folder: str | os.PathLike, output: str | os.Pa
         return tensors[0][:rows] if tensors[0].shape[0] == tokens else tensors[0]
 
     used = {key: [name] for name, (key,) in record["used"].items()}
-    wanted = {key: make(key, [checkpoint.meta[name]]) for key, (name,) in used.items()}
-    write_shards(output, plan_shards(checkpoint, used, wanted, make))
+    target = {key: make(key, [checkpoint.meta[name]]) for key, (name,) in used.items()}
+    write_shards(output, plan_shards(checkpoint, used, target, make))
     config.text_config.vocab_size = rows
     config.text_config.save_pretrained(output)
 

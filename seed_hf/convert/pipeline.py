@@ -1,4 +1,4 @@
-"""Stable Diffusion folders + an image tokenizer -> a [`SeedPipeline`] repository, streamed from file to file."""
+"""Stable Diffusion and an image tokenizer to a [`SeedPipeline`] repository, streamed from file to file."""
 
 import json
 import os
@@ -51,25 +51,25 @@ def assemble_pipeline(
     Puts an image tokenizer and a Stable Diffusion decoder together as a repository that `SeedPipeline` loads.
 
     The text encoder runs once, on `""`, and is left out. Safety checker, feature extractor and image encoder are left
-    out, too. Memory as in [`convert_image_tokenizer`], and the text encoder.
+    out, too. It takes memory as [`convert_image_tokenizer`] does, and for the text encoder.
 
     Args:
         image_tokenizer (`str | os.PathLike`): Folder of a [`SeedImageTokenizer`], such as [`convert_image_tokenizer`]
             writes.
         decoder (`str | os.PathLike`): Folder of Stable Diffusion v1 (SEED-1) or stable unCLIP 2.1 (SEED-2), or
-            `"owner/name@revision"` on the Hub. A Hub id without a revision is refused: the vendor has taken such
-            repositories down, and a branch can move.
+            `"owner/name@revision"` on the Hub. A Hub id without a revision is refused, since its vendor has taken
+            such repositories down and a branch can move.
         output (`str | os.PathLike`): Folder to write; new or empty.
-        fallbacks (`Iterable[str | os.PathLike]`): Where else to get the decoder, tried in this order.
-        allow_unknown (`Iterable[str]`): Patterns of names in UNet or VAE that may be left over.
+        fallbacks (`Iterable[str | os.PathLike]`): Other places for the decoder, tried in this order.
+        allow_unknown (`Iterable[str]`): Patterns of names in the UNet or the VAE that may be left over.
 
     Returns:
-        `dict[str, KeyReport]`: of `"unet"` and `"vae"`; `conversion.json` also says which decoder was taken, and of
-        which commit.
+        `dict[str, KeyReport]`: Reports of `"unet"` and `"vae"`; `conversion.json` also says which decoder was taken,
+        and of which commit.
 
     Raises:
-        ValueError: A decoder that can not be had, that does not fit the image tokenizer, or whose weights do not fit
-            its configuration.
+        ValueError: The decoder cannot be had, or does not fit the image tokenizer, or its weights do not fit its
+            configuration.
 
     Source: `models/seed_llama_tokenizer.py` and the demo of the original, for scheduler, guidance and steps.
     """
@@ -113,17 +113,17 @@ def fetch_decoder(
     decoder: str | os.PathLike, fallbacks: Iterable[str | os.PathLike] = ()
 ) -> tuple[Path, dict[str, str | list[str]]]:
     r"""
-    The first of several places where a decoder can be had.
+    Gets a decoder from the first of several places that has it.
 
     Args:
-        decoder (`str | os.PathLike`): Folder, or `"owner/name@revision"`.
-        fallbacks (`Iterable[str | os.PathLike]`): More of them, tried in this order.
+        decoder (`str | os.PathLike`): A folder, or `"owner/name@revision"`.
+        fallbacks (`Iterable[str | os.PathLike]`): Other places, tried in this order.
 
     Returns:
-        `tuple[Path, dict]`: A local folder, and what to record of it: `decoder`, `revision`, `commit`, `failed`.
+        `tuple[Path, dict]`: A local folder, and what to record about it: `decoder`, `revision`, `commit`, `failed`.
 
     Raises:
-        ValueError: A Hub id without revision, or none of them can be had; says why for each.
+        ValueError: A Hub id has no revision, or no place has the decoder; the error says why for each.
     """
     candidates, failed = [str(decoder), *map(str, fallbacks)], []
     for candidate in candidates:
@@ -139,20 +139,20 @@ def fetch_decoder(
         except (HfHubHTTPError, OSError, ValueError) as error:
             # it is written down, and published with the pipeline
             failed.append(hide_credentials(f"{candidate}: {type(error).__name__}: {str(error).splitlines()[0]}"))
-            logger.warning(f"The decoder can not be had from {failed[-1]}")
+            logger.warning(f"The decoder cannot be had from {failed[-1]}")
             continue
         return folder, {"decoder": repository, "revision": revision, "commit": folder.name, "failed": failed}
-    raise ValueError(f"`decoder` and `fallbacks` can not be had: {failed}; allowed: at least one that can.")
+    raise ValueError(f"`decoder` and `fallbacks` cannot be had: {failed}; allowed: at least one that can.")
 
 
 def _download(repository: str, revision: str) -> Path:
-    """Configurations and safetensors; pickles only of components that have nothing else. No half-precision twins."""
+    """Fetches configurations and safetensors, and pickles of components that have nothing else; no fp16 twins."""
     twins = ["*.fp16.*", "*.non_ema.*"]
-    wanted = ["model_index.json"] + [f"{name}/*.{ending}" for name in COMPONENTS for ending in ("json", "txt")]
-    wanted += [f"{name}/*.safetensors" for name in COMPONENTS]
-    # huggingface_hub 1 asks the server for the files of a commit that lies in the cache, also where it is offline
+    patterns = ["model_index.json"] + [f"{name}/*.{ending}" for name in COMPONENTS for ending in ("json", "txt")]
+    patterns += [f"{name}/*.safetensors" for name in COMPONENTS]
+    # huggingface_hub 1 asks the server for the files of a commit that lies in the cache, even when it is offline
     settings = {"revision": revision, "ignore_patterns": twins, "local_files_only": is_offline_mode()}
-    folder = Path(snapshot_download(repository, allow_patterns=wanted, **settings))
+    folder = Path(snapshot_download(repository, allow_patterns=patterns, **settings))
     with_weights = ("unet", "vae", "text_encoder", "image_normalizer")
     present = [folder / name for name in with_weights if (folder / name).is_dir()]
     bare = [path.name for path in present if not any(path.glob("*.safetensors"))]
@@ -163,7 +163,7 @@ def _download(repository: str, revision: str) -> Path:
 
 
 def _small_components(source: Path, config: SeedImageTokenizerConfig) -> dict:
-    """Schedulers, the empty prompt, and the normalizer of image embeddings: what is read as diffusers reads it."""
+    """Schedulers, the empty prompt, and the normalizer of image embeddings, which diffusers and transformers load."""
     index = json.loads((source / "model_index.json").read_text(encoding="utf-8"))
 
     def load_scheduler(name: str):
@@ -196,12 +196,12 @@ def _encode_empty_prompt(source: Path) -> SeedEmptyPrompt:
 
 def _plan_model(model, source: Path, allow_unknown: Iterable[str]) -> tuple[KeyReport, list[Shard]]:
     """What becomes of the weights of a UNet or VAE, pickled or not; nothing is read yet."""
-    checkpoint, wanted = Checkpoint([source]), model.state_dict()
-    report = match_keys(checkpoint.meta, wanted, DECODER_LAYOUT)
+    checkpoint, target = Checkpoint([source]), model.state_dict()
+    report = match_keys(checkpoint.meta, target, DECODER_LAYOUT)
     report.allow(unknown=allow_unknown)
-    check_shapes(report, {name: checkpoint.meta[keys[0]] for name, keys in report.used.items()}, wanted)
+    check_shapes(report, {name: checkpoint.meta[keys[0]] for name, keys in report.used.items()}, target)
     report.check(source.name)
-    return report, plan_shards(checkpoint, report.used, wanted, lambda _, tensors: tensors[0])
+    return report, plan_shards(checkpoint, report.used, target, lambda _, tensors: tensors[0])
 
 
 def _copy_image_tokenizer(source: Path, output: Path):

@@ -26,7 +26,7 @@ def check_output(output: str | os.PathLike) -> Path:
 
 
 def save_config(model: PreTrainedModel, output: Path, dtype: torch.dtype):
-    """Writes what `save_pretrained` writes besides weights; the model may be on the meta device."""
+    """Writes what `save_pretrained` writes beside the weights; the model may be on the meta device."""
     model.config.architectures, model.config.dtype = [type(model).__name__], dtype
     if model._auto_class is not None:
         custom_object_save(model, output, config=model.config)

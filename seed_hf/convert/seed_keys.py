@@ -41,7 +41,7 @@ DROPPED = [
     ("visual_encoder.fc_norm.*", "the ViT's final norm, after the block that SEED leaves out"),
     ("visual_encoder.head.*", "the ViT's own head"),
 ]
-# What only the text side of the Q-Former needs
+# Names of the weights that only the text side of the Q-Former needs.
 TEXT_SIDE = (
     "causal_qformer.text_embeddings.",
     "vision_projection.",
@@ -93,20 +93,20 @@ SEED_LAYOUT = Layout([*COMMON_ROWS, *_head_rows("text"), *_head_rows("image"), *
 
 
 def rename_key(key: str) -> str | None:
-    """Name here of a parameter of the original; `None` if the table has no row for it."""
+    """Our name of a parameter of the original; `None` if the table has no row for it."""
     return translate(key, SEED_LAYOUT.rows)
 
 
 def original_keys(config: SeedImageTokenizerConfig, names: list[str]) -> dict[str, list[str]]:
     r"""
-    The names of the original's inference code for our weights.
+    Gives the names that the original's inference code has for our weights.
 
     Args:
-        config ([`SeedImageTokenizerConfig`]): Of the model.
-        names (`list[str]`): Ours.
+        config ([`SeedImageTokenizerConfig`]): Configuration of the model.
+        names (`list[str]`): Our names of the weights.
 
     Returns:
-        `dict[str, list[str]]`: Our name -> the original's; query and value bias for a ViT's `qkv.bias`.
+        `dict[str, list[str]]`: The original's names by our name; a ViT's `qkv.bias` has query and value bias.
 
     Raises:
         ValueError: A weight that the original has no name for.
@@ -123,7 +123,7 @@ def original_keys(config: SeedImageTokenizerConfig, names: list[str]) -> dict[st
 
 
 def join_tensors(tensors: list[torch.Tensor]) -> torch.Tensor:
-    """One weight of ours from its originals: itself, or a ViT's bias (query, 0, value) from the two there are."""
+    """One weight of ours from one of the original, or a ViT's bias (query, 0, value) from its two."""
     if len(tensors) == 1:
         return tensors[0]
     query_bias, value_bias = tensors
@@ -139,23 +139,24 @@ def split_tensor(tensor: torch.Tensor, num_parts: int) -> list[torch.Tensor]:
 
 
 def plan_seed(
-    found: dict[str, torch.Tensor], config: SeedImageTokenizerConfig, layout: Layout = SEED_LAYOUT
+    source: dict[str, torch.Tensor], config: SeedImageTokenizerConfig, layout: Layout = SEED_LAYOUT
 ) -> tuple[dict[str, torch.Tensor], KeyReport]:
     r"""
     Decides what becomes of every key, before any weight is read.
 
     Args:
-        found (`dict[str, torch.Tensor]`): Name -> tensor, the meta device is fine; ViT names with `visual_encoder.`.
-        config ([`SeedImageTokenizerConfig`]): Of the model to fill. Weights of parts that it leaves out are dropped,
-            with that reason.
-        layout ([`Layout`], *optional*): The original's by default.
+        source (`dict[str, torch.Tensor]`): Tensors by name, possibly on the meta device. Names of the ViT begin with
+            `visual_encoder.`.
+        config ([`SeedImageTokenizerConfig`]): Configuration of the model to fill. Weights of parts that it leaves out
+            are dropped, with that reason.
+        layout ([`Layout`], *optional*): How the weights are named; as in the original by default.
 
     Returns:
         `tuple[dict, KeyReport]`: The model's state dict on the meta device, and what becomes of each key.
     """
     with torch.device("meta"):
-        wanted = SeedImageTokenizer(config).state_dict()
-    report = match_keys(found, wanted, layout)
+        target = SeedImageTokenizer(config).state_dict()
+    report = match_keys(source, target, layout)
     for key in list(report.unknown):
         if _is_left_out(translate(key, layout.rows), config):
             report.unknown.remove(key)
@@ -169,9 +170,9 @@ def plan_seed(
             del report.used[name]
         else:
             report.used[name].sort()  # q before v, whatever the order of the file
-    made = {name: join_tensors([found[key].to("meta") for key in keys]) for name, keys in report.used.items()}
-    check_shapes(report, made, wanted)
-    return wanted, report
+    made = {name: join_tensors([source[key].to("meta") for key in keys]) for name, keys in report.used.items()}
+    check_shapes(report, made, target)
+    return target, report
 
 
 def _is_left_out(name: str | None, config: SeedImageTokenizerConfig) -> bool:
@@ -190,13 +191,13 @@ def convert_state_dict(
     state_dict: Mapping[str, torch.Tensor], config: SeedImageTokenizerConfig
 ) -> tuple[dict[str, torch.Tensor], KeyReport]:
     r"""
-    Rename and reshape the original's weights.
+    Renames and reshapes the original's weights.
 
     Args:
-        state_dict (`dict[str, torch.Tensor]`): The original's state dict; several files merged, ViT names with the
-            prefix `visual_encoder.`.
-        config ([`SeedImageTokenizerConfig`]): Of the model to fill. Weights of parts that it leaves out are dropped,
-            with that reason.
+        state_dict (`dict[str, torch.Tensor]`): The original's state dict, several files merged. Names of the ViT begin
+            with `visual_encoder.`.
+        config ([`SeedImageTokenizerConfig`]): Configuration of the model to fill. Weights of parts that it leaves out
+            are dropped, with that reason.
 
     Returns:
         `tuple[dict, KeyReport]`: Weights under our names, and what became of each key.
@@ -221,16 +222,16 @@ def revert_state_dict(
     used: dict[str, list[str]] | None = None,
 ) -> dict[str, torch.Tensor]:
     r"""
-    The way back: our weights under the original's names.
+    Turns our weights back into the original's, under its names.
 
     Args:
-        state_dict (`dict[str, torch.Tensor]`): Of a [`SeedImageTokenizer`].
-        config ([`SeedImageTokenizerConfig`]): Of it.
-        used (`dict[str, list[str]]`, *optional*): `KeyReport.used` of the conversion, for the very names of that file;
-            by default those of the original's inference code.
+        state_dict (`dict[str, torch.Tensor]`): State dict of a [`SeedImageTokenizer`].
+        config ([`SeedImageTokenizerConfig`]): Its configuration.
+        used (`dict[str, list[str]]`, *optional*): `KeyReport.used` of the conversion, which gives the very names of
+            that file; by default the names of the original's inference code.
 
     Returns:
-        `dict[str, torch.Tensor]`: Equal, bit for bit, to what was converted. `DROPPED` weights are not in it.
+        `dict[str, torch.Tensor]`: The weights that were converted, bit for bit, without those in `DROPPED`.
 
     Raises:
         ValueError: A weight that the original has no name for.
@@ -248,16 +249,16 @@ def load_original(
     allow_missing: tuple[str, ...] = (),
 ) -> SeedImageTokenizer:
     r"""
-    Build a [`SeedImageTokenizer`] from the original's weights in memory, strictly.
+    Builds a [`SeedImageTokenizer`] from the original's weights in memory, strictly.
 
     Args:
-        state_dict (`dict[str, torch.Tensor]`): See [`convert_state_dict`].
+        state_dict (`dict[str, torch.Tensor]`): The original's weights, as for [`convert_state_dict`].
         config ([`SeedImageTokenizerConfig`]): Sizes and options of the model.
         allow_missing (`tuple[str, ...]`, *optional*): Patterns of names (ours) that the checkpoint need not hold, such
             as `("quantizer.*",)` for a stage-1 checkpoint; these parts keep fresh weights.
 
     Returns:
-        [`SeedImageTokenizer`] in float32, in evaluation mode.
+        [`SeedImageTokenizer`]: The model, in float32 and in evaluation mode.
 
     Raises:
         ValueError: A key that is unknown, missing or of another shape.

@@ -1,4 +1,4 @@
-"""Sending a folder to the Hub, and finding and checking what makes up its repository."""
+"""Sends folders to the Hub, after a check of everything that makes up their repository."""
 
 from .files import find_repository_files
 from .kinds import repository_kind

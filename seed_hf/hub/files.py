@@ -1,4 +1,4 @@
-"""Which files of a folder make up a repository on the Hub, and which must not leave the machine."""
+"""Decides which files of a folder make up a repository on the Hub, and which must not leave the machine."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from .kinds import KINDS, repository_kind
 from .secrets import find_secret, is_pickle
 
 
-# names, or paths where there is a slash
+# patterns of names, or of paths where they have a slash
 SHARED_FILES = (
     "README.md", "LICENSE*", "NOTICE*", ".gitattributes", "assets/*.png", "assets/*.jpg", "assets/*.webp",
     "assets/*.svg", "evaluation/*.json", ".eval_results/*.yaml",
@@ -28,10 +28,10 @@ MODEL_FILES = (
     "conversion.json", "*.py",
 )  # fmt: skip
 CODES_FILES = ("encoding-*.json", "data/*.parquet", "skipped/*.jsonl")
-# what version control, the Hub's client and Python leave in a folder; nobody means to publish it
+# what version control, the Hub's client and Python leave in a folder, and nobody means to publish
 LEFTOVERS = (".git/*", ".cache/*", "__pycache__/*", "*/__pycache__/*", ".DS_Store", "*/.DS_Store")
 
-# what the Hub's own scanner takes for pickles, and archives that may hold some
+# what the Hub's own scanner takes for pickles, and archives that may hold pickles
 PICKLES = re.compile(r"\.(bin|pt|pth|pkl|pickle|ckpt|joblib|dill|npy|npz|h5|msgpack|t7)$", re.IGNORECASE)
 TRAINING_STATE = re.compile(
     r"(^|/)((\.incomplete-)?checkpoint-\d+/|(optimizer|rng_state|training_state|trainer_state)[^/]*\.|"
@@ -42,7 +42,7 @@ SECRET_NAMES = re.compile(
     r"(^|/)(\.env[^/]*|\.netrc|\.?token|\.git-credentials|\.npmrc|\.pypirc|\.aws/.*|\.ssh/.*|id_(rsa|dsa|ecdsa|ed25519)|"
     r"[^/]*\.(pem|key|p12|pfx|jks|kdbx|ppk|asc))$"
 )
-# one of several files of the same data or weights
+# one of several files with the same data or weights
 NUMBERED = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.[a-z]+)")
 INDEX_SUFFIX = ".safetensors.index.json"
 
@@ -53,28 +53,28 @@ def find_repository_files(
     r"""
     Lists the files of a folder that make up its repository, or refuses the folder as a whole.
 
-    Nothing is left out silently but what version control and caches leave behind: a weights file that is missing on
-    the Hub, or a secret that is there, costs more than an error.
+    Nothing is left out silently except what version control and caches leave behind, because weights that are missing
+    on the Hub, or a secret that is there, cost more than an error.
 
     Args:
-        folder (`str` or `os.PathLike`): To publish.
+        folder (`str` or `os.PathLike`): Folder to publish.
         ignore_patterns (`Iterable[str]`): Paths to leave out, with `*` for anything, such as `"checkpoint-*"`.
         secrets (`Iterable[str]`): Texts that no file may hold, such as the token in use.
 
     Returns:
-        `dict[str, Path]`: File by its path in the repository, sorted.
+        `dict[str, Path]`: Files by their path in the repository, sorted.
 
     Raises:
-        ValueError: Pickles, optimizer states, secrets, broken weights, links to folders or to something outside, files
-            that are no part of a repository; code, shards, weights or components that are named but missing; or a
-            base model that is a local path. All are named, with the reason.
-        OSError: A folder in it that cannot be read.
+        ValueError: The folder holds pickles, optimizer states, secrets, broken weights, links to folders or to the
+            outside, or files that are no part of a repository; it lacks code, shards, weights or components that it
+            names; or its base model is a local path. All are listed, with the reason.
+        OSError: A folder in it cannot be read.
     """
     root = Path(folder)
-    found = list_files(root)
+    present = list_files(root)
     ignored = [pattern for name in ignore_patterns for pattern in (name, f"{name.rstrip('/')}/*")]
-    kept = filter_repo_objects(found, ignore_patterns=[*ignored, *LEFTOVERS])
-    files = {name: found[name] for name in kept}
+    kept = filter_repo_objects(present, ignore_patterns=[*ignored, *LEFTOVERS])
+    files = {name: present[name] for name in kept}
     kind = repository_kind(root)
     allowed = SHARED_FILES + (CODES_FILES if kind and KINDS[kind].is_data else MODEL_FILES)
     reasons = {name: _problem(name, path, root, allowed, list(secrets)) for name, path in files.items()}
@@ -92,14 +92,14 @@ def find_repository_files(
     if problems or not files:
         listed = "\n".join(f"  {name}: {problem}" for name, problem in sorted(problems.items()))
         raise ValueError(
-            f"`folder` {str(folder)!r} holds what can not be published:\n{listed or '  nothing at all'}\n"
+            f"`folder` {str(folder)!r} holds what cannot be published:\n{listed or '  nothing at all'}\n"
             "Remove it, or leave it out with `ignore_patterns` (`--ignore`)."
         )
     return files
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a name is that of a repository (`owner/name`, or an old `name`), and not of a file or folder here."""
+    """Whether a name is an id on the Hub (`owner/name`, or an old `name`), and not that of a local file or folder."""
     is_well_formed = re.fullmatch(r"(?!.*(--|\.\.))[\w][\w.-]{0,95}(/[\w][\w.-]{0,95})?", name, re.ASCII) is not None
     return is_well_formed and not name.endswith((".git", ".json")) and not os.path.exists(name)
 
@@ -143,17 +143,17 @@ def _weights_problem(path: Path) -> str | None:
 
 def list_files(folder: str | os.PathLike) -> dict[str, Path]:
     """
-    Everything in a folder but folders; links to folders are listed, and what is behind them is not.
+    Lists the files in a folder at any depth. Links to folders are listed, and what is behind them is not.
 
     Args:
-        folder (`str` or `os.PathLike`): Where to look, at any depth.
+        folder (`str` or `os.PathLike`): Folder to list.
 
     Returns:
-        `dict[str, Path]`: File by its path in the folder, sorted.
+        `dict[str, Path]`: Files by their path in the folder, sorted.
 
     Raises:
-        ValueError: No such folder.
-        OSError: One that cannot be read.
+        ValueError: There is no such folder.
+        OSError: The folder, or one in it, cannot be read.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -162,15 +162,15 @@ def list_files(folder: str | os.PathLike) -> dict[str, Path]:
     def stop(error: OSError):
         raise error
 
-    found = []
+    paths = []
     for folder, folders, names in os.walk(root, onerror=stop):
         linked = [name for name in folders if os.path.islink(os.path.join(folder, name))]
-        found += [Path(folder, name) for name in (*names, *linked)]
-    return {path.relative_to(root).as_posix(): path for path in sorted(found)}
+        paths += [Path(folder, name) for name in (*names, *linked)]
+    return {path.relative_to(root).as_posix(): path for path in sorted(paths)}
 
 
 def _missing_parts(root: Path, files: dict[str, Path], refused: Mapping[str, str]) -> dict[str, str]:
-    """What these files need and are without, be it that the folder lacks it or that it is left out, by path."""
+    """What these files need and the repository would lack, by path, with the reason."""
     missing: dict[str, str] = {}
     for name in files.keys() - refused.keys():
         if name.endswith(INDEX_SUFFIX):
@@ -189,40 +189,40 @@ def _missing_parts(root: Path, files: dict[str, Path], refused: Mapping[str, str
 
 
 def _missing_shards(name: str, files: dict[str, Path], refused: Mapping[str, str]) -> dict[str, str]:
-    """Shards that an index names and that are not there, or without the weights that it says they have."""
+    """Shards that an index names and that are missing, or that lack weights which it says they have."""
     missing, weights = {}, {}
     weight_map = read_json(files[name]).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
         return {name: "no index of weights"}
     for weight, shard in weight_map.items():
         weights.setdefault((Path(name).parent / shard).as_posix(), set()).add(weight)
-    for shard, wanted in weights.items():
+    for shard, names in weights.items():
         if shard not in files:
             missing[shard] = f"is named in {name}, and missing"
         if shard not in files or shard in refused:
             continue
         with safe_open(files[shard], framework="pt") as file:
-            if lost := wanted - set(file.keys()):
+            if lost := names - set(file.keys()):
                 missing[shard] = f"lacks {len(lost)} weights that {name} says it has"
     return missing
 
 
 def _missing_components(root: Path, files: dict[str, Path]) -> dict[str, str]:
-    """Components that the index of a pipeline names and that are not there, or without their weights."""
+    """Components that the index of a pipeline names and that are missing or have no weights."""
     missing = {}
     for part, value in read_json(root / "model_index.json").items():
         if not _is_class_name(value) or part.startswith("_"):
             continue
         if not _any(files, f"{part}/*"):
             missing[part] = "is named in model_index.json, and missing"
-        # what has no weights has no `config.json`: schedulers, processors and tokenizers call theirs otherwise
+        # only components with weights have a `config.json`: schedulers, processors and tokenizers use other names
         elif f"{part}/config.json" in files and not _any(files, f"{part}/*.safetensors"):
             missing[part] = "has a configuration and no weights"
     return missing
 
 
 def _is_class_name(value) -> bool:
-    """Whether an entry of a pipeline's index is `[module, class]`; `[null, null]` is a component that it has not."""
+    """Whether an entry of a pipeline's index is `[module, class]`; `[null, null]` is a component that it lacks."""
     return isinstance(value, list) and len(value) == 2 and all(isinstance(name, str) for name in value)
 
 
@@ -231,7 +231,7 @@ def _any(names: Iterable[str], pattern: str) -> bool:
 
 
 def _code_files(root: Path, files: dict[str, Path]) -> tuple[set[str], set[str]]:
-    """Code that configurations name, with what it imports; and what of it is missing."""
+    """Code that configurations name, with what it imports, and what of it is missing."""
     pending = [
         name for path in files if path.endswith(".json") for name in _named_code(root / path, Path(path).parent)
     ]

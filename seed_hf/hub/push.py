@@ -1,4 +1,4 @@
-"""Upload to the Hub: one function for every kind of repository."""
+"""Uploads folders to the Hub: one function for every kind of repository."""
 
 import os
 import re
@@ -24,10 +24,10 @@ WEIGHTS = re.compile(r"(?P<stem>.+?)(-\d{5}-of-\d{5})?\.safetensors(\.index\.jso
 # what may be too large to be held in memory
 LARGE_SUFFIXES = (".safetensors", ".parquet")
 HINTS = {
-    401: "No token, or one that the server does not know: `hf auth login`, or `token=`.",
-    403: "The token may not do that there: it needs write access to the namespace and the repository.",
-    409: "Another commit or setting is in the way; the same command again compares anew.",
-    412: "Somebody else pushed meanwhile, and nothing of this push is visible; the same command again compares anew.",
+    401: "There is no token, or the server does not know it: run `hf auth login`, or pass `token=`.",
+    403: "The token does not allow this: it needs write access to the namespace and the repository.",
+    409: "Another commit or setting is in the way; run the same command again, which compares anew.",
+    412: "Somebody else has pushed, and nothing of this push is visible; run the same command again.",
 }
 
 
@@ -37,13 +37,14 @@ class PushReport:
     What a push sent, or, as a dry run, would send.
 
     Args:
-        repo_id (`str`): Of the repository, with its owner.
+        repo_id (`str`): Name of the repository, with its owner.
         repo_type (`str`): `"model"` or `"dataset"`.
-        new (`dict[str, int]`): Bytes by path of what the repository did not have.
-        changed (`dict[str, int]`): Bytes by path of what it had with other content.
+        new (`dict[str, int]`): Sizes in bytes of files that the repository did not have, by path.
+        changed (`dict[str, int]`): Sizes of files that it had with other content, by path.
         deleted (`list[str]`): Weights that would otherwise be loaded instead of those sent.
-        unchanged (`dict[str, int]`): Bytes by path of what is not sent.
-        url (`str`, *optional*): Of the commit or pull request; `None` if there was nothing to send, or in a dry run.
+        unchanged (`dict[str, int]`): Sizes of files that are not sent, by path.
+        url (`str`, *optional*): Address of the commit or pull request; `None` if there was nothing to send, or in a
+            dry run.
     """
 
     repo_id: str
@@ -78,31 +79,31 @@ def push_folder(
     dry_run: bool = False,
 ) -> PushReport:
     r"""
-    Uploads a folder to a repository on the Hub, which is made if missing, in one commit.
+    Uploads a folder in one commit to a repository on the Hub, which is made if missing.
 
-    What the repository already has is not sent again, nor are weights that an interrupted push sent; and until the
-    commit nobody sees anything of it. A card is only sent if the folder has one; the repository's own stays otherwise.
-    Files that only the repository has stay too, except weights that would be loaded instead of those sent.
+    What the repository has already is not sent again, nor are weights that an interrupted push sent, and nothing is
+    visible before the commit. A card is sent only if the folder has one; otherwise the repository's own stays. Files
+    that only the repository has stay too, except weights that would be loaded instead of those sent.
 
     Args:
-        folder (`str` or `os.PathLike`): Any of the folders in [`repository_kind`], or a part of one.
+        folder (`str` or `os.PathLike`): A folder of any kind that [`repository_kind`] knows, or a part of one.
         repo_id (`str`): `owner/name`, or `name` in one's own namespace. Codes become a data set, all else a model.
-        revision (`str`, *optional*): Branch, made if missing; the default branch otherwise.
+        revision (`str`, *optional*): Branch to commit to, made if missing; the default branch otherwise.
         create_pr (`bool`, defaults to `False`): Open a pull request instead, which needs no right to write.
-        private (`bool`, *optional*): Of a new repository. One that exists is never changed.
-        gated (`str` or `bool`, *optional*): `"auto"`, `"manual"` or `False`: who gets access, see the Hub.
-        commit_message (`str`): First line of it.
+        private (`bool`, *optional*): Whether a new repository is private. One that exists is never changed.
+        gated (`str` or `bool`, *optional*): How users get access: `"auto"`, `"manual"` or `False`, as on the Hub.
+        commit_message (`str`): First line of the commit's message.
         ignore_patterns (`Iterable[str]`): Paths in the folder to leave out, with `*` for anything.
-        token (`str`, *optional*): That of `hf auth login` or `HF_TOKEN` by default.
-        dry_run (`bool`, defaults to `False`): Only say what would be sent; nothing is changed.
+        token (`str`, *optional*): Token for the Hub; by default the one of `hf auth login` or `HF_TOKEN`.
+        dry_run (`bool`, defaults to `False`): Only report what would be sent, and change nothing.
 
     Returns:
-        [`PushReport`]: `print` shows every path with its size.
+        [`PushReport`]: The report; `print` shows every path with its size.
 
     Raises:
-        ValueError: The folder holds what can not be published (see [`find_repository_files`]); its card is not valid;
-            `create_pr` together with `revision`; the repository is public and `private=True`; or a file changed
-            between the check and the commit, of which then nothing is visible.
+        ValueError: The folder holds what cannot be published (see [`find_repository_files`]), its card is not valid,
+            `create_pr` comes with a `revision`, the repository is public in spite of `private=True`, or a file
+            changed between the check and the commit. Nothing is visible then.
         OSError: The server refused (as `HfHubHTTPError`, which has the status), or the connection broke.
     """
     if create_pr and revision is not None:
@@ -145,7 +146,7 @@ def push_folder(
 
 
 def _states(files: dict[str, Path]) -> dict[str, tuple]:
-    """What changes with the content of each file; a link has the state of what it leads to."""
+    """What changes with the content of each file; a link has the state of the file that it leads to."""
     states = {name: path.stat() for name, path in files.items() if path.exists()}
     return {
         name: (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns) for name, state in states.items()
@@ -153,12 +154,12 @@ def _states(files: dict[str, Path]) -> dict[str, tuple]:
 
 
 def _check_unchanged(folder: str | os.PathLike, files: dict[str, Path], before: dict[str, tuple]) -> None:
-    """What is sent must be what was checked."""
+    """Makes sure that what is sent is what was checked."""
     now = _states(files)
     if changed := [name for name in files if name not in now or now[name] != before.get(name)]:
         raise ValueError(
-            f"`folder` {str(folder)!r} changed while it was sent: {changed}; allowed: one that nothing writes to. "
-            "Nothing of it is visible; the same command again checks and sends anew."
+            f"`folder` {str(folder)!r} changed while it was sent: {changed}; allowed: a folder that nothing writes "
+            "to. Nothing of it is visible; run the same command again, which checks and sends anew."
         )
 
 
@@ -193,7 +194,7 @@ def _head(api: HfApi, repository: dict, revision: str | None) -> str:
 
 
 def _find_head(api: HfApi, repository: dict, revision: str | None) -> str | None:
-    """What a branch that is still missing would start from; `None` without a repository."""
+    """The commit that a missing branch would start from; `None` without a repository."""
     try:
         return _head(api, repository, revision)
     except RevisionNotFoundError:
@@ -208,7 +209,7 @@ def _list_files(api: HfApi, repository: dict, commit: str) -> dict[str, RepoFile
 
 
 def _compare(files: dict[str, Path], remote: dict[str, RepoFile], report: PushReport) -> PushReport:
-    """Fills a report."""
+    """Fills a report with what differs between a folder and its repository."""
     for name, path in files.items():
         is_same = name in remote and _is_same(path, remote[name])
         group = report.unchanged if is_same else report.changed if name in remote else report.new
@@ -236,7 +237,7 @@ def _weights_stem(name: str) -> str | None:
 
 @contextmanager
 def _clear_errors(token: str | None) -> Iterator[None]:
-    """Adds what to do to errors of the server, makes lost connections `OSError`, and keeps secrets out of both."""
+    """Adds advice to errors of the server, turns lost connections into `OSError`, and hides secrets in both."""
     try:
         yield
     except HfHubHTTPError as error:
@@ -244,12 +245,12 @@ def _clear_errors(token: str | None) -> Iterator[None]:
         error.args = (_without(token, str(error)) + (f"\n{hint}" if hint else ""), *error.args[1:])
         error.server_message = _without(token, error.server_message)
         raise
-    # lost connections: as the client's HTTP library has them, and as its threads that upload weights pass them on
+    # lost connections, as the client's HTTP library and its uploading threads raise them
     except (HTTPError, RuntimeError) as error:
         cause = error.__cause__ or error
         raise OSError(
             f"The upload broke off ({type(cause).__name__}: {_without(token, str(cause))}). Nothing of it is visible; "
-            "the same command again goes on with what is missing."
+            "run the same command again, which sends only what is missing."
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Finding what must not be published in the bytes of a file: tokens, keys and passwords, and pickles in disguise."""
+"""Finds what must not be published in the bytes of a file: tokens, keys, passwords, and pickles in disguise."""
 
 import pickle
 import re
@@ -11,9 +11,9 @@ CHUNK_BYTES = 16 * 2**20
 # Longer than any secret below, so that none is cut in two.
 OVERLAP_BYTES = 4096
 
-# What it is; a text in lower case without which it need not be looked for, which spares most of the time; and how its
-# issuer says that it looks. Only forms that nothing else has: no word of a vocabulary may be taken for a password.
-# Whoever wants guesses by entropy too runs a scanner of repositories over the folder, such as gitleaks.
+# What a secret is, a lower-case text that it contains (searched first, to save time), and its form as its issuer
+# documents it. Only forms that nothing else has are listed: no word of a vocabulary may be taken for a password. For
+# guesses by entropy, run a scanner of repositories such as gitleaks over the folder.
 _NAMED = rb"[\"']?\s{0,4}[:=]\s{0,4}[\"']?"
 SECRETS = (
     ("a Hugging Face token", b"hf_", rb"\bhf_[A-Za-z0-9]{30,}"),
@@ -70,7 +70,7 @@ SECRETS = (
     ("a payment key", b"sq0", rb"\bsq0(?:atp|csp|idp)-[\w-]{22,}"),
     ("a payment key", b"access_token$", rb"\baccess_token\$(?:production|sandbox)\$\w{16}\$[0-9a-f]{32}"),
     ("a shop's token", b"shp", rb"\bshp(?:at|ca|pa|ss)_[0-9a-fA-F]{32}"),
-    # what says itself that it is one, with letters and digits mixed, as in no name and no example
+    # what is named as a secret and mixes letters and digits, as no name and no example does
     ("a password", b"", rb"(?i:pass(?:word|wd)|secret[_-]?(?:access[_-]?)?key|client[_-]?secret|api[_-]?key|"
      rb"(?:access|auth)[_-]?token)[\"']?\s{0,4}[:=]\s{0,4}[\"'](?=[^\"'\s]*\d)(?=[^\"'\s]*[A-Za-z])[^\"'\s<>{}$*]{16,}[\"']"),
 )  # fmt: skip
@@ -79,16 +79,17 @@ _PATTERNS = tuple((what, needle, re.compile(pattern)) for what, needle, pattern 
 
 def find_secret(path: Path, known: Iterable[str] = ()) -> str | None:
     r"""
-    Says which secret a file holds, in whatever encoding of Unicode.
+    Says which secret a file holds, in any encoding of Unicode.
 
-    Of safetensors the header is read (names and metadata), of parquet the footer, of all others everything.
+    Safetensors are searched in their header (names and metadata), parquet files in their footer, and all other files
+    throughout.
 
     Args:
-        path (`Path`): Of the file.
-        known (`Iterable[str]`): Secrets by their text, such as the token in use.
+        path (`Path`): The file.
+        known (`Iterable[str]`): Texts of further secrets, such as the token in use.
 
     Returns:
-        `str`: What it is and not its text, such as `"a GitHub token"`; `None` without any.
+        `str`: The kind of secret (and not its text), such as `"a GitHub token"`; `None` if there is none.
     """
     known = [secret.encode() for secret in known if secret]
     for content in _contents(path):
@@ -120,16 +121,16 @@ def _contents(path: Path) -> Iterator[bytes]:
 
 def is_pickle(path: Path) -> bool:
     r"""
-    Whether `pickle.load` or `torch.load` would take a file, of any protocol and whatever its name.
+    Says whether `pickle.load` or `torch.load` would accept a file, whatever its protocol and name.
 
-    The old protocols have no mark at their start, so the file is read as a pickle whose every name is a dummy: no
-    code runs.
+    The old protocols have no mark at their start, so the file is read as a pickle in which every name is a dummy, and
+    no code runs.
 
     Args:
-        path (`Path`): Of the file.
+        path (`Path`): The file.
 
     Returns:
-        `bool`: True also where it would break off after it had run code.
+        `bool`: Whether it is a pickle; true also for one that would fail after it had run code.
     """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
@@ -143,17 +144,17 @@ def is_pickle(path: Path) -> bool:
             _DummyUnpickler(file).load()
         except _CallError:
             return True
-        except Exception:  # whatever the bytes of another format are taken for
+        except Exception:  # the bytes of another format may raise anything
             return False
     return True
 
 
 class _CallError(Exception):
-    """A pickle calls something."""
+    """Raised where a pickle calls something."""
 
 
 class _Dummy(type):
-    """Stands for every name in a pickle; to call it, or a method of it, is an error."""
+    """Stands for every name in a pickle; calling it or its methods raises an error."""
 
     def __call__(cls, *args, **kwargs):
         raise _CallError
@@ -169,13 +170,13 @@ class _DummyUnpickler(pickle.Unpickler):
 
 def hide_credentials(text: str) -> str:
     """
-    A text, such as an error, without user names, passwords and queries in its URLs.
+    Hides user names, passwords and queries in the URLs of a text, such as an error.
 
     Args:
-        text (`str`): Of a server, or with what a caller gave.
+        text (`str`): Text that a server sent, or that repeats what a caller passed.
 
     Returns:
-        `str`: With `<hidden>` in their place. A `Path` of a URL has one slash less, and counts as one too.
+        `str`: The text with `<hidden>` in their place. A URL as a `Path`, with one slash less, counts too.
 
     Example:
 

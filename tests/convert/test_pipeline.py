@@ -89,7 +89,7 @@ def test_old_pickled_folder(stable_diffusion, image_tokenizer, tmp_path):
 
 
 def test_fallback_of_a_pinned_revision(stable_diffusion, image_tokenizer, tmp_path, monkeypatch, capsys):
-    """The first repository can not be had; the second is taken at its commit, and both facts are written down."""
+    """The first repository cannot be had; the second is taken at its commit, and both facts are written down."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     cache_copy(stable_diffusion[0], tmp_path / "cache", "mirror/stable-diffusion")
     out = tmp_path / "out"
@@ -105,7 +105,7 @@ def test_fallback_of_a_pinned_revision(stable_diffusion, image_tokenizer, tmp_pa
 
 
 def test_no_place_has_it(image_tokenizer, tmp_path):
-    with pytest.raises(ValueError, match="can not be had.*vendor/a@v1.*mirror/b@v2"):
+    with pytest.raises(ValueError, match="cannot be had.*vendor/a@v1.*mirror/b@v2"):
         assemble_pipeline(image_tokenizer[0], "vendor/a@v1", tmp_path / "out", fallbacks=["mirror/b@v2"])
 
 

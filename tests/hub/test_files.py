@@ -38,7 +38,7 @@ def folder(saved, tmp_path):
 
 def refused(folder, **kwargs) -> dict[str, str]:
     """What is refused, with the reason."""
-    with pytest.raises(ValueError, match="holds what can not be published") as caught:
+    with pytest.raises(ValueError, match="holds what cannot be published") as caught:
         find_repository_files(folder, **kwargs)
     return dict(re.findall(r"^  (.+?): (.+)$", str(caught.value), re.MULTILINE))
 

@@ -231,7 +231,7 @@ def test_connection_cut_then_repeated(hub, folder, where, monkeypatch):
     big = sorted(folder.glob("*.safetensors"))[1]
     oid = huggingface_hub.utils.sha.sha_fileobj(big.open("rb")).hex()
     hub.cut = lambda method, path: path.endswith(oid) if where == "/lfs-objects/" else where in path
-    with pytest.raises(OSError, match="Nothing of it is visible; the same command again"):
+    with pytest.raises(OSError, match="Nothing of it is visible; run the same command again"):
         push_folder(folder, REPO)
     assert list(hub.files(REPO)) == [".gitattributes"]
     arrived = set(hub.objects)
