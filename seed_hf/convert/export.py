@@ -84,40 +84,6 @@ def export_language_model(
     return plain
 
 
-def merge_adapters(model: PreTrainedModel) -> PreTrainedModel:
-    r"""
-    Merges the adapters that [`~SeedForCausalLM.from_pretrained`] left active, in place.
-
-    PEFT merges only what its own `PeftModel` wraps (`PeftModel.merge_and_unload`).
-
-    Args:
-        model (`PreTrainedModel`): Model with any number of adapters.
-
-    Returns:
-        `PreTrainedModel`: The same model, without adapters in its layers.
-    """
-    replaced = []
-    for name, module in list(model.named_modules()):
-        if name.startswith(tuple(replaced)):
-            continue  # a part of a layer that is no longer there
-        if hasattr(module, "unload_and_optionally_merge_module"):
-            settings = {"merge": True, "safe_merge": False, "adapter_names": None}
-            own_layer = module.unload_and_optionally_merge_module(**settings)
-        elif hasattr(module, "merge") and hasattr(module, "get_base_layer"):
-            module.merge()
-            own_layer = module.get_base_layer()
-        else:
-            continue
-        model.set_submodule(name, own_layer)
-        replaced.append(f"{name}.")
-    if getattr(model, "_hf_peft_config_loaded", False):
-        # else transformers would look for an adapter to save, and name the weights as its file does
-        model._hf_peft_config_loaded, model._weight_conversions = False, None
-        del model.peft_config
-    model.tie_weights()
-    return model
-
-
 def _tokenizer_folder(model_folder, hub) -> str | os.PathLike:
     """Where the tokenizer is: beside the model, or with the base of an adapter that PEFT saved alone."""
     if cached_file(model_folder, "tokenizer.json", _raise_exceptions_for_missing_entries=False, **hub):

@@ -205,7 +205,7 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, DiffusionPipeline):
             `torch.LongTensor` of shape `(batch_size, num_query_tokens)`: codes in `[0, codebook_size)`.
 
         Raises:
-            ValueError: An image that can not be read.
+            ValueError: An image that cannot be read.
         """
         pixel_values = self.image_processor(image, return_tensors="pt")["pixel_values"]
         device = self._start(self.image_tokenizer)
@@ -597,7 +597,7 @@ def check_settings(
     tensor_names: Any,
     allowed_tensor_names: list[str],
 ) -> None:
-    """Raises `ValueError` for settings of a call that can not work, before anything is computed."""
+    """Raises `ValueError` for settings of a call that cannot work, before anything is computed."""
     counts = {"num_inference_steps": num_inference_steps, "num_images_per_prompt": num_images_per_prompt}
     for name, value in counts.items():
         if not isinstance(value, int) or value < 1:
