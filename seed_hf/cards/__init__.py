@@ -92,25 +92,16 @@ def write_card(
     emissions = estimate_emissions(trained, power_watts, carbon_intensity)
     files = eval_results(runs, dataset_ids or {})
     extra = _read_notes(notes) if notes is not None else None
-    common = {
-        "language": list(languages),
-        "license": chosen.id,
-        "license_name": chosen.name,
-        "license_link": chosen.link,
-    }
+    common = {"language": list(languages), "license": chosen.id}
+    common |= {"license_name": chosen.name, "license_link": chosen.link}
     if kind.is_data:
-        card_class, data = DatasetCard, _codes_data(kind, facts, common)
+        metadata = _codes_data(kind, facts, common)
     else:
-        data = _model_data(kind, repo_id, base_models, runs, common)
-        data["datasets"] = list(datasets) or None
-        data["co2_eq_emissions"] = emissions["metadata"]
-        card_class = ModelCard
-    template = "\n".join(
-        (TEMPLATES / f"{stem}.md").read_text(encoding="utf-8") for stem in (name.replace("-", "_"), "shared")
-    )
-    card = card_class.from_template(
-        data,
-        template_str="---\n{{ card_data }}\n---\n\n" + template,
+        common |= {"datasets": list(datasets) or None, "co2_eq_emissions": emissions["metadata"]}
+        metadata = _model_data(kind, repo_id, base_models, runs, common)
+    card = (DatasetCard if kind.is_data else ModelCard).from_template(
+        metadata,
+        template_str=_read_template(name),
         title=repo_id.rpartition("/")[2],
         repo_id=repo_id,
         facts=facts | {"starts_from": starts_from},
@@ -125,6 +116,12 @@ def write_card(
     )
     _save(Path(output or folder), card, runs, evaluations, files)
     return card
+
+
+def _read_template(kind: str) -> str:
+    """The template of a kind of repository, with the metadata before and the parts that all kinds share behind it."""
+    parts = [(TEMPLATES / f"{stem}.md").read_text(encoding="utf-8") for stem in (kind.replace("-", "_"), "shared")]
+    return "---\n{{ card_data }}\n---\n\n" + "\n".join(parts)
 
 
 def _read_notes(path: str | os.PathLike) -> str:

@@ -6,6 +6,7 @@ import json
 from ..convert.image_tokenizer import convert_image_tokenizer, write_original
 from ..convert.key_tables import KeyReport
 from ..convert.language_model import convert_language_model, write_original_language_model
+from ..hub.kinds import repository_kind
 from ..models.configuration_seed_image_tokenizer import SeedImageTokenizerConfig
 
 
@@ -114,7 +115,7 @@ def run(args: argparse.Namespace):
     elif args.kind == "seed-llama":
         print_report(convert_language_model(**values))
     elif args.kind == "original":
-        is_language_model = SeedImageTokenizerConfig.get_config_dict(args.folder)[0].get("model_type") == "seed"
+        is_language_model = repository_kind(args.folder) == "language-model"
         (write_original_language_model if is_language_model else write_original)(**values)
     else:
         if args.config is not None:
