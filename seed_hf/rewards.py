@@ -18,7 +18,7 @@ class CodeTextSimilarity:
     image tokenizer was trained to bring together (paper section 3.1).
 
     Args:
-        image_tokenizer ([`SeedImageTokenizer`]): Made the codes that the language model has learned; with a text tower.
+        image_tokenizer ([`SeedImageTokenizer`]): Made the codes that the language model writes; with a text tower.
         caption_tokenizer (`PreTrainedTokenizerBase`): Of its text tower; beside it in its folder.
         tokenizer ([`SeedTokenizer`]): Of the language model.
         caption_of (`Callable`, *optional*): Prompt to words, where the prompt holds more than these.

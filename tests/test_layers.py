@@ -13,7 +13,7 @@ LAYERS = (
     ("data", "convert"),
     ("mini",),
     ("evaluation",),
-    ("trainer",),
+    ("rewards", "trainer"),
     ("cards", "demo"),
     ("commands",),
 )
