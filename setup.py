@@ -72,6 +72,7 @@ EXTRAS_REQUIRE = {
         "resvg-py>=0.2",
         "ruff>=0.12",
         "setuptools>=77.0.3",
+        "transformers-mlinter>=0.1.5",
         "trl>=1.16",
         "wheel>=0.41",
     ],

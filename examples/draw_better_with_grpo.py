@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> GRPOTrainer:
     )
     model = SeedForCausalLM.from_pretrained(mini_language_model_path(), dtype="float32")
     settings = GRPOConfig(
-        args.output_dir, max_steps=args.max_steps, learning_rate=2e-4, per_device_train_batch_size=8,
+        args.output_dir, max_steps=args.max_steps, learning_rate=1e-3, per_device_train_batch_size=8,
         num_generations=8, max_completion_length=34, generation_kwargs={"generation_mode": "image"},
         gradient_checkpointing=False, use_cpu=True, bf16=False, report_to=[], save_strategy="no", logging_steps=5,
     )  # fmt: skip

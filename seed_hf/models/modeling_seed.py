@@ -1,3 +1,16 @@
+# Copyright 2026 The seed_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
 """The SEED language model: any causal LM of transformers that reads and writes image tokens, with and without head."""
 
 import copy
@@ -60,16 +73,17 @@ class SeedPreTrainedModel(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
     # a dict, not None: PEFT looks for tied weights in sub-modules only where the outermost model declares some form
     _tied_weights_keys = {}
 
-    def __init__(self, config: SeedConfig):
-        super().__init__(config)
+    def _build_parts(self, config: SeedConfig):
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
         # by name, so that `SeedModel.body_of` finds them among the modules even where there are none
         self.register_module("image_embeddings", None)
         self.register_module("image_tokenizer", None)
+        # CODEPATH: SEED's own models project the codes; SEED-LLaMA and seed-mini learn a row for each
         if config.image_token_embedding == "projected_codes":
             check_plain_head(self.language_model)
             embedding_dim = self.language_model.get_input_embeddings().embedding_dim
             self.image_embeddings = SeedImageTokenEmbedding(config.codebook_size, config.code_dim, embedding_dim)
+        # CODEPATH: with "seed-llama" the image tokenizer is inside; for training from codes it is left out
         if config.image_tokenizer_config is not None:
             # frozen: no gradient passes through codes, and distributed training refuses weights without one
             # by `_from_config`, since transformers itself hands a dtype down by one level only
@@ -388,6 +402,7 @@ class SeedModel(SeedPreTrainedModel):
 
     def __init__(self, config: SeedConfig):
         super().__init__(config)
+        self._build_parts(config)
         self.post_init()
 
     @classmethod
@@ -484,6 +499,7 @@ class SeedForCausalLM(SeedPreTrainedModel, SeedGenerationMixin, GenerationMixin)
 
     def __init__(self, config: SeedConfig):
         super().__init__(config)
+        self._build_parts(config)
         if self.image_embeddings is not None:
             own_head = self.language_model.get_output_embeddings()
             # quantizers look for the head by `get_output_embeddings`, which is another one here
@@ -519,6 +535,7 @@ class SeedForCausalLM(SeedPreTrainedModel, SeedGenerationMixin, GenerationMixin)
             self.config.vocab_size = table.num_embeddings
             return table
         # PEFT asks for the size of the tokenizer wherever the LM's own table is smaller
+        # CODEPATH: "projected_codes" only, see above
         if new_num_tokens in (None, self.config.vocab_size):
             return self.get_input_embeddings()
         raise ValueError(
@@ -598,9 +615,8 @@ class SeedForCausalLM(SeedPreTrainedModel, SeedGenerationMixin, GenerationMixin)
         shift_labels = kwargs.pop("shift_labels", None)
         layout = self.config.image_token_layout
         labels = layout.replace_placeholder_targets(labels, input_ids)
-        shift_labels = layout.replace_placeholder_targets(
-            shift_labels, None if input_ids is None else input_ids[:, 1:]
-        )
+        next_ids = None if input_ids is None else input_ids[:, 1:]
+        shift_labels = layout.replace_placeholder_targets(shift_labels, next_ids)
         lm_inputs = self._lm_inputs(input_ids, inputs_embeds, attention_mask, position_ids, use_cache, **kwargs)
         if self.image_embeddings is None and not target_logits_only:
             # an ordinary vocabulary: the LM's own `forward`, whatever it does to its logits

@@ -1,3 +1,16 @@
+# Copyright 2026 The seed_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
 """Vectors and logits of image tokens, from the frozen codebook."""
 
 import torch
@@ -38,7 +51,7 @@ class SeedImageTokenEmbedding(nn.Module):
         self.weight = nn.Parameter(torch.empty(embedding_dim, code_dim))
         self.bias = nn.Parameter(torch.empty(embedding_dim))
         self.special_weight = nn.Parameter(torch.empty(NUM_SPECIAL_TOKENS, embedding_dim))
-        self.register_buffer("codebook", torch.zeros(codebook_size, code_dim))
+        self.codebook = nn.Buffer(torch.zeros(codebook_size, code_dim))
 
     def forward(self, inputs: torch.Tensor, as_logits: bool = False) -> torch.Tensor:
         """

@@ -1,3 +1,16 @@
+# Copyright 2026 The seed_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
 """SEED's image tokenizer: image -> codes -> generation embeddings, features for retrieval, both objectives."""
 
 from dataclasses import dataclass
@@ -95,6 +108,7 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
     def __init__(self, config: SeedImageTokenizerConfig):
         super().__init__(config)
         self.vision_model = Blip2VisionModel._from_config(config.vision_config)
+        # CODEPATH: seed-mini has convolutions before its ViT; SEED's ViT embeds patches
         if config.use_conv_stem:
             self.vision_model.embeddings.patch_embedding = SeedConvStem(config.vision_config.hidden_size)
         # the original's ln_vision has another epsilon than its ViT
@@ -104,9 +118,11 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
         decoder_args = {"config": config.decoder_config, "num_positions": config.num_query_tokens}
         self.generation_decoder = SeedCodeDecoder._from_config(**decoder_args)
         self.generation_head = HEAD_CLASSES[config.generation_head](config)
-        self.reconstruction_decoder = (
-            SeedCodeDecoder._from_config(**decoder_args) if config.use_reconstruction_decoder else None
-        )
+        self.reconstruction_decoder = None
+        # CODEPATH: what was trained has it; the published SEED weights leave it out
+        if config.use_reconstruction_decoder:
+            self.reconstruction_decoder = SeedCodeDecoder._from_config(**decoder_args)
+        # CODEPATH: SEED-1 stage 1 and seed-mini have a text tower; converted SEED tokenizers do not
         if config.use_text_tower:
             hidden_size = config.qformer_config.hidden_size
             self.vision_projection = nn.Linear(hidden_size, config.projection_dim)
@@ -131,6 +147,7 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
         elif isinstance(module, SeedQuantizer):
             # buffers too: a checkpoint may be without moving averages
             module.init_weights()
+        # CODEPATH: SEED-1 stage 1 and seed-mini have a text tower; converted SEED tokenizers do not
         elif isinstance(module, SeedImageTokenizer) and self.config.use_text_tower:
             init.constant_(module.temperature, 0.07)
 
@@ -180,6 +197,7 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
         """
         self._check_pixel_values(pixel_values)
         vision = self.vision_model
+        # CODEPATH: seed-mini has convolutions before its ViT; SEED's ViT embeds patches
         if self.config.use_conv_stem:
             return vision.embeddings.patch_embedding.get_features(pixel_values)
         return vision.encoder(inputs_embeds=vision.embeddings(pixel_values)).last_hidden_state
@@ -190,6 +208,7 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
 
     def _continue_from(self, vision_features, **kwargs):
         vision = self.vision_model
+        # CODEPATH: seed-mini has convolutions before its ViT; SEED's ViT embeds patches
         if self.config.use_conv_stem:
             stem = vision.embeddings.patch_embedding
             embeds = embed_patches(vision.embeddings, stem.projection(vision_features.to(stem.weight.dtype)))
@@ -395,6 +414,7 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
             + self.config.reconstruction_loss_weight * output.reconstruction_loss
             + self.config.generation_loss_weight * output.generation_loss
         )
+        # CODEPATH: seed-mini's stage 2; SEED's own has no such loss
         if self.config.code_contrastive_loss_weight > 0 and input_ids is not None:
             output.image_features = self._project_image(reconstructed)
             output.text_features = self.get_text_features(input_ids, attention_mask, return_dict=True).pooler_output

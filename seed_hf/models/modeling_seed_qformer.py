@@ -1,3 +1,16 @@
+# Copyright 2026 The seed_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
 """Causal Q-Former and Reverse Q-Former: transformers' `Blip2QFormerModel` with SEED's queries and masks."""
 
 import torch
@@ -32,6 +45,7 @@ class SeedCausalQFormer(nn.Module):
         hidden_size = config.qformer_config.hidden_size
         self.query_tokens = nn.Parameter(torch.zeros(1, config.num_query_tokens, hidden_size))
         self.qformer = Blip2QFormerModel._from_config(config.qformer_config)
+        # CODEPATH: SEED-1 stage 1 and seed-mini have a text tower; converted SEED tokenizers do not
         self.text_embeddings = Blip2TextEmbeddings(config.qformer_config) if config.use_text_tower else None
         self.is_causal = config.causal_queries
 

@@ -1,3 +1,16 @@
+# Copyright 2026 The seed_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
 """Vector quantizer of SEED: causal embeddings -> codes -> code vectors, with its loss and its codebook."""
 
 from dataclasses import dataclass
@@ -60,21 +73,23 @@ class SeedQuantizer(nn.Module):
         )
         self.embedding = nn.Embedding(config.codebook_size, code_dim)
         self.decode_layers = nn.Sequential(nn.Linear(code_dim, code_dim), nn.Tanh(), nn.Linear(code_dim, hidden_size))
+        # CODEPATH: seed-mini; SEED's quantizer takes causal embeddings as they are
         if config.center_causal_embeds:
-            self.register_buffer("causal_mean", torch.zeros(config.num_query_tokens, hidden_size))
+            self.causal_mean = nn.Buffer(torch.zeros(config.num_query_tokens, hidden_size))
         else:
             self.causal_mean = None
+        # CODEPATH: seed-mini has a projection for each query, SEED one for all
         if config.separate_queries:
             self.query_scale = nn.Parameter(torch.ones(config.num_query_tokens, hidden_size))
             self.query_shift = nn.Parameter(torch.zeros(config.num_query_tokens, hidden_size))
         self.separate_queries = config.separate_queries
-        # parts of the codebook; part i belongs to query i, the only part to all queries
+        # CODEPATH: in seed-mini part i of the codebook belongs to query i; in SEED there is one part for all queries
         self.num_parts = config.num_query_tokens if config.codebook_per_query else 1
         if self.ema_decay > 0:
             self.embedding.weight.requires_grad_(False)
-            self.register_buffer("ema_count", torch.ones(config.codebook_size))
-            self.register_buffer("ema_sum", torch.zeros(config.codebook_size, code_dim))
-            self.register_buffer("steps_unused", torch.zeros(config.codebook_size, dtype=torch.long))
+            self.ema_count = nn.Buffer(torch.ones(config.codebook_size))
+            self.ema_sum = nn.Buffer(torch.zeros(config.codebook_size, code_dim))
+            self.steps_unused = nn.Buffer(torch.zeros(config.codebook_size, dtype=torch.long))
 
     def project(self, causal_embeds: torch.Tensor) -> torch.Tensor:
         """Causal embeddings `(..., num_query_tokens, hidden_size)` -> vectors to compare with the codebook, `code_dim`
