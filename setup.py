@@ -65,6 +65,7 @@ EXTRAS_REQUIRE = {
         "bitsandbytes>=0.50",
         *SERVE,
         "gguf>=0.17.1",
+        "llguidance>=1.9",
         "parameterized>=0.9",
         "pytest>=8.0",
         "pytest-random-order>=1.1",

@@ -8,7 +8,7 @@ EXTRAS = {
     "app": ("gradio",),
     "quantization": ("bitsandbytes",),
     "mini": ("gguf",),
-    "dev": ("resvg_py", "pytest", "parameterized", "trl", "mlinter"),
+    "dev": ("resvg_py", "pytest", "parameterized", "trl", "mlinter", "llguidance"),
     "": ("accelerate", "diffusers", "filelock", "peft"),
 }
 

@@ -11,7 +11,7 @@ from tiny import ROOT
 
 pytest.importorskip("mlinter", reason="transformers-mlinter comes with the dev extra")
 KNOWN = {
-    # `_no_split_modules` names layers of transformers' BLIP-2; what it collects by itself would split those of a Q-Former
+    # `_no_split_modules` names layers of transformers' BLIP-2; what is collected without it splits a Q-Former's layer
     "TRF022": 3,
     # `nn.Sequential` names weights by number: these are the names of the original and of folders saved before
     "TRF036": 4,

@@ -27,6 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser):
         help="type of the weights (default: float32)",
     )
     parser.add_argument("--max-shard-size", default="5GB", help="size of the largest weights file (default: 5GB)")
+    parser.add_argument(
+        "--grammar",
+        action="store_true",
+        help="also write grammar/: what an image looks like, as GBNF, regular expression and llguidance grammar",
+    )
     parser.add_argument("--revision", help="branch, tag or commit on the Hub")
 
 
@@ -38,6 +43,7 @@ def run(args: argparse.Namespace):
         dtype=getattr(torch, args.dtype),
         max_shard_size=args.max_shard_size,
         revision=args.revision,
+        grammar=args.grammar,
     )
     print(f"{args.output}: {type(plain).__name__} with {plain.config.vocab_size} tokens")
 

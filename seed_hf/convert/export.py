@@ -12,6 +12,7 @@ from ..models.image_tokens_seed import ImageTokenLayout
 from ..models.modeling_seed import SeedForCausalLM
 from ..models.peft_seed import merge_adapters
 from ..models.tokenization_seed import SeedTokenizer
+from .grammar import write_grammars
 
 
 logger = logging.get_logger(__name__)
@@ -26,6 +27,7 @@ def export_language_model(
     dtype: torch.dtype = torch.float32,
     max_shard_size: str = "5GB",
     revision: str | None = None,
+    grammar: bool = False,
 ) -> PreTrainedModel:
     r"""
     Writes a language model as its plain base class, with image tokens as ordinary vocabulary.
@@ -42,6 +44,7 @@ def export_language_model(
         dtype (`torch.dtype`, defaults to `torch.float32`): Type of the weights to write.
         max_shard_size (`str`, defaults to `"5GB"`): Size of the largest weights file.
         revision (`str`, *optional*): Branch, tag or commit of a repository on the Hub.
+        grammar (`bool`, defaults to `False`): Whether to write [`write_grammars`] into the folder `grammar`, too.
 
     Returns:
         `PreTrainedModel`: The model that was written, for example a `LlamaForCausalLM`.
@@ -80,6 +83,8 @@ def export_language_model(
     logger.info(f"Exported, the logits differ by {difference:.1e} of the largest one.")
     plain = plain.to(dtype)
     plain.save_pretrained(output_folder, max_shard_size=max_shard_size)
+    if grammar:
+        write_grammars(model.config.image_token_layout, Path(output_folder) / "grammar")
     _save_tokenizer(tokenizer.to_plain_tokenizer(), Path(output_folder))
     return plain
 
