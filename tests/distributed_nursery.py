@@ -46,10 +46,10 @@ def kill_at(step):
     """This process vanishes before its update number `step` (counted from 0), after reading the data."""
     update = OptimizerUpdate.__call__
 
-    def deadly_update(self, *args):
-        if self.run.step == step:
+    def deadly_update(self, current_step, *args):
+        if current_step == step:
             os.kill(os.getpid(), signal.SIGKILL)
-        return update(self, *args)
+        return update(self, current_step, *args)
 
     OptimizerUpdate.__call__ = deadly_update
 

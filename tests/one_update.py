@@ -52,7 +52,7 @@ def update_stage_1(folder, gather, train_vision, batch_size, cached=True):
     model.vision_model.encoder.layers[0].register_forward_hook(lambda *_: encoded.append(1))
 
     def make_loss(run):
-        cache = FeatureCache(run)
+        cache = FeatureCache(model, run.accelerator)
         if not cached:
             return lambda batch: (run.model(**batch).loss,) * 2, {}
         return lambda batch: cache.loss_of(run.model(**batch)), {"look_ahead": cache.look_ahead}

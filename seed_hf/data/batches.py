@@ -118,8 +118,9 @@ class SeededDataset(Dataset):
     resumed run sees the same; two unreadable samples of an epoch can get the same.
 
     Args:
-        dataset (`Dataset`): any map-style data set (also a plain list or a `datasets.Dataset`).
-        transform (`Callable[[Any, torch.Generator], Any]`, *optional*): turns a sample into what is collated. Draw
+        dataset (`Dataset`): Any map-style data set (also a plain list or a `datasets.Dataset`). If it has a method
+            `draw(index, generator)`, that reads a sample; else `dataset[index]` does.
+        transform (`Callable[[Any, torch.Generator], Any]`, *optional*): Turns a sample into what is collated. Draw
             every random choice from the generator; for numpy or `random`, seed with `generator.initial_seed()`. It,
             or the data set, raises [`~seed_hf.data.reading.UnreadableSampleError`] for a sample to skip.
         seed (`int`, defaults to 0): run seed.
@@ -162,11 +163,10 @@ class SeededDataset(Dataset):
                 tried.append(self._spare(epoch, tried))
 
     def _read(self, epoch: int, index: int) -> Any:
-        sample = self.dataset[index]
-        if self.transform is None:
-            return sample
         generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch, index))
-        return self.transform(sample, generator)
+        draws = hasattr(self.dataset, "draw")
+        sample = self.dataset.draw(index, generator) if draws else self.dataset[index]
+        return sample if self.transform is None else self.transform(sample, generator)
 
     def _spare(self, epoch: int, tried: list[int]) -> int:
         """The sample to read instead of unreadable ones."""
@@ -195,7 +195,7 @@ def make_batches(
     pin_memory: bool = False,
     skipped: SkippedSamples | None = None,
 ) -> Iterator[Any]:
-    """Reads a map-style data set for ever, starting at any optimizer update.
+    """Reads a map-style data set endlessly, starting at any optimizer update.
 
     Never pass the result through `Accelerator.prepare`: it is already this process's share and would be split again,
     so that half of the data is silently never seen.

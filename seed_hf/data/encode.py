@@ -1,6 +1,5 @@
 """Codes of a whole data set, computed once: stage 3 never sees a picture (64 bytes a picture instead of 521 GFLOP)."""
 
-import argparse
 import hashlib
 import os
 import time
@@ -19,7 +18,7 @@ from ..models.image_processing_seed import SeedImageProcessor
 from ..models.modeling_seed_image_tokenizer import SeedImageTokenizer
 from ..provenance import rows_digest, weights_digest
 from ..sealed_files import write_part
-from .augmentation import augment
+from .augmentation import Augmentation, augment
 from .codes import (
     codes_identity,
     count_encoded,
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 # Mild, since codes are to stay those of the same picture.
-_AUGMENTATION = argparse.Namespace(crop_scale=0.8, flip_probability=0.0, rotation_degrees=5.0, color_jitter=0.15)
+_AUGMENTATION = Augmentation(crop_scale=0.8, flip_probability=0.0, rotation_degrees=5.0, color_jitter=0.15)
 
 
 def encode_rows(

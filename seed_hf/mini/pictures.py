@@ -9,12 +9,8 @@ import torch
 from datasets import load_dataset
 from PIL import Image
 
+from ..data.settings import STYLES
 from ..hub.fetch import emoji_folder
-
-
-# Drawing sets from the one that is drawn best to the one farthest from it in style; the two for training only draw
-# hardly anything that none of these does.
-STYLES = ("twemoji", "emojitwo", "fluent-flat", "noto", "fluent-3d", "noto-v1", "fxemoji")
 
 
 @dataclass

@@ -6,24 +6,29 @@ it came from, also on another number of processes.
 
 Example of a whole script:
     ```python
-    import argparse
+    from dataclasses import dataclass
 
     import torch
     from transformers import set_seed
+    from transformers.hf_argparser import HfArg
 
-    from seed_hf.trainer import TrainingRun, add_training_arguments, parse_training_arguments
+    from seed_hf.trainer import RunArguments, TrainingRun, parse_arguments
+
+
+    @dataclass(frozen=True, kw_only=True)
+    class Arguments(RunArguments):
+        learning_rate: float = 1e-2
+        max_steps: int = 20
+        num_inputs: int = HfArg(default=4, help="Width of the input.")
 
 
     def main(argv=None):
-        parser = argparse.ArgumentParser()
-        add_training_arguments(parser)
-        parser.set_defaults(learning_rate=1e-2, max_steps=20)
-        args = parse_training_arguments(parser, argv)
+        args = parse_arguments(Arguments, argv)
 
         set_seed(args.seed)
-        model = torch.nn.Linear(4, 1)
+        model = torch.nn.Linear(args.num_inputs, 1)
         run = TrainingRun(args, model)
-        dataset = [(torch.ones(4) * i, torch.ones(1) * i) for i in range(64)]
+        dataset = [(torch.ones(args.num_inputs) * i, torch.ones(1) * i) for i in range(64)]
 
         def compute_loss(batch):
             inputs, targets = batch
@@ -34,10 +39,24 @@ Example of a whole script:
     ```
 """
 
-from .arguments import add_training_arguments, parse_training_arguments
-from .launch import make_accelerator
-from .metrics import plot_metrics
-from .run import TrainingRun
+import importlib
+from typing import TYPE_CHECKING
+
+from .arguments import RunArguments, parse_arguments
 
 
-__all__ = ["TrainingRun", "add_training_arguments", "make_accelerator", "parse_training_arguments", "plot_metrics"]
+if TYPE_CHECKING:
+    from .launch import make_accelerator
+    from .metrics import plot_metrics
+    from .run import TrainingRun
+
+_HEAVY = {"TrainingRun": ".run", "make_accelerator": ".launch", "plot_metrics": ".metrics"}
+
+__all__ = ["RunArguments", "TrainingRun", "make_accelerator", "parse_arguments", "plot_metrics"]
+
+
+def __getattr__(name: str):
+    """Imports what needs torch when it is asked for, since the arguments above are parsed without."""
+    if name not in _HEAVY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HEAVY[name], __name__), name)

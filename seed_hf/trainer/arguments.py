@@ -1,99 +1,228 @@
-"""Flags that all training scripts share, the recipe files that hold values for them, and the checks on them."""
+"""Arguments of training scripts as dataclasses, the recipes that hold values for them, and the checks on them.
+
+Imports neither torch nor models, so that `--help` answers at once.
+"""
 
 import argparse
+import copy
+import dataclasses
 import importlib.util
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeVar, get_type_hints
 
 import yaml
+from transformers.hf_argparser import HfArg, HfArgumentParser
 
 
-def add_training_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags that all training scripts share.
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Length of a run, and its learning rate at each step."""
 
-    A script sets its own defaults afterwards with `parser.set_defaults(learning_rate=..., max_steps=...)`.
+    _argument_group_name = "schedule (linear warm-up, then a cosine; a step is one optimizer update)"
 
-    Args:
-        parser (`argparse.ArgumentParser`): parser to extend.
-    """
-    parser.add_argument("--recipe", help="YAML file of flags (see training/recipes); flags of the command line win")
-    group = parser.add_argument_group("length and batch (a step is one optimizer update)")
-    add = group.add_argument
-    add("--max_steps", type=int, default=1000, help="optimizer updates in all")
-    add("--max_minutes", type=float, default=0, help="stop with a checkpoint after so many minutes; 0 = no limit")
-    add("--batch_size", type=int, default=64, help="samples per process and micro-batch")
-    global_help = "samples per optimizer update; accumulation makes up for missing processes; 0 = as it comes out"
-    add("--global_batch_size", type=int, default=0, help=global_help)
-    add("--gradient_accumulation_steps", type=int, default=1, help="micro-batches per update, without the flag above")
-    add("--num_workers", type=int, default=0, help="data reading processes per process; batches do not depend on it")
-    unreadable_help = "stop when more than this share of the samples cannot be read; else they are skipped and logged"
-    add("--max_unreadable_share", type=float, default=0.01, help=unreadable_help)
-    add("--seed", type=int, default=42, help="seed of weights, data order, augmentation and dropout")
-
-    group = parser.add_argument_group("optimizer (AdamW, linear warm-up, then cosine)")
-    add = group.add_argument
-    add("--learning_rate", type=float, default=1e-4, help="peak, reached after the warm-up")
-    add("--min_learning_rate", type=float, default=0.0, help="end of the cosine, reached at max_steps")
-    add("--warmup_steps", type=int, default=0, help="optimizer updates of warm-up")
-    add("--warmup_learning_rate", type=float, default=0.0, help="start of the warm-up")
-    add("--weight_decay", type=float, default=0.05, help="not applied to vectors, biases and norms")
-    add("--adam_beta1", type=float, default=0.9, help="decay of the mean of gradients")
-    add("--adam_beta2", type=float, default=0.999, help="decay of the mean of squared gradients")
-    add("--adam_epsilon", type=float, default=1e-8, help="added to the denominator of AdamW")
-    add("--max_grad_norm", type=float, default=0.0, help="clip the norm of the gradient to this; 0 = no clipping")
-    add("--mixed_precision", choices=["no", "fp16", "bf16"], help="default: what `accelerate launch` says, else no")
-
-    group = parser.add_argument_group("output")
-    add = group.add_argument
-    add("--output_dir", type=str, required=True, help="folder of metrics, checkpoints and the final model")
-    add("--log_every", type=int, default=10, help="steps between lines of metrics.jsonl (means over these steps)")
-    add("--eval_every", type=int, default=0, help="steps between evaluations; 0 = at the end only")
-    add("--checkpoint_every", type=int, default=500, help="steps between checkpoints; 0 = at the end only")
-    add("--keep_checkpoints", type=int, default=2, help="newest checkpoints to keep; 0 = all")
-    add("--resume", type=str, default="auto", help="auto = newest in output_dir; no; or a checkpoint's path")
-    add("--report_to", choices=["tensorboard", "wandb", "all", "none"], default="tensorboard", help="tracker")
+    max_steps: int = HfArg(default=1000, help="Total number of steps.")
+    learning_rate: float = HfArg(default=1e-4, help="Peak, reached after the warm-up.")
+    min_learning_rate: float = HfArg(default=0.0, help="End of the cosine, reached at max_steps.")
+    warmup_steps: int = HfArg(default=0, help="Number of warm-up steps.")
+    warmup_learning_rate: float = HfArg(default=0.0, help="Start of the warm-up.")
 
 
-def parse_training_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parses a command line after the recipe that it names, so that its own flags win.
+@dataclass(frozen=True, kw_only=True)
+class BatchSettings:
+    """What one optimizer update reads."""
 
-    Args:
-        parser (`argparse.ArgumentParser`): with the flags of [`add_training_arguments`].
-        argv (`Sequence[str]`, *optional*): the command line; that of this process by default.
+    _argument_group_name = "batches"
 
-    Returns:
-        `argparse.Namespace`: the flags.
+    batch_size: int = HfArg(default=64, help="Samples per process and micro-batch.")
+    global_batch_size: int = HfArg(
+        default=0, help="Samples per step; accumulation makes up for missing processes. 0: whatever the others give."
+    )
+    gradient_accumulation_steps: int = HfArg(default=1, help="Micro-batches per step, where no global size is given.")
+    num_workers: int = HfArg(
+        default=0, help="Additional processes that read data, for each process; batches do not depend on it."
+    )
+    max_unreadable_share: float = HfArg(
+        default=0.01,
+        help="Stop when more than this share of the samples cannot be read; fewer are skipped and logged.",
+    )
+    seed: int = HfArg(default=42, help="Seed of the weights, the data order, the augmentation and the dropout.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSettings:
+    """AdamW."""
+
+    _argument_group_name = "optimizer (AdamW)"
+
+    weight_decay: float = HfArg(default=0.05, help="Not applied to vectors, biases and norms.")
+    adam_beta1: float = HfArg(default=0.9, help="Decay of the mean of gradients.")
+    adam_beta2: float = HfArg(default=0.999, help="Decay of the mean of squared gradients.")
+    adam_epsilon: float = HfArg(default=1e-8, help="Added to the denominator.")
+    max_grad_norm: float = HfArg(default=0.0, help="Clip the gradient to this norm; 0: no clipping.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunArguments(Schedule, BatchSettings, OptimizerSettings):
+    """What every training script takes; the arguments of a script inherit from it.
 
     Raises:
-        ValueError: if the recipe can not be read or names a flag that the parser does not know.
+        ValueError: For values with which a run could only fail later; names argument, value and what is allowed.
+    """
+
+    _argument_group_name = "run and output"
+
+    recipe: str | None = HfArg(
+        default=None, help="YAML file of arguments (see training/recipes); the command line wins over it."
+    )
+    output_dir: str = HfArg(help="Folder for the metrics, the checkpoints and the final model.")
+    max_minutes: float = HfArg(default=0.0, help="Stop with a checkpoint after this many minutes; 0: no limit.")
+    mixed_precision: Literal["no", "fp16", "bf16"] | None = HfArg(
+        default=None, help="What `accelerate launch` says, or else `no`, unless given here."
+    )
+    log_every: int = HfArg(default=10, help="Steps between lines of metrics.jsonl, which are means over these steps.")
+    eval_every: int = HfArg(default=0, help="Steps between evaluations; 0: only at the end.")
+    checkpoint_every: int = HfArg(default=500, help="Steps between checkpoints; 0: only at the end.")
+    keep_checkpoints: int = HfArg(default=2, help="Number of the newest checkpoints to keep; 0: all.")
+    resume: str = HfArg(default="auto", help="`auto`: from the newest checkpoint in output_dir; `no`; or a path.")
+    report_to: Literal["tensorboard", "wandb", "all", "none"] = HfArg(default="tensorboard", help="Tracker.")
+
+    def __post_init__(self):
+        for name in ("max_steps", "batch_size", "gradient_accumulation_steps", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+        for name in _NOT_NEGATIVE:
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)} must be finite and not negative.")
+        if self.min_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"min_learning_rate={self.min_learning_rate} must not exceed learning_rate={self.learning_rate}."
+            )
+        if self.report_to in ("tensorboard", "wandb") and importlib.util.find_spec(self.report_to) is None:
+            raise ValueError(f"report_to={self.report_to!r} is not installed. Allowed: 'none', 'all' (what there is).")
+
+
+_NOT_NEGATIVE = (
+    "global_batch_size max_minutes num_workers seed learning_rate min_learning_rate warmup_steps "
+    "warmup_learning_rate weight_decay adam_epsilon max_grad_norm eval_every checkpoint_every keep_checkpoints".split()
+)
+
+
+def accumulation_steps(batches: BatchSettings, num_processes: int) -> int:
+    """Counts the micro-batches of one optimizer update.
+
+    Args:
+        batches ([`BatchSettings`]): Sizes.
+        num_processes (`int`): Number of processes of this run.
+
+    Returns:
+        `int`: `gradient_accumulation_steps`, or what brings `batch_size` x processes up to `global_batch_size`.
+
+    Raises:
+        ValueError: If `global_batch_size` is no multiple of `batch_size` x processes, or both flags were given.
+    """
+    if not batches.global_batch_size:
+        return batches.gradient_accumulation_steps
+    if batches.gradient_accumulation_steps != 1:
+        raise ValueError(
+            f"global_batch_size={batches.global_batch_size} and gradient_accumulation_steps="
+            f"{batches.gradient_accumulation_steps} were both given; allowed: one of them."
+        )
+    per_micro_step = batches.batch_size * num_processes
+    if batches.global_batch_size % per_micro_step:
+        sizes = range(batches.batch_size, 0, -1)
+        fitting = next((size for size in sizes if batches.global_batch_size % (size * num_processes) == 0), None)
+        allowed = f"the next smaller batch_size that fits is {fitting}" if fitting else "no batch_size fits"
+        raise ValueError(
+            f"global_batch_size={batches.global_batch_size} is no multiple of batch_size={batches.batch_size} x "
+            f"{num_processes} processes; {allowed}."
+        )
+    return batches.global_batch_size // per_micro_step
+
+
+Arguments = TypeVar("Arguments", bound=RunArguments)
+
+
+def parse_arguments(
+    arguments_class: type[Arguments], argv: Sequence[str] | None = None, description: str | None = None
+) -> Arguments:
+    """Parses a command line into a dataclass; the recipe that it names stands before it, so that its own flags win.
+
+    Args:
+        arguments_class (`type`): Dataclass that inherits from [`RunArguments`].
+        argv (`Sequence[str]`, *optional*): Command line; that of this process by default.
+        description (`str`, *optional*): Shown by `--help`, with its line breaks.
+
+    Returns:
+        `arguments_class`: An instance.
+
+    Raises:
+        ValueError: If the recipe cannot be read or names an unknown flag, or a value is out of range.
 
     Example:
         ```python
-        >>> import argparse, tempfile
-        >>> from seed_hf.trainer.arguments import add_training_arguments, parse_training_arguments
+        >>> import tempfile
+        >>> from seed_hf.trainer.arguments import RunArguments, parse_arguments
 
-        >>> parser = argparse.ArgumentParser()
-        >>> add_training_arguments(parser)
         >>> with tempfile.NamedTemporaryFile("w", suffix=".yaml") as recipe:
         ...     _ = recipe.write("max_steps: 7  # ours\\nbatch_size: 2  # ours")
         ...     recipe.flush()
         ...     argv = ["--recipe", recipe.name, "--output_dir", "out", "--batch_size", "4"]
-        ...     args = parse_training_arguments(parser, argv)
+        ...     args = parse_arguments(RunArguments, argv)
         >>> args.max_steps, args.batch_size
         (7, 4)
 
         ```
     """
+    groups = list(_groups_of(arguments_class))
+    parser = HfArgumentParser(groups, description=description, formatter_class=_HelpFormatter, allow_abbrev=False)
     argv = list(sys.argv[1:] if argv is None else argv)
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--recipe")
     recipe = finder.parse_known_args(argv)[0].recipe
-    # an abbreviated `--rec` would pass the finder by and then count for nothing
-    parser.allow_abbrev = False
-    return parser.parse_args((_recipe_flags(recipe, parser) if recipe else []) + argv)
+    values = parser.parse_args((_recipe_flags(recipe, arguments_class) if recipe else []) + argv)
+    return arguments_class(**vars(values))
+
+
+def _groups_of(arguments_class: type) -> Iterator[type]:
+    """For each class that a dataclass inherits from, one with the fields that it declares: a group of `--help`.
+
+    A class may give an inherited field another default; its help stays.
+    """
+    types, declared = get_type_hints(arguments_class), {}
+    for base in reversed(arguments_class.__mro__):
+        for name in vars(base).get("__annotations__", {}):
+            declared.setdefault(name, base)
+    for base in filter(dataclasses.is_dataclass, arguments_class.__mro__):
+        fields = []
+        for name in (name for name, owner in declared.items() if owner is base):
+            own = arguments_class.__dataclass_fields__[name]
+            metadata = base.__dataclass_fields__[name].metadata
+            field = dataclasses.field(default=own.default, default_factory=own.default_factory, metadata=metadata)
+            fields.append((name, types[name], field))
+        title = vars(base).get("_argument_group_name", "this script")
+        yield dataclasses.make_dataclass(
+            base.__name__, fields, kw_only=True, namespace={"_argument_group_name": title}
+        )
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    """Line breaks of the description, defaults where there are any, and one of the two spellings of each flag."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        has_default = action.default is not None and action.default is not False
+        return super()._get_help_string(action) if has_default else action.help
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        shown = copy.copy(action)
+        shown.option_strings = [
+            name for name in action.option_strings if not name.startswith("--") or "-" not in name[2:]
+        ]
+        return super()._format_action_invocation(shown)
 
 
 def read_recipe(path: str | os.PathLike) -> dict:
@@ -101,97 +230,34 @@ def read_recipe(path: str | os.PathLike) -> dict:
 
     Args:
         path (`str` or `os.PathLike`): YAML file, a mapping from the names of flags (without dashes) to their values:
-            `true` for a switch, a list for a flag with several values. `based_on` names a recipe, relative to this
-            one, whose values count where this one has none.
+            `true` or `false` for a switch, a list for a flag with several values. `based_on` names a recipe, relative
+            to this one, whose values count where this one has none.
 
     Returns:
-        `dict`: value by flag.
+        `dict`: Value by flag.
 
     Raises:
-        ValueError: if it is no such file.
+        ValueError: If it is no such file.
     """
     try:
         recipe = yaml.safe_load(Path(path).read_text())
     except (OSError, yaml.YAMLError) as error:
-        raise ValueError(f"recipe={str(path)!r} can not be read as YAML: {error}") from error
+        raise ValueError(f"recipe={str(path)!r} cannot be read as YAML: {error}") from error
     if not isinstance(recipe, dict):
         raise ValueError(f"recipe={str(path)!r} holds no mapping from flags to values.")
     base = recipe.pop("based_on", None)
     return {**(read_recipe(Path(path).parent / base) if base else {}), **recipe}
 
 
-def _recipe_flags(path: str, parser: argparse.ArgumentParser) -> list[str]:
+def _recipe_flags(path: str, arguments_class: type) -> list[str]:
     """The command line that says the same, so that argparse checks types and choices."""
-    known = {option for action in parser._actions for option in action.option_strings}
+    known = {field.name for field in dataclasses.fields(arguments_class)} - {"recipe"}
     flags = []
     for name, value in read_recipe(path).items():
-        if f"--{name}" not in known or name == "recipe":
+        name = name.replace("-", "_") if isinstance(name, str) else name
+        if name not in known:
             raise ValueError(f"recipe={path!r} names {name!r}, which is no flag of this script.")
-        if value is True:
-            flags.append(f"--{name}")
-        elif value is not False:
-            values = [str(part) for part in value] if isinstance(value, list) else [str(value)]
-            # with "=", so that a value may begin with a dash
-            flags += [f"--{name}={values[0]}"] if len(values) == 1 else [f"--{name}", *values]
+        values = [str(part) for part in value] if isinstance(value, list) else [str(value)]
+        # with "=", so that a value may begin with a dash
+        flags += [f"--{name}={values[0]}"] if len(values) == 1 else [f"--{name}", *values]
     return flags
-
-
-def accumulation_steps(args: argparse.Namespace, num_processes: int) -> int:
-    """Counts the micro-batches of one optimizer update.
-
-    Args:
-        args (`argparse.Namespace`): parsed flags of [`add_training_arguments`].
-        num_processes (`int`): processes of this run.
-
-    Returns:
-        `int`: `gradient_accumulation_steps`, or what brings `batch_size` x processes up to `global_batch_size`.
-
-    Raises:
-        ValueError: if `global_batch_size` is no multiple of `batch_size` x processes, or both flags were given.
-    """
-    if not args.global_batch_size:
-        return args.gradient_accumulation_steps
-    if args.gradient_accumulation_steps != 1:
-        raise ValueError(
-            f"global_batch_size={args.global_batch_size} and gradient_accumulation_steps="
-            f"{args.gradient_accumulation_steps} were both given; allowed: one of them."
-        )
-    per_micro_step = args.batch_size * num_processes
-    if args.global_batch_size % per_micro_step:
-        sizes = range(args.batch_size, 0, -1)
-        fitting = next((size for size in sizes if args.global_batch_size % (size * num_processes) == 0), None)
-        allowed = f"the next smaller batch_size that fits is {fitting}" if fitting else "no batch_size fits"
-        raise ValueError(
-            f"global_batch_size={args.global_batch_size} is no multiple of batch_size={args.batch_size} x "
-            f"{num_processes} processes; {allowed}."
-        )
-    return args.global_batch_size // per_micro_step
-
-
-def check_training_arguments(args: argparse.Namespace) -> None:
-    """Refuses values with which a run could only fail later.
-
-    Args:
-        args (`argparse.Namespace`): parsed flags of [`add_training_arguments`].
-
-    Raises:
-        ValueError: naming the argument, its value and what is allowed.
-    """
-    for name in ("max_steps", "batch_size", "gradient_accumulation_steps", "log_every"):
-        if getattr(args, name) < 1:
-            raise ValueError(f"{name}={getattr(args, name)} must be at least 1.")
-    for name, value in vars(args).items():
-        if isinstance(value, int | float) and name in _NOT_NEGATIVE and not 0 <= value < math.inf:
-            raise ValueError(f"{name}={value} must be finite and not negative.")
-    if args.min_learning_rate > args.learning_rate:
-        raise ValueError(
-            f"min_learning_rate={args.min_learning_rate} must not exceed learning_rate={args.learning_rate}."
-        )
-    if args.report_to in ("tensorboard", "wandb") and importlib.util.find_spec(args.report_to) is None:
-        raise ValueError(f"report_to={args.report_to!r} is not installed. Allowed: 'none', 'all' (what there is).")
-
-
-_NOT_NEGATIVE = frozenset(
-    "global_batch_size max_minutes num_workers seed learning_rate min_learning_rate warmup_steps "
-    "warmup_learning_rate weight_decay adam_epsilon max_grad_norm eval_every checkpoint_every keep_checkpoints".split()
-)

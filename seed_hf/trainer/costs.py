@@ -4,7 +4,6 @@ Models are built on the meta device and run on fake tensors: shapes and types ar
 autocast, but nothing is computed and no memory is taken.
 """
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,12 +11,16 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
-from train_causal_lm import add_lora
-from train_codebook import freeze_for_stage_2
-from train_qformer import freeze_for_stage_1
 from transformers import AutoModelForCausalLM, CLIPTextConfig, CLIPTextModel, OPTConfig
 
-from seed_hf import SeedConfig, SeedForCausalLM, SeedImageTokenizer, SeedImageTokenizerConfig
+from ..models.configuration_seed import SeedConfig
+from ..models.configuration_seed_image_tokenizer import SeedImageTokenizerConfig
+from ..models.modeling_seed import SeedForCausalLM
+from ..models.modeling_seed_image_tokenizer import SeedImageTokenizer
+from .settings import LoraSettings
+from .stages.causal_lm import add_lora, enable_gradient_checkpointing
+from .stages.codebook import freeze_for_stage_2
+from .stages.qformer import freeze_for_stage_1
 
 
 # Sizes of the published configurations of openai/clip-vit-large-patch14 (text side) and facebook/opt-2.7b
@@ -155,13 +158,9 @@ def cost_of_stage_3(gradient_checkpointing: bool = False) -> Cost:
         config = SeedConfig(text_config=language_model.config, codebook_size=8192, num_query_tokens=32, code_dim=32)
         model = SeedForCausalLM(config)
     model.language_model = language_model
-    settings = argparse.Namespace(lora_rank=16, lora_alpha=32, lora_dropout=0.05, init_adapter=None)
-    settings.language_model_revision = None
-    model = add_lora(model, settings, "facebook/opt-2.7b")
+    model = add_lora(model, LoraSettings(), "facebook/opt-2.7b")
     if gradient_checkpointing:
-        # the first name is new in transformers 5.23
-        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-        enable({"use_reentrant": False})
+        enable_gradient_checkpointing(model)
 
     def compute_loss(rows):
         input_ids = torch.zeros(rows, ROW_LENGTH, dtype=torch.long)

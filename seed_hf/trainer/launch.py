@@ -1,32 +1,37 @@
-"""How a training run meets its processes: the `Accelerator`, and signals that ask it to stop."""
+"""How a training run meets its machine: the `Accelerator`, checks on the hardware, and signals that ask it to stop.
 
-import argparse
+The hardware is checked before a run starts: there, a wrong setting fails late, or is slow without a word.
+"""
+
 import os
+import re
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, DynamoBackend
 
-from .arguments import accumulation_steps
-from .preflight import check_hardware
+from .arguments import RunArguments, accumulation_steps
 
 
-def make_accelerator(args: argparse.Namespace) -> Accelerator:
+_VOLTA_WHEEL = 'pip install "torch==2.13.*" --index-url https://download.pytorch.org/whl/cu126'
+
+
+def make_accelerator(args: RunArguments) -> Accelerator:
     """Makes the `Accelerator` of a run and checks that it is as parallel as it was launched.
 
     Args:
-        args (`argparse.Namespace`): parsed flags of [`add_training_arguments`].
+        args ([`~seed_hf.trainer.arguments.RunArguments`]): Arguments of the run.
 
     Returns:
-        `Accelerator`: set up for this package's loop.
+        `Accelerator`: Set up for this package's loop.
 
     Raises:
-        RuntimeError: if several processes were launched that do not know of each other.
-        ValueError: if the hardware can not do what is asked, or the global batch can not be cut up.
+        RuntimeError: If several processes were launched that do not know of each other.
+        ValueError: If the hardware cannot do what is asked, or the global batch cannot be divided.
     """
     launched = int(os.environ.get("WORLD_SIZE", 1))
     if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true" and not torch.accelerator.is_available():
@@ -56,12 +61,106 @@ def make_accelerator(args: argparse.Namespace) -> Accelerator:
     return accelerator
 
 
+def find_hardware_problems(
+    capability: tuple[int, int] | None,
+    architectures: Sequence[str] = (),
+    mixed_precision: str = "no",
+    attn_implementation: str | None = None,
+    compiled: bool = False,
+) -> list[str]:
+    """Names the settings that a device cannot do, each with what to set instead.
+
+    Args:
+        capability (`tuple[int, int]`, *optional*): CUDA compute capability, `(7, 0)` for V100; `None` for CPUs.
+        architectures (`Sequence[str]`, *optional*): What this build of torch holds kernels for, as
+            `torch.cuda.get_arch_list()` says.
+        mixed_precision (`str`, defaults to `"no"`): "no", "fp16" or "bf16".
+        attn_implementation (`str`, *optional*): As in transformers.
+        compiled (`bool`, defaults to `False`): Whether `torch.compile` is asked for.
+
+    Returns:
+        `list[str]`: One sentence for each problem; empty if there is none.
+
+    Source: torch's release notes and wheels, flash-attention's and Triton's requirements; collected in
+    training/README.md.
+
+    Example:
+        ```python
+        >>> from seed_hf.trainer.launch import find_hardware_problems
+
+        >>> find_hardware_problems((8, 0), ["sm_80"], "bf16")
+        []
+        >>> len(find_hardware_problems((7, 0), ["sm_80"], "bf16", "flash_attention_2", compiled=True))
+        4
+
+        ```
+    """
+    flash = (attn_implementation or "").startswith("flash_attention")
+    if capability is None:
+        problems = {
+            "mixed_precision='fp16' would silently do nothing on a CPU. Allowed: 'no', 'bf16'.": (
+                mixed_precision == "fp16"
+            ),
+            f"attn_implementation={attn_implementation!r} needs a GPU. Allowed: 'sdpa', 'eager'.": flash,
+        }
+        return [problem for problem, is_present in problems.items() if is_present]
+    name = f"compute capability {capability[0]}.{capability[1]}"
+    # torch says that it supports bfloat16 on any GPU, since it emulates it
+    problems = {
+        f"This build of torch has no kernels for {name} (it has {', '.join(architectures)}). For V100: "
+        f"{_VOLTA_WHEEL}; torch 2.15 and later have none.": not _has_kernels(capability, architectures),
+        f"mixed_precision='bf16' is only emulated, slowly, on {name}. Set --mixed_precision fp16, or launch with "
+        "training/accelerate/eight_nodes_v100.yaml.": mixed_precision == "bf16" and capability < (8, 0),
+        f"attn_implementation={attn_implementation!r} needs compute capability 8.0, not {name}. Set "
+        "--attn_implementation sdpa.": flash and capability < (8, 0),
+        f"torch.compile needs Triton, which needs compute capability 8.0, not {name}. Set dynamo_backend: 'NO' in the "
+        "launch settings.": compiled and capability < (8, 0),
+    }
+    return [problem for problem, is_present in problems.items() if is_present]
+
+
+def _has_kernels(capability: tuple[int, int], architectures: Sequence[str]) -> bool:
+    """Machine code (`sm_`) runs on the same major version from its minor on, PTX (`compute_`) on everything later."""
+    for architecture in architectures:
+        kind, major, minor = re.fullmatch(r"(sm|compute)_(\d+)(\d)[a-z]?", architecture).groups()
+        built_for = (int(major), int(minor))
+        if built_for <= capability and (kind == "compute" or built_for[0] == capability[0]):
+            return True
+    return False
+
+
+def check_hardware(accelerator: Accelerator, args: RunArguments) -> None:
+    """Refuses a run whose settings this process's device cannot do.
+
+    Args:
+        accelerator (`Accelerator`): Device and settings, also those that `accelerate launch` has given.
+        args ([`~seed_hf.trainer.arguments.RunArguments`]): Arguments of the run; those of some scripts have an
+            `attn_implementation`.
+
+    Raises:
+        ValueError: Naming every problem and what to set instead.
+    """
+    on_gpu = accelerator.device.type == "cuda"
+    if torch.version.hip or not (on_gpu or accelerator.device.type == "cpu"):
+        return
+    problems = find_hardware_problems(
+        torch.cuda.get_device_capability(accelerator.device) if on_gpu else None,
+        torch.cuda.get_arch_list() if on_gpu else (),
+        # on a CPU, Accelerate leaves fp16 out in silence; what was asked for is in the flags only
+        args.mixed_precision or accelerator.mixed_precision,
+        getattr(args, "attn_implementation", None),
+        accelerator.state.dynamo_plugin.backend != DynamoBackend.NO,
+    )
+    if problems:
+        raise ValueError(" ".join(problems))
+
+
 @contextmanager
 def call_on_signals(action: Callable[[], None]) -> Iterator[None]:
     """Calls `action` on SIGTERM and SIGUSR1 (SLURM's warning before the time limit) while the block runs.
 
     Args:
-        action (`Callable[[], None]`): called from the signal handler.
+        action (`Callable[[], None]`): Called from the signal handler.
     """
     signals = (signal.SIGTERM, signal.SIGUSR1) if threading.current_thread() is threading.main_thread() else ()
     previous = {number: signal.signal(number, lambda *_: action()) for number in signals}

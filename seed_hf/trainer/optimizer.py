@@ -1,14 +1,15 @@
 """Learning rate by step, and the parameter groups of AdamW."""
 
-import argparse
 import math
 from collections.abc import Mapping
 
 import torch
 from torch import nn
 
+from .arguments import Schedule
 
-def learning_rate_at(step: int, args: argparse.Namespace) -> float:
+
+def learning_rate_at(step: int, schedule: Schedule) -> float:
     """Computes the learning rate of an optimizer update: linear warm-up, then half a cosine.
 
     It is set from the step instead of by a scheduler object: a scheduler that Accelerate prepared is stepped once per
@@ -18,18 +19,17 @@ def learning_rate_at(step: int, args: argparse.Namespace) -> float:
     warm-up that is not cut off at the end of the first epoch.
 
     Args:
-        step (`int`): optimizer update, counted from 0.
-        args (`argparse.Namespace`): parsed flags of [`add_training_arguments`].
+        step (`int`): Optimizer update, counted from 0.
+        schedule ([`~seed_hf.trainer.arguments.Schedule`]): Length and learning rates.
 
     Returns:
-        `float`: learning rate.
+        `float`: Learning rate.
     """
-    if step < args.warmup_steps:
-        slope = (args.learning_rate - args.warmup_learning_rate) / args.warmup_steps
-        return args.warmup_learning_rate + slope * step
-    progress = min(1.0, (step - args.warmup_steps) / max(1, args.max_steps - args.warmup_steps))
-    cosine = 0.5 * (1 + math.cos(math.pi * progress))
-    return args.min_learning_rate + (args.learning_rate - args.min_learning_rate) * cosine
+    peak, end, start = schedule.learning_rate, schedule.min_learning_rate, schedule.warmup_learning_rate
+    if step < schedule.warmup_steps:
+        return start + (peak - start) / schedule.warmup_steps * step
+    progress = min(1.0, (step - schedule.warmup_steps) / max(1, schedule.max_steps - schedule.warmup_steps))
+    return end + (peak - end) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def is_decayed(name: str, parameter: torch.Tensor) -> bool:

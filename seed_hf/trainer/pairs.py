@@ -1,22 +1,59 @@
 """Image-text pairs as token ids and targets, for the stage that trains the language model."""
 
-import argparse
 import random
 import re
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
-from seed_hf.data.augmentation import uniform
-from seed_hf.data.captioned_images import draw_caption, with_tags
+from ..data.augmentation import uniform
+from ..data.captioned_images import draw_caption, load_rows, with_tags
+from ..data.codes import read_codes
+from ..data.encode import encode_once
+from .settings import PairSettings
+
+
+def load_coded_rows(
+    split: str,
+    image_tokenizer: str,
+    *,
+    output_dir: str,
+    reading: dict,
+    codes: str | None = None,
+    dataset: str | None = None,
+    **settings,
+):
+    """Rows with codes, memory-mapped.
+
+    Args:
+        split (`str`): Name of the split.
+        image_tokenizer (`str`): Folder of the image tokenizer that makes the codes.
+        output_dir (`str`): Folder of the run; new codes are kept beside it, for every later run with these weights.
+        reading (`dict`): Further arguments of [`~seed_hf.data.captioned_images.load_rows`].
+        codes (`str`, *optional*): What `seed-hf encode` wrote.
+        dataset (`str`, *optional*): Data set to encode where there are no `codes`.
+        settings: Further arguments of [`~seed_hf.data.encode.encode_once`].
+
+    Returns:
+        `datasets.Dataset`: The rows.
+
+    Raises:
+        ValueError: If neither `codes` nor `dataset` is given.
+    """
+    if codes:
+        return read_codes(codes, split, image_tokenizer)
+    if not dataset:
+        raise ValueError("`codes` and `dataset` are None; allowed: one of them.")
+    rows = load_rows(dataset, split, **reading)
+    return encode_once(rows, image_tokenizer, Path(output_dir).parent / "codes", split, **settings)
 
 
 class PairMaker:
-    r"""
-    Makes one training sequence of one row: a caption, an answer, or an image as the target.
+    """Makes one training sequence of one row: a caption, an answer, or an image as the target.
 
-    image to text: `<img>` codes `</img>` prompt | caption, end. text to image: prompt with caption | `<img>` codes
+    Image to text: `<img>` codes `</img>` prompt | caption, end. Text to image: prompt with caption | `<img>` codes
     `</img>`, end. Only what stands right of the bar is a target (paper section 3: "generation target"; SEED-LLaMA
     trains on both sides).
 
@@ -25,54 +62,52 @@ class PairMaker:
     Args:
         processor ([`SeedProcessor`]): Prompts and tokenizer.
         make_questions (`Callable`): From a row and a `random.Random` to (question, answer) pairs.
-        args (`argparse.Namespace`): `task`, `image_ratio`, `question_ratio`, `unconditional_ratio`, `tag_ratio`,
-            `max_text_tokens`, `mix_views`, `code_noise`.
+        settings ([`~seed_hf.trainer.settings.PairSettings`]): Tasks and their shares.
     """
 
-    def __init__(self, processor, make_questions: Callable, args: argparse.Namespace):
+    def __init__(self, processor, make_questions: Callable, settings: PairSettings):
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.make_questions = make_questions
-        self.args = args
+        self.settings = settings
 
     def __call__(self, row: dict, generator: torch.Generator) -> dict:
-        """Draws a view of the picture, one of its captions, and a task."""
-        args = self.args
+        """Draws a view of the image, one of its captions, and a task."""
+        settings = self.settings
         views = [row["codes"], *(row.get("augmented_codes") or [])]
         view = int(torch.randint(len(views), (1,), generator=generator))
         row = {**row, "caption": draw_caption(row, generator)}
         kind = "caption"
-        if args.task == "both" and uniform(0, 1, generator) < args.image_ratio:
+        if settings.task == "both" and uniform(0, 1, generator) < settings.image_ratio:
             kind = "image"
-        elif uniform(0, 1, generator) < args.question_ratio:
+        elif uniform(0, 1, generator) < settings.question_ratio:
             kind = "question"
         codes = views[view]
         if kind != "image":
-            codes = self._with_noise(self._mixed(views, generator) if args.mix_views else codes, generator)
+            codes = self._with_noise(self._mixed(views, generator) if settings.mix_views else codes, generator)
         return self.make(row, codes, kind, generator)
 
     @staticmethod
     def _mixed(views: list[list[int]], generator: torch.Generator) -> list[int]:
-        """Each code from any of the views: which of its codes change with the view says nothing about a picture."""
+        """Each code from any of the views: which codes change with the view says nothing about an image."""
         views = torch.as_tensor(views)
         return views.gather(0, torch.randint(len(views), views.shape[1:], generator=generator)[None])[0].tolist()
 
     def _with_noise(self, codes: list[int], generator: torch.Generator) -> list[int]:
-        """Some codes replaced by any others, so that few pictures are not learned by single codes of theirs."""
-        if not self.args.code_noise:
+        """Some codes replaced by any others, so that a few images are not learned by heart from single codes."""
+        if not self.settings.code_noise:
             return codes
         codes = torch.as_tensor(codes)
-        replaced = torch.rand(codes.shape, generator=generator) < self.args.code_noise
+        replaced = torch.rand(codes.shape, generator=generator) < self.settings.code_noise
         others = torch.randint(self.tokenizer.codebook_size, codes.shape, generator=generator)
         return torch.where(replaced, others, codes).tolist()
 
     def make(self, row: dict, codes: list[int], kind: str, generator: torch.Generator | None = None) -> dict:
-        """
-        One sequence.
+        """Makes one sequence.
 
         Args:
             row (`dict`): `caption`, and what questions and tags are made of.
-            codes (`list[int]`): Codes of the picture.
+            codes (`list[int]`): Codes of the image.
             kind (`str`): `"caption"`, `"question"` or `"image"`.
             generator (`torch.Generator`, *optional*): Draws questions, tags and dropped captions; none without it.
 
@@ -83,8 +118,8 @@ class PairMaker:
         if kind == "image":
             caption = row["caption"]
             if generator is not None:
-                caption = with_tags(caption, row.get("tags") or [], self.args.tag_ratio, generator)
-                if uniform(0, 1, generator) < self.args.unconditional_ratio:
+                caption = with_tags(caption, row.get("tags") or [], self.settings.tag_ratio, generator)
+                if uniform(0, 1, generator) < self.settings.unconditional_ratio:
                     caption = ""
             return self._join(
                 self.processor.image_prompt.format(caption=as_text(caption)).strip(), span, is_image_task=True
@@ -104,23 +139,10 @@ class PairMaker:
         if ids[: len(prompt_ids)] != prompt_ids:
             ids = prompt_ids + tokenizer(target, add_special_tokens=False)["input_ids"]
         if not is_image_task:
-            ids = ids[: len(prompt_ids) + self.args.max_text_tokens]
+            ids = ids[: len(prompt_ids) + self.settings.max_text_tokens]
         ids = [*ids, tokenizer.eos_token_id]
         labels = [-100] * len(prompt_ids) + ids[len(prompt_ids) :]
         return {"input_ids": ids, "labels": labels, "is_image_task": is_image_task}
-
-
-def collate(pairs: list[dict], pad_token_id: int) -> dict[str, torch.Tensor]:
-    """Pads on the right to the longest sequence."""
-    length = max(len(pair["input_ids"]) for pair in pairs)
-    batch = {"input_ids": [], "labels": [], "attention_mask": []}
-    for pair in pairs:
-        missing = length - len(pair["input_ids"])
-        batch["input_ids"].append(pair["input_ids"] + [pad_token_id] * missing)
-        batch["labels"].append(pair["labels"] + [-100] * missing)
-        batch["attention_mask"].append([1] * (length - missing) + [0] * missing)
-    tensors = {name: torch.tensor(values) for name, values in batch.items()}
-    return tensors | {"is_image_task": torch.tensor([pair["is_image_task"] for pair in pairs])}
 
 
 def list_texts(rows: list[dict]) -> list[str]:
@@ -138,14 +160,14 @@ def words(text: str) -> list[str]:
     return re.findall(r"\w+", text.lower())
 
 
-def word_f1(got: str, wanted: str) -> float:
+def word_f1(caption: str, reference: str) -> float:
     """Harmonic mean of precision and recall of the words, in [0, 1]."""
-    got_words, wanted_words = Counter(words(got)), Counter(words(wanted))
-    common = sum((got_words & wanted_words).values())
-    return 2 * common / max(1, sum(got_words.values()) + sum(wanted_words.values()))
+    written, expected = Counter(words(caption)), Counter(words(reference))
+    common = sum((written & expected).values())
+    return 2 * common / max(1, sum(written.values()) + sum(expected.values()))
 
 
 def describe_captions(captions: list[str], rows: list[dict], count: int) -> str:
-    """A few lines "wanted -> got" for the log."""
+    """A few lines "reference -> caption" for the log."""
     pairs = list(zip(captions, rows, strict=True))[:: max(1, len(rows) // count)][:count]
-    return "\n".join(f"  {row['caption']!r} -> {got!r}" for got, row in pairs)
+    return "\n".join(f"  {row['caption']!r} -> {caption!r}" for caption, row in pairs)

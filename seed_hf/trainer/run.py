@@ -1,6 +1,5 @@
 """A training run: it owns the loop, the step counter, checkpoints and metrics."""
 
-import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from transformers.utils import logging
 from ..data.batches import make_batches
 from ..data.reading import SkippedSamples
 from ..provenance import package_versions
-from .arguments import check_training_arguments
+from .arguments import RunArguments
 from .checkpoint import (
     check_same_run,
     choose_checkpoint,
@@ -45,30 +44,29 @@ class TrainingRun:
     before building the model, so that a run is repeatable from its first weights on.
 
     Args:
-        args (`argparse.Namespace`): parsed flags of [`add_training_arguments`].
-        model (`nn.Module`): holds all trainable parameters (those with `requires_grad`). The loss must call the
+        args ([`~seed_hf.trainer.arguments.RunArguments`]): Arguments of the run.
+        model (`nn.Module`): Holds all trainable parameters (those with `requires_grad`). The loss must call the
             prepared `run.model`, once per micro-batch, or several processes would not share gradients.
-        frozen (`Sequence[nn.Module]`): modules that only help (also parts of `model`): moved to the device, in eval
+        frozen (`Sequence[nn.Module]`): Modules that only help (also parts of `model`): moved to the device, in eval
             mode, without gradients, neither prepared nor saved in checkpoints. Call them under `torch.no_grad()`.
-        learning_rate_multipliers (`Mapping[str, float]`, *optional*): see [`make_parameter_groups`].
-        also_save (`Sequence[str]`): prefixes of parameters without gradient that training changes nevertheless; see
+        learning_rate_multipliers (`Mapping[str, float]`, *optional*): See [`make_parameter_groups`].
+        also_save (`Sequence[str]`): Prefixes of parameters without gradient that training changes nevertheless; see
             [`~seed_hf.trainer.checkpoint.trainable_state`].
-        ema_decay (`float`, *optional*): keep a moving average of the trainable parameters with this decay; use it
+        ema_decay (`float`, *optional*): Keep a moving average of the trainable parameters with this decay; use it
             with [`TrainingRun.averaged_weights`].
-        by_micro_batch (`bool`, defaults to `False`): whether the update depends on how the global batch is cut into
+        by_micro_batch (`bool`, defaults to `False`): Whether the update depends on how the global batch is cut into
             micro-batches (a codebook that is their moving average, say). Then a resume that cuts it otherwise, as
             another number of processes would, is refused.
 
     Attributes:
-        model (`nn.Module`): the prepared model; `unwrapped_model` is the original.
-        accelerator (`Accelerator`): precision, device and processes.
-        step (`int`): optimizer updates done.
-        update ([`~seed_hf.trainer.update.OptimizerUpdate`]): makes one of them.
+        model (`nn.Module`): The prepared model; `unwrapped_model` is the original.
+        accelerator (`Accelerator`): Precision, device and processes.
+        step (`int`): Number of optimizer updates made.
     """
 
     def __init__(
         self,
-        args: argparse.Namespace,
+        args: RunArguments,
         model: nn.Module,
         *,
         frozen: Sequence[nn.Module] = (),
@@ -77,7 +75,6 @@ class TrainingRun:
         ema_decay: float | None = None,
         by_micro_batch: bool = False,
     ):
-        check_training_arguments(args)
         self.args = args
         self.accelerator = make_accelerator(args)
         self.step = 0
@@ -103,7 +100,9 @@ class TrainingRun:
         if checkpoint := choose_checkpoint(args.output_dir, args.resume, self.accelerator):
             self._load(checkpoint)
         self.metrics.start(self.step, vars(args))
-        self.update = OptimizerUpdate(self)
+        self._update = OptimizerUpdate(
+            args, self.accelerator, self.model, model, self.optimizer, self.frozen, self.also_save
+        )
         self._stop_requested = False
         self._checkpointed_step = self.step
 
@@ -129,19 +128,19 @@ class TrainingRun:
         collate_fn: Callable[[list], Any] | None = None,
         transform: Callable[[Any, torch.Generator], Any] | None = None,
     ) -> Iterator[Any]:
-        """Reads a map-style data set for ever from the current step on; see [`~seed_hf.data.batches.make_batches`].
+        """Reads a map-style data set endlessly from the current step on; see [`~seed_hf.data.batches.make_batches`].
 
         Args:
-            dataset (`Sequence`): map-style data set.
-            collate_fn (`Callable[[list], Any]`, *optional*): makes a batch of a list of samples.
-            transform (`Callable[[Any, torch.Generator], Any]`, *optional*): augments one sample, with a generator that
+            dataset (`Sequence`): Map-style data set.
+            collate_fn (`Callable[[list], Any]`, *optional*): Makes a batch of a list of samples.
+            transform (`Callable[[Any, torch.Generator], Any]`, *optional*): Augments one sample, with a generator that
                 belongs to the sample and the epoch.
 
         Returns:
-            `Iterator`: micro-batches on the CPU; [`TrainingRun.fit`] moves them.
+            `Iterator`: Micro-batches on the CPU; [`TrainingRun.fit`] moves them.
 
         Raises:
-            ValueError: if the data set has another length than before a resume, or less than one global batch.
+            ValueError: If the data set has another length than before a resume, or less than one global batch.
         """
         if self._num_samples not in (None, len(dataset)):
             raise ValueError(
@@ -172,32 +171,33 @@ class TrainingRun:
         evaluate: Callable[[], Mapping[str, float]] | None = None,
         save_final: Callable[[], None] | None = None,
         count_targets: Callable[[Any], float] | None = None,
-        look_ahead: Callable[[Sequence[Any]], None] | None = None,
+        look_ahead: Callable[[Sequence[Any], Callable[[int], None]], Sequence[Any]] | None = None,
     ) -> bool:
         """Trains until `max_steps`, `max_minutes`, or SIGTERM / SIGUSR1; each of these ends with a checkpoint.
 
         Args:
-            batches (`Iterator`): micro-batches, endless, starting at `run.step` (see [`TrainingRun.make_batches`]).
-            compute_loss (`Callable`): from a micro-batch on the device to the loss (scalar tensor, a mean) and a dict
+            batches (`Iterator`): Endless micro-batches, starting at `run.step` (see [`TrainingRun.make_batches`]).
+            compute_loss (`Callable`): From a micro-batch on the device to the loss (scalar tensor, a mean) and a dict
                 of numbers to log, with the same keys every time; NaN stands for "nothing to say this time". Runs
                 under autocast.
-            evaluate (`Callable`, *optional*): returns numbers to log; called by every process, without gradients, in
+            evaluate (`Callable`, *optional*): Returns numbers to log; called by every process, without gradients, in
                 eval mode, every `eval_every` steps and at the end.
-            save_final (`Callable`, *optional*): saves the model for use; called by the main process at a clean stop.
-            count_targets (`Callable`, *optional*): from a micro-batch (on the CPU) to the number of items that its
+            save_final (`Callable`, *optional*): Saves the model for use; called by the main process at a clean stop.
+            count_targets (`Callable`, *optional*): From a micro-batch (on the CPU) to the number of items that its
                 mean loss is over (such as target tokens). Then micro-batches and processes are weighted so that the
                 update is that of one big batch also when these numbers differ.
-            look_ahead (`Callable`, *optional*): given all micro-batches of this process (on the CPU) before each
-                update that has more than one; see [`~seed_hf.trainer.feature_cache.FeatureCache`].
+            look_ahead (`Callable`, *optional*): Before each update with more than one micro-batch, from all those of
+                this process (on the CPU) and a function that seeds the one of a number to the micro-batches to learn
+                from; see [`~seed_hf.trainer.feature_cache.FeatureCache`].
 
         Returns:
-            `bool`: whether `max_steps` was reached.
+            `bool`: Whether `max_steps` was reached.
 
         Raises:
-            FloatingPointError: if loss or gradient become NaN or infinite; the weights of the last good step are kept.
+            FloatingPointError: If loss or gradient become NaN or infinite; the weights of the last good step are kept.
                 If weights have become NaN, no checkpoint is written.
-            OSError: if a file could not be written (a full disk, say); earlier checkpoints are untouched.
-            RuntimeError: if data could not be read, after a checkpoint; the cause is chained.
+            OSError: If a file could not be written (a full disk, say); earlier checkpoints are untouched.
+            RuntimeError: If data could not be read, after a checkpoint; the cause is chained.
         """
         args = self.args
         deadline = time.monotonic() + 60 * args.max_minutes if args.max_minutes else float("inf")
@@ -208,7 +208,7 @@ class TrainingRun:
                 micro_batches = self._read(batches)
                 if self._any_process(self._stop_requested):
                     break
-                means = self.update(micro_batches, compute_loss, count_targets, look_ahead)
+                means = self._update(self.step, micro_batches, compute_loss, count_targets, look_ahead)
                 self.step += 1
                 if self.ema:
                     self.ema.step(self.parameters)
@@ -249,7 +249,7 @@ class TrainingRun:
 
     @contextmanager
     def _together(self, what: str) -> Iterator[None]:
-        """If one process can not read or write a file in the block (a full disk, say), all of them stop."""
+        """If one process cannot read or write a file in the block (a full disk, say), all of them stop."""
         error = None
         try:
             yield
@@ -311,7 +311,7 @@ class TrainingRun:
         self._stop_requested = True
 
     def _make_ema(self, decay: float):
-        from diffusers.training_utils import EMAModel
+        from diffusers.training_utils import EMAModel  # here, since most runs need no diffusers
 
         return EMAModel(self.parameters, decay=decay)
 
@@ -335,7 +335,7 @@ class TrainingRun:
             "num_samples": self._num_samples,
             "num_processes": self.accelerator.num_processes,
             "mixed_precision": self.accelerator.mixed_precision,
-            "arguments": {name: value for name, value in vars(self.args).items() if not callable(value)},
+            "arguments": dict(vars(self.args)),
             "versions": package_versions(),
         }
         # shards are gathered by all processes together

@@ -5,11 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from accelerate.utils import DistributedType, send_to_device
+from torch import nn
 from torch.distributed.tensor import DTensor
 from transformers.utils import logging
 
 from ..data.seeds import derive_seed, seed_everything
+from .arguments import RunArguments
 from .checkpoint import describe_newest, refuse_nan, trainable_state
 from .optimizer import learning_rate_at
 
@@ -24,73 +27,92 @@ class OptimizerUpdate:
     """Makes optimizer updates: seeds, learning rate, accumulation, clipping, metrics, and checks on all of them.
 
     Args:
-        run ([`~seed_hf.trainer.TrainingRun`]): gives arguments, accelerator, model, optimizer and step.
+        args ([`~seed_hf.trainer.arguments.RunArguments`]): Schedule, seed, and the norm to clip to.
+        accelerator (`Accelerator`): That of the run.
+        model (`nn.Module`): The prepared model.
+        unwrapped_model (`nn.Module`): The model as it was passed to the run.
+        optimizer (`torch.optim.Optimizer`): The prepared optimizer.
+        frozen (`Sequence[nn.Module]`): Modules that stay in eval mode; see [`~seed_hf.trainer.TrainingRun`].
+        also_save (`Sequence[str]`): Prefixes of parameters that may change without a gradient.
     """
 
-    def __init__(self, run):
-        self.run = run
-        self.accelerator = run.accelerator
+    def __init__(
+        self,
+        args: RunArguments,
+        accelerator: Accelerator,
+        model: nn.Module,
+        unwrapped_model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        frozen: Sequence[nn.Module] = (),
+        also_save: Sequence[str] = (),
+    ):
+        self.args, self.accelerator, self.optimizer = args, accelerator, optimizer
+        self.model, self.unwrapped_model = model, unwrapped_model
+        self.frozen, self.also_save = frozen, also_save
+        self.parameters = [parameter for parameter in unwrapped_model.parameters() if parameter.requires_grad]
         self._frozen_versions = self._versions_of_frozen()
         self._checked = False
 
     def __call__(
         self,
+        step: int,
         micro_batches: Sequence[Any],
         compute_loss: Callable[[Any], tuple[torch.Tensor, Mapping[str, Any]]],
         count_targets: Callable[[Any], float] | None = None,
-        look_ahead: Callable[[Sequence[Any]], None] | None = None,
+        look_ahead: Callable[[Sequence[Any], Callable[[int], None]], Sequence[Any]] | None = None,
     ) -> dict[str, float]:
-        """
-        One update; see [`~seed_hf.trainer.TrainingRun.fit`] for the arguments.
+        """Makes one update; see [`~seed_hf.trainer.TrainingRun.fit`] for the other arguments.
+
+        Args:
+            step (`int`): Number of updates made before.
 
         Returns:
-            `dict[str, float]`: the metrics of the step, over micro-batches and processes.
+            `dict[str, float]`: The metrics of the step, over micro-batches and processes.
 
         Raises:
-            FloatingPointError: if loss or gradient are NaN or infinite; nothing has been updated then.
+            FloatingPointError: If loss or gradient are NaN or infinite; nothing has been updated then.
         """
-        run, accelerator = self.run, self.accelerator
-        run.model.train()
-        for module in run.frozen:
+        self.model.train()
+        for module in self.frozen:
             module.eval()
-        learning_rate = learning_rate_at(run.step, run.args)
-        for group in run.optimizer.param_groups:
+        learning_rate = learning_rate_at(step, self.args)
+        for group in self.optimizer.param_groups:
             group["lr"] = learning_rate * group["multiplier"]
         if look_ahead and len(micro_batches) > 1:
-            look_ahead(micro_batches)
+            micro_batches = look_ahead(micro_batches, lambda index: self._seed(step, index))
 
-        sums: dict[str, torch.Tensor] = {}
-        weights = self._weights(micro_batches, count_targets)
-        for index, (batch, weight) in enumerate(zip(micro_batches, weights, strict=True)):
-            self.seed(index)
-            with accelerator.accumulate(run.model):
-                with accelerator.autocast():
-                    loss, metrics = compute_loss(send_to_device(batch, run.device, non_blocking=True))
-                    loss = loss * weight
-                accelerator.backward(loss)
-            self._add_metrics(sums, {"loss": loss, **metrics})
-        means = self._reduce_metrics(sums)
-        self._check_finite("loss", means["loss"])
-        grad_norm = self._clip_gradients()
+        means = self._accumulate(step, micro_batches, compute_loss, count_targets)
+        self._check_finite("loss", means["loss"], step)
+        grad_norm = self._clip_gradients(step)
         means |= {"learning_rate": learning_rate, **({"grad_norm": grad_norm} if math.isfinite(grad_norm) else {})}
-        run.optimizer.step()
-        run.optimizer.zero_grad()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
         if not self._checked:
             self._check_nothing_else_changed()
             self._checked = True
         return means
 
-    def seed(self, index: int) -> None:
+    def _accumulate(self, step: int, micro_batches, compute_loss, count_targets) -> dict[str, float]:
+        """Gradients of all micro-batches, and the means of their metrics."""
+        sums: dict[str, torch.Tensor] = {}
+        weights = self._weights(micro_batches, count_targets)
+        for index, (batch, weight) in enumerate(zip(micro_batches, weights, strict=True)):
+            self._seed(step, index)
+            with self.accelerator.accumulate(self.model):
+                with self.accelerator.autocast():
+                    loss, metrics = compute_loss(send_to_device(batch, self.accelerator.device, non_blocking=True))
+                    loss = loss * weight
+                self.accelerator.backward(loss)
+            self._add_metrics(sums, {"loss": loss, **metrics})
+        return self._reduce_metrics(sums)
+
+    def _seed(self, step: int, index: int) -> None:
         """Seeds whatever is random in a micro-batch by its place in the global batch, whoever computes it.
 
         So a run goes on alike, dropout included, where accumulation stands in for processes.
-
-        Args:
-            index (`int`): which of this process's micro-batches of this update.
         """
-        run, accelerator = self.run, self.accelerator
-        place = index * accelerator.num_processes + accelerator.process_index
-        seed_everything(derive_seed(run.args.seed, run.step, place))
+        place = index * self.accelerator.num_processes + self.accelerator.process_index
+        seed_everything(derive_seed(self.args.seed, step, place))
 
     def _weights(self, micro_batches: Sequence[Any], count_targets: Callable | None) -> list[float]:
         """Factors on the mean losses of micro-batches that make their mean the mean over all targets."""
@@ -104,34 +126,33 @@ class OptimizerUpdate:
     def _add_metrics(self, sums: dict[str, torch.Tensor], metrics: Mapping[str, Any]) -> None:
         for name, value in metrics.items():
             value = torch.as_tensor(value, dtype=torch.float32, device=self.accelerator.device).detach()
-            # A NaN loss must show; a NaN elsewhere says that this batch has nothing to tell.
-            told = torch.ones_like(value) if name == "loss" else (~value.isnan()).float()
+            # A NaN loss must show; a NaN elsewhere means that this batch has nothing to say.
+            counts = torch.ones_like(value) if name == "loss" else (~value.isnan()).float()
             value = value if name == "loss" else value.nan_to_num()
-            sums[name] = sums.get(name, 0) + torch.stack([value, told])
+            sums[name] = sums.get(name, 0) + torch.stack([value, counts])
 
     def _reduce_metrics(self, sums: dict[str, torch.Tensor]) -> dict[str, float]:
         names = sorted(sums)
         table = self.accelerator.reduce(torch.stack([sums[name] for name in names])).tolist()
-        told = {name: row for name, row in zip(names, table, strict=True) if row[1]}
-        return {name: total if name in SUMMED_METRICS else total / count for name, (total, count) in told.items()}
+        counted = {name: row for name, row in zip(names, table, strict=True) if row[1]}
+        return {name: total if name in SUMMED_METRICS else total / count for name, (total, count) in counted.items()}
 
-    def _clip_gradients(self) -> float:
+    def _clip_gradients(self, step: int) -> float:
         """Clips the gradient, checks it, and returns its norm before clipping."""
-        run = self.run
-        norm = self.accelerator.clip_grad_norm_(run.parameters, run.args.max_grad_norm or math.inf)
+        norm = self.accelerator.clip_grad_norm_(self.parameters, self.args.max_grad_norm or math.inf)
         norm = (norm.full_tensor() if isinstance(norm, DTensor) else torch.as_tensor(norm)).detach()
         if not self._checked:
             self._check_gradients(norm)
         scaler = self.accelerator.scaler
         if scaler is None:  # With one, an infinite gradient is normal: the update is skipped and the scale halved.
-            self._check_finite("grad_norm", norm.item())
+            self._check_finite("grad_norm", norm.item(), step)
         elif scaler.get_scale() < 1:
-            raise FloatingPointError(f"The fp16 loss scale fell below 1 at step {run.step + 1}: gradients overflow.")
+            raise FloatingPointError(f"The fp16 loss scale fell below 1 at step {step + 1}: gradients overflow.")
         return norm.item()
 
     def _check_gradients(self, norm: torch.Tensor) -> None:
         """Once a run, catches two silent mistakes: weights that do not learn, processes that learn apart."""
-        named = self.run.unwrapped_model.named_parameters()
+        named = self.unwrapped_model.named_parameters()
         idle = [name for name, parameter in named if parameter.requires_grad and parameter.grad is None]
         # DeepSpeed keeps gradients elsewhere
         if idle and self.accelerator.distributed_type != DistributedType.DEEPSPEED:
@@ -145,26 +166,26 @@ class OptimizerUpdate:
 
     def _check_nothing_else_changed(self) -> None:
         """Once a run, catches a third: weights that change without a gradient and would be missing in checkpoints."""
-        run = self.run
-        state = trainable_state(run.unwrapped_model, run.frozen, run.also_save)
+        state = trainable_state(self.unwrapped_model, self.frozen, self.also_save)
         versions = self._versions_of_frozen()
         changed = [name for name, version in versions.items() if version != self._frozen_versions[name]]
         if lost := [name for name in changed if name not in state]:
-            raise ValueError(f"also_save={run.also_save} lacks {lost}: changed by training although without gradient.")
+            raise ValueError(
+                f"also_save={self.also_save} lacks {lost}: changed by training although without gradient."
+            )
 
     def _versions_of_frozen(self) -> dict[str, int]:
         # torch counts the in-place changes of every tensor.
-        named = self.run.unwrapped_model.named_parameters()
+        named = self.unwrapped_model.named_parameters()
         return {name: parameter._version for name, parameter in named if not parameter.requires_grad}
 
-    def _check_finite(self, name: str, value: float) -> None:
+    def _check_finite(self, name: str, value: float, step: int) -> None:
         if math.isfinite(value):
             return
-        run = self.run
-        named = f"{name} is {value} at step {run.step + 1}; training stopped before this update"
-        state = trainable_state(run.unwrapped_model, run.frozen, run.also_save)
-        refuse_nan(state, f": {named}", run.args.output_dir)
+        problem = f"{name} is {value} at step {step + 1}; training stopped before this update"
+        state = trainable_state(self.unwrapped_model, self.frozen, self.also_save)
+        refuse_nan(state, f": {problem}", self.args.output_dir)
         raise FloatingPointError(
-            f"{named}, with no NaN in the weights; {describe_newest(run.args.output_dir)}. "
+            f"{problem}, with no NaN in the weights; {describe_newest(self.args.output_dir)}. "
             "Try a lower learning_rate, or max_grad_norm=1."
         )

@@ -1,19 +1,15 @@
 """Augmented views: LAVIS' random resized crop and flip, drawn from a sample's own generator."""
 
-import argparse
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from seed_hf.data.augmentation import add_augmentation_arguments, augment
+from seed_hf.data.augmentation import Augmentation, augment
 
 
-def draw(image, size, *flags, seed=0):
-    parser = argparse.ArgumentParser()
-    add_augmentation_arguments(parser)
-    return augment(image, size, torch.Generator().manual_seed(seed), parser.parse_args(flags))
+def draw(image, size, seed=0, **settings):
+    return augment(image, size, torch.Generator().manual_seed(seed), Augmentation(**settings))
 
 
 def gradient(width, height):
@@ -54,8 +50,8 @@ def test_fine_patterns_are_smoothed_not_sampled():
 
 def test_rotation_uncovers_white_corners_and_jitter_changes_colours():
     black = Image.new("RGB", (40, 40))
-    turned = np.asarray(draw(black, 32, "--rotation_degrees", "45", "--crop_scale", "1"))
+    turned = np.asarray(draw(black, 32, rotation_degrees=45, crop_scale=1))
     assert turned.max() == 255 and turned[16, 16].max() == 0
     red = Image.new("RGB", (8, 8), (200, 40, 40))
     assert np.asarray(draw(red, 8)).std((0, 1)).max() == 0 and (np.asarray(draw(red, 8))[0, 0] == (200, 40, 40)).all()
-    assert (np.asarray(draw(red, 8, "--color_jitter", "0.5"))[0, 0] != (200, 40, 40)).any()
+    assert (np.asarray(draw(red, 8, color_jitter=0.5))[0, 0] != (200, 40, 40)).any()

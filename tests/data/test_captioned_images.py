@@ -25,7 +25,7 @@ def test_groups_by_caption(tmp_path, image_text_data):
     pairs = image_text_data.CaptionedImages(rows)
     assert [pairs[index] for index in range(len(pairs))] == [[0, 2, 4], [1, 5], [3]]
     assert pairs.blocks.tolist() == [0, 0, 1]
-    drawn = [pairs.draw(pairs[0], torch.Generator().manual_seed(seed)) for seed in range(20)]
+    drawn = [pairs.draw(0, torch.Generator().manual_seed(seed)) for seed in range(20)]
     assert {caption for _, caption, _ in drawn} == {"b"} and len({image.size for image, _, _ in drawn}) == 3
     alone = image_text_data.CaptionedImages(rows, group_by="")
     assert [alone[index] for index in range(len(alone))] == [[index] for index in range(6)]
@@ -35,7 +35,7 @@ def test_groups_by_caption(tmp_path, image_text_data):
 def test_each_pass_draws_one_of_several_captions(tmp_path, image_text_data):
     rows = image_text_data.load_rows(write_captions(tmp_path / "0.tar", ["a dog\na brown dog\nan animal"]), "train")
     pairs = image_text_data.CaptionedImages(rows)
-    drawn = {pairs.draw(pairs[0], torch.Generator().manual_seed(seed))[1] for seed in range(30)}
+    drawn = {pairs.draw(0, torch.Generator().manual_seed(seed))[1] for seed in range(30)}
     assert drawn == {"a dog", "a brown dog", "an animal"} == set(image_text_data.all_captions(rows))
     for caption in (None, "", " \n"):
         with pytest.raises(UnreadableSampleError, match="no caption"):

@@ -1,8 +1,8 @@
 """A toy run of the training engine, as a function for tests and as a script for real processes."""
 
-import argparse
 import random
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from seed_hf.sealed_files import file_digest, read_record, write_record
-from seed_hf.trainer import TrainingRun, add_training_arguments
+from seed_hf.trainer import RunArguments, TrainingRun, parse_arguments
 from seed_hf.trainer.metrics import read_metrics
 
 
@@ -65,14 +65,20 @@ def start_run(args, **settings):
     return TrainingRun(args, model, frozen=[model.backbone], ema_decay=0.9 if args.ema else None, **settings)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ToyArguments(RunArguments):
+    ema: bool = False
+    plain: bool = False
+    seconds_per_step: float = 0.0
+    batch_size: int = 4
+    max_steps: int = 12
+    learning_rate: float = 1e-2
+    log_every: int = 1
+    report_to: str = "none"
+
+
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser()
-    add_training_arguments(parser)
-    parser.add_argument("--ema", action="store_true")
-    parser.add_argument("--plain", action="store_true")
-    parser.add_argument("--seconds_per_step", type=float, default=0)
-    parser.set_defaults(batch_size=4, max_steps=12, learning_rate=1e-2, log_every=1, report_to="none")
-    return parser.parse_args(argv)
+    return parse_arguments(ToyArguments, argv)
 
 
 def main(argv=None, on_batch=None):

@@ -1,7 +1,5 @@
 """Float16 with loss scaling, as on V100s; here by torch's scaler for CPUs, which Accelerate does not offer."""
 
-import importlib
-
 import pytest
 import torch
 from accelerate.state import AcceleratorState
@@ -10,10 +8,13 @@ from tiny.packing import make_samples
 from tiny.training import KilledError, assert_same_run, kill_at, parse_args, run_toy, start_run
 
 from seed_hf.trainer import run as run_module
+from seed_hf.trainer.arguments import RunArguments, parse_arguments
 from seed_hf.trainer.launch import make_accelerator
 from seed_hf.trainer.metrics import read_metrics
 from seed_hf.trainer.packing import collate_samples, model_inputs
 from seed_hf.trainer.run import TrainingRun
+from seed_hf.trainer.settings import LoraSettings
+from seed_hf.trainer.stages.causal_lm import add_lora
 
 
 @pytest.fixture
@@ -73,13 +74,12 @@ def test_gradients_that_always_overflow_stop_the_run(tmp_path, scaled):
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft asks by the old name
 def test_lora_on_a_float16_model(tmp_path, scaled, monkeypatch):
-    script = importlib.import_module("train_causal_lm")
     scaled(2.0**10)
     model, _ = build_seed_model("opt")
     model.language_model.half()
     flags = ["--output_dir", str(tmp_path), "--max_steps", "2", "--batch_size", "6", "--report_to", "none"]
-    args = script.parse_args([*flags, "--learning_rate", "1e-2", "--attn_implementation", "sdpa"])
-    run = TrainingRun(args, script.add_lora(model, args, str(tmp_path)))
+    args = parse_arguments(RunArguments, [*flags, "--learning_rate", "1e-2"])
+    run = TrainingRun(args, add_lora(model, LoraSettings(), str(tmp_path)))
     before = {name: value.detach().clone() for name, value in run.unwrapped_model.named_parameters()}
 
     def compute_loss(batch):

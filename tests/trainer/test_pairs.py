@@ -1,22 +1,19 @@
 """Training sequences of stage 3: what stands in a sequence and what of it is a target."""
 
-import argparse
-
 import torch
 from tiny.language import CODEBOOK_SIZE, NUM_QUERY_TOKENS, build_tokenizer
 
 from seed_hf import SeedImageProcessor, SeedProcessor
-from seed_hf.trainer.pairs import PairMaker  # noqa: E402
+from seed_hf.trainer.pairs import PairMaker
+from seed_hf.trainer.settings import PairSettings
 
 
 ROW = {"caption": "a red apple", "codes": [3, 1, 4, 1], "tags": []}
-SETTINGS = {"task": "caption", "image_ratio": 0.5, "question_ratio": 0.0, "unconditional_ratio": 0.0, "tag_ratio": 0.0}
 
 
 def maker(**settings) -> PairMaker:
-    args = argparse.Namespace(**{**SETTINGS, "max_text_tokens": 32, "mix_views": False, "code_noise": 0.0, **settings})
-    processor = SeedProcessor(SeedImageProcessor(), build_tokenizer())
-    return PairMaker(processor, lambda row, draw: [("what is this?", row["caption"])], args)
+    processor, settings = SeedProcessor(SeedImageProcessor(), build_tokenizer()), {"task": "caption", **settings}
+    return PairMaker(processor, lambda row, draw: [("what is this?", row["caption"])], PairSettings(**settings))
 
 
 def codes_in(pair: dict, tokenizer) -> list[int]:

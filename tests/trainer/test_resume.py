@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack, contextmanager, redirect_stderr
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -231,7 +232,7 @@ def test_resume_refuses_other_micro_batches_where_they_matter(tmp_path):
         args = parse_args(["--output_dir", str(folder), "--max_steps", "1"])
         run = start_run(args, by_micro_batch=matters)
         run.fit(iter([{"inputs": torch.ones(4, 4)}]), lambda batch, run=run: (run.model(batch["inputs"]).mean(), {}))
-        args.batch_size, args.gradient_accumulation_steps = 2, 2  # as half of the processes would
+        args = replace(args, batch_size=2, gradient_accumulation_steps=2)  # as half of the processes would
         if matters:
             with pytest.raises(ValueError, match=r"'micro_batches': 1.*'micro_batches': 2"):
                 start_run(args, by_micro_batch=True)

@@ -28,7 +28,8 @@ from seed_hf.data import batches as batches_module
 from seed_hf.data.batches import make_batches, sample_positions
 from seed_hf.trainer import arguments as arguments_module
 from seed_hf.trainer import checkpoint as checkpoint_module
-from seed_hf.trainer import preflight as preflight_module
+from seed_hf.trainer import launch as launch_module
+from seed_hf.trainer.arguments import Schedule
 from seed_hf.trainer.metrics import plot_metrics, read_metrics
 from seed_hf.trainer.optimizer import learning_rate_at, make_parameter_groups
 
@@ -66,15 +67,16 @@ def test_a_tracker_that_is_not_installed_is_named(tmp_path, monkeypatch):
         run_toy(tmp_path, "--report_to", "wandb")
 
 
-def test_learning_rate_warms_up_and_follows_a_cosine(tmp_path):
-    args = parse_args("--output_dir x --max_steps 110 --warmup_steps 10 --learning_rate 1.0".split())
-    args.warmup_learning_rate, args.min_learning_rate = 0.2, 0.1
-    assert learning_rate_at(0, args) == pytest.approx(0.2)
-    assert learning_rate_at(5, args) == pytest.approx(0.6)
-    assert learning_rate_at(10, args) == pytest.approx(1.0)
-    assert learning_rate_at(60, args) == pytest.approx(0.55)
-    assert learning_rate_at(110, args) == pytest.approx(0.1)
-    assert learning_rate_at(35, args) == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi / 4)))
+def test_learning_rate_warms_up_and_follows_a_cosine():
+    schedule = Schedule(
+        max_steps=110, warmup_steps=10, learning_rate=1.0, warmup_learning_rate=0.2, min_learning_rate=0.1
+    )
+    assert learning_rate_at(0, schedule) == pytest.approx(0.2)
+    assert learning_rate_at(5, schedule) == pytest.approx(0.6)
+    assert learning_rate_at(10, schedule) == pytest.approx(1.0)
+    assert learning_rate_at(60, schedule) == pytest.approx(0.55)
+    assert learning_rate_at(110, schedule) == pytest.approx(0.1)
+    assert learning_rate_at(35, schedule) == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi / 4)))
 
 
 def test_parameter_groups_follow_the_recipe():
@@ -244,7 +246,7 @@ def test_the_example_of_the_docstring_runs(tmp_path):
 
 
 def test_docstring_examples_run():
-    for module in (batches_module, arguments_module, preflight_module):
+    for module in (batches_module, arguments_module, launch_module):
         results = doctest.testmod(module)
         assert results.failed == 0 and results.attempted >= 3
 

@@ -6,29 +6,26 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 import time
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from tiny import TRAINING
 
-from seed_hf.trainer.arguments import (
-    accumulation_steps,
-    add_training_arguments,
-    check_training_arguments,
-    parse_training_arguments,
-    read_recipe,
-)
-from seed_hf.trainer.launch import make_accelerator
-from seed_hf.trainer.preflight import find_hardware_problems
+from seed_hf.trainer.arguments import RunArguments, accumulation_steps, parse_arguments, read_recipe
+from seed_hf.trainer.launch import find_hardware_problems, make_accelerator
 
 
 RECIPES = sorted(TRAINING.glob("recipes/*/*.yaml"))
 SCRIPTS = {"stage1": "train_qformer", "stage2": "train_codebook", "stage3": "train_causal_lm"}
 SCRIPTS |= {"vae": "train_vae", "decoder": "train_decoder"}
 REQUIRED = {"train_decoder": ["--vae", "vae"], "train_codebook": ["--init_model", "x"]}
+REQUIRED["train_causal_lm"] = ["--image_tokenizer", "x"]
 
 
 def script_of(recipe):
@@ -46,7 +43,6 @@ def test_there_is_a_recipe_for_each_stage_and_size():
 def test_recipe_holds_what_differs_each_with_its_source(path, monkeypatch):
     script, needed = script_of(path)
     args = script.parse_args([*needed, "--recipe", str(path)])
-    check_training_arguments(args)
     own = [line for line in path.read_text().splitlines() if re.match(r"\w", line)]
     base = next((line.split(":")[1].strip() for line in own if line.startswith("based_on:")), None)
     before = script.parse_args([*needed, *(["--recipe", str(path.parent / base)] if base else [])])
@@ -83,24 +79,28 @@ def test_commands_of_the_readme_are_ones_that_scripts_take(monkeypatch):
             command.parse_args(flags[1:])
         else:
             args = importlib.import_module(Path(program).stem).parse_args(flags)
-            assert "recipe" not in args or args.recipe is None or Path(args.recipe).is_file()
+            recipe = getattr(args, "recipe", None)
+            assert recipe is None or Path(recipe).is_file()
         started.append(Path(program).stem)
     assert set(SCRIPTS.values()) - {"train_vae", "train_decoder"} < set(started) and started.count("prepare_data") == 6
 
 
-def parser():
-    result = argparse.ArgumentParser()
-    add_training_arguments(result)
-    result.add_argument("--widths", type=int, nargs="+", default=[1])
-    result.add_argument("--flip", action="store_true")
-    return result
+@dataclass(frozen=True, kw_only=True)
+class Arguments(RunArguments):
+    widths: list[int] = field(default_factory=lambda: [1])
+    flip: bool = field(default=False, metadata={"help": "Flip, 50 %% of the time."})
+    kind: Literal["a", "b"] = "a"
+    max_steps: int = 9
+
+
+def parse(flags):
+    return parse_arguments(Arguments, f"--output_dir x {flags}".split())
 
 
 def test_recipe_values_are_parsed_as_flags_and_the_command_line_wins(tmp_path):
     (tmp_path / "base.yaml").write_text("max_steps: 5\nlearning_rate: 1e-3\nwidths: [4, 8]\nseed: 1")
     (tmp_path / "own.yaml").write_text("based_on: base.yaml\nseed: 2\nflip: true")
-    argv = ["--output_dir", "x", "--recipe", str(tmp_path / "own.yaml"), "--max_steps", "7"]
-    args = parse_training_arguments(parser(), argv)
+    args = parse(f"--recipe {tmp_path / 'own.yaml'} --max_steps 7")
     assert (args.max_steps, args.learning_rate, args.widths, args.seed, args.flip) == (7, 1e-3, [4, 8], 2, True)
 
 
@@ -111,14 +111,50 @@ def test_recipe_values_are_parsed_as_flags_and_the_command_line_wins(tmp_path):
 def test_bad_recipes_are_refused(tmp_path, text, named):
     (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(ValueError, match=named):
-        parse_training_arguments(parser(), ["--output_dir", "x", "--recipe", str(tmp_path / "bad.yaml")])
+        parse(f"--recipe {tmp_path / 'bad.yaml'}")
     with pytest.raises(ValueError, match="absent.yaml"):
         read_recipe(tmp_path / "absent.yaml")
 
 
+def test_a_recipe_turns_switches_off_and_leaves_its_checks_to_the_parser(tmp_path, capsys):
+    (tmp_path / "base.yaml").write_text("flip: true\nmax-minutes: 2")
+    (tmp_path / "own.yaml").write_text("based_on: base.yaml\nflip: false")
+    args = parse(f"--recipe {tmp_path / 'own.yaml'}")
+    assert (args.flip, args.max_minutes, args.max_steps) == (False, 2, 9)
+    for text in ("kind: c", "max_steps: many"):
+        (tmp_path / "own.yaml").write_text(text)
+        with pytest.raises(SystemExit):
+            parse(f"--recipe {tmp_path / 'own.yaml'}")
+    assert "invalid choice: 'c'" in capsys.readouterr().err
+
+
+def test_flags_are_spelt_both_ways_and_never_shortened(capsys):
+    assert parse("--max-steps 3 --max_minutes 1").max_steps == 3
+    for flags in ("--max_st 3", "--rec x.yaml"):
+        with pytest.raises(SystemExit):
+            parse(flags)
+    assert "unrecognized arguments: --rec" in capsys.readouterr().err
+
+
+def test_help_shows_defaults_and_the_line_breaks_of_the_description(capsys):
+    with pytest.raises(SystemExit):
+        parse_arguments(Arguments, ["--help"], "One line.\n\n    python a.py \\\n        --b")
+    shown = capsys.readouterr().out
+    assert "    python a.py \\\n        --b" in shown and "--max-steps" not in shown and "None" not in shown
+    assert re.search(r"--max_steps MAX_STEPS\s+Total number of steps\. \(default: 9\)", shown)
+    assert "Flip, 50 % of the time." in shown and "{a,b}" in shown
+
+
+@pytest.mark.parametrize("name", sorted(set(SCRIPTS.values())))
+def test_help_of_a_training_script_loads_no_torch(name):
+    code = f"import sys, runpy; sys.argv = ['x', '--help']\ntry: runpy.run_path({str(TRAINING / name)!r} + '.py')"
+    code += "\nexcept SystemExit: pass\nassert 'torch' not in sys.modules, 'torch'"
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
 @pytest.mark.parametrize(("processes", "expected"), [(64, 1), (8, 8), (1, 64), (2, 32)])
 def test_accumulation_makes_up_for_processes(processes, expected):
-    args = parser().parse_args("--output_dir x --batch_size 64 --global_batch_size 4096".split())
+    args = parse("--batch_size 64 --global_batch_size 4096")
     assert accumulation_steps(args, processes) == expected
 
 
@@ -126,18 +162,17 @@ def test_accumulation_makes_up_for_processes(processes, expected):
 def test_deepspeed_without_accelerators_is_refused(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")  # what `accelerate launch` sets
     with pytest.raises(ValueError, match="`config_file` asks for DeepSpeed"):
-        make_accelerator(parser().parse_args(["--output_dir", "x"]))
+        make_accelerator(parse(""))
 
 
 def test_a_global_batch_that_can_not_be_cut_is_refused():
-    args = parser().parse_args("--output_dir x --batch_size 48 --global_batch_size 4096".split())
+    args = parse("--batch_size 48 --global_batch_size 4096")
     with pytest.raises(ValueError, match="next smaller batch_size that fits is 32"):
         accumulation_steps(args, 8)
     with pytest.raises(ValueError, match="no batch_size fits"):
         accumulation_steps(args, 3)
-    args.gradient_accumulation_steps = 2
     with pytest.raises(ValueError, match="one of them"):
-        accumulation_steps(args, 8)
+        accumulation_steps(replace(args, gradient_accumulation_steps=2), 8)
 
 
 V100, A100 = (7, 0), (8, 0)

@@ -229,7 +229,7 @@ def test_train_vae_and_decoder(tmp_path, data, stage1):
 
 
 def test_blended_names():
-    blend_names = importlib.import_module("train_decoder").blend_names
+    blend_names = importlib.import_module("seed_hf.trainer.stages.decoder").blend_names
     names = torch.nn.functional.normalize(torch.randn(5, 2, 6, generator=torch.Generator().manual_seed(0)).flatten(1))
     names = names.view(5, 2, 6)
     torch.testing.assert_close(blend_names(names, names, 0.02), names, atol=1e-3, rtol=0)
@@ -242,7 +242,7 @@ def test_blended_names():
 
 
 def test_replaced_codes():
-    replace_codes = importlib.import_module("train_decoder").replace_codes
+    replace_codes = importlib.import_module("seed_hf.trainer.stages.decoder").replace_codes
     torch.manual_seed(0)
     codes = torch.arange(200).view(200, 1, 1) * 32 + torch.arange(32)  # tells picture and place
     assert torch.equal(replace_codes(codes, 0.0), codes)

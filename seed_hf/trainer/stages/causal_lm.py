@@ -1,0 +1,264 @@
+"""Stage 3: a causal language model learns to read and write codes, with LoRA (paper section 3.3)."""
+
+from collections.abc import Sequence
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, load_peft_weights, set_peft_model_state_dict
+from tqdm.auto import tqdm
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from ...mini.base_model import base_model_folder, load_base_tokenizer
+from ...mini.small_language_model import build_small_language_model, start_image_tokens, train_tokenizer
+from ...models.image_processing_seed import SeedImageProcessor
+from ...models.modeling_seed import SeedForCausalLM
+from ...models.modeling_seed_image_tokenizer import SeedImageTokenizer
+from ...models.pipeline_seed import SeedPipeline
+from ...models.processing_seed import SeedProcessor
+from ...models.tokenization_seed import SeedTokenizer
+from ..grids import picture_grid, spread
+from ..packing import check_packing, collate_samples, model_inputs
+from ..pairs import PairMaker, describe_captions, list_texts, word_f1
+from ..run import TrainingRun
+from ..settings import LanguageModelSettings, LoraSettings
+
+
+PAIRS_AT_ONCE = 32
+
+
+def build_model(settings: LanguageModelSettings, lora: LoraSettings, rows: Sequence[dict]):
+    """Processor and model; the parts to train have gradients.
+
+    Args:
+        settings ([`~seed_hf.trainer.settings.LanguageModelSettings`]): Which model.
+        lora ([`~seed_hf.trainer.settings.LoraSettings`]): How it is trained.
+        rows (`Sequence[dict]`): Captions and codes to train on; a small language model takes its words from them.
+    """
+    dtype = settings.base_dtype if lora.lora_rank else torch.float32
+    if settings.init_model:
+        processor, model, folder = _load_trained_model(settings, dtype)
+    else:
+        processor, model, folder = _build_new_model(settings, dtype, rows)
+    if lora.lora_rank:
+        model = add_lora(model, lora, folder, settings.language_model_revision)
+    if settings.gradient_checkpointing:
+        enable_gradient_checkpointing(model)
+    return processor, model
+
+
+def _load_trained_model(settings: LanguageModelSettings, dtype: str | torch.dtype):
+    """Processor, model and name of the folder to go on from."""
+    folder = settings.init_model
+    processor = SeedProcessor.from_pretrained(folder)
+    processor.tokenizer.image_tokenizer_id = settings.image_tokenizer_id or settings.image_tokenizer
+    model = SeedForCausalLM.from_pretrained(
+        folder, dtype=dtype, attn_implementation=settings.attn_implementation, image_tokenizer=None
+    )
+    return processor, model, folder
+
+
+def _build_new_model(settings: LanguageModelSettings, dtype: str | torch.dtype, rows: Sequence[dict]):
+    """Processor, model and name of a language model that is taught the image tokens, whose vectors are new."""
+    image_tokenizer = SeedImageTokenizer.from_pretrained(settings.image_tokenizer)
+    language_model, base_tokenizer, folder = _load_language_model(settings, dtype, rows)
+    tokenizer = SeedTokenizer.from_base_tokenizer(
+        base_tokenizer,
+        codebook_size=image_tokenizer.config.codebook_size,
+        num_query_tokens=image_tokenizer.config.num_query_tokens,
+        image_tokenizer_id=settings.image_tokenizer_id or settings.image_tokenizer,
+    )
+    processor = SeedProcessor(SeedImageProcessor.from_pretrained(settings.image_tokenizer), tokenizer)
+    embedding = settings.image_token_embedding
+    model = SeedForCausalLM.from_language_model(
+        language_model, tokenizer, image_tokenizer, image_token_embedding=embedding
+    )
+    if settings.start_image_tokens:
+        if embedding != "learned":
+            raise ValueError(f"`start_image_tokens` with `image_token_embedding` {embedding!r}; allowed: 'learned'.")
+        start_image_tokens(model, image_tokenizer, torch.tensor([row["codes"] for row in rows]))
+    return processor, model, folder
+
+
+def _load_language_model(settings: LanguageModelSettings, dtype: str | torch.dtype, rows: Sequence[dict]):
+    """Language model, its tokenizer and its name: pretrained, or small with new weights."""
+    is_smollm = settings.language_model == "smollm2"
+    folder = str(base_model_folder()) if is_smollm else settings.language_model
+    tokenizer = load_base_tokenizer() if is_smollm else AutoTokenizer.from_pretrained(folder)
+    language_model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=dtype,
+        attn_implementation=settings.attn_implementation,
+        revision=settings.language_model_revision or "main",
+    )
+    if not settings.language_model_config:
+        return language_model, tokenizer, folder
+    small_tokenizer = train_tokenizer(list_texts(rows), settings.vocab_size)
+    small = build_small_language_model(settings.language_model_config, small_tokenizer, language_model, tokenizer)
+    small.set_attn_implementation(settings.attn_implementation)
+    return small, small_tokenizer, folder
+
+
+def add_lora(model: SeedForCausalLM, lora: LoraSettings, folder: str, revision: str | None = None) -> PeftModel:
+    """LoRA in every linear layer of the language model; the image tokens' own weights are trained in full.
+
+    Args:
+        model ([`SeedForCausalLM`]): Changed in place.
+        lora ([`~seed_hf.trainer.settings.LoraSettings`]): Sizes, and the adapter to start from.
+        folder (`str`): Folder or Hub id of the language model, which the adapter names.
+        revision (`str`, *optional*): Its commit.
+    """
+    config = LoraConfig(
+        r=lora.lora_rank,
+        lora_alpha=lora.lora_alpha,
+        lora_dropout=lora.lora_dropout,
+        task_type="CAUSAL_LM",
+        revision=revision,
+        **model.lora_settings(),
+    )
+    model.name_or_path = model.config._name_or_path = folder
+    if model.image_embeddings is not None:
+        # trained weights stay float32 whatever the frozen ones are
+        model.image_embeddings.float()
+    peft_model = get_peft_model(model, config)
+    if lora.init_adapter:
+        set_peft_model_state_dict(peft_model, load_peft_weights(lora.init_adapter))
+    return peft_model
+
+
+def enable_gradient_checkpointing(model: PreTrainedModel | PeftModel) -> None:
+    """Computes activations again in the backward pass instead of keeping them."""
+    # transformers 5.23 has given it a new name
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+
+
+@torch.no_grad()
+def write_captions(model, processor: SeedProcessor, codes: torch.Tensor, batch_size: int = 64) -> list[str]:
+    """Greedy captions of images.
+
+    Args:
+        model ([`SeedForCausalLM`] or `PeftModel`): In eval mode.
+        processor ([`SeedProcessor`]): Its processor.
+        codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)`): Codes of the images.
+        batch_size (`int`, defaults to 64): Number of images at once.
+
+    Returns:
+        `list[str]`: One caption per image.
+    """
+    captions = []
+    for part in codes.split(batch_size):
+        prompts = [processor.caption_prompt] * len(part)
+        inputs = processor(text=prompts, codes=part, padding=True, return_tensors="pt")
+        ids = model.generate(**inputs.to(model.device), max_new_tokens=16, do_sample=False)
+        captions += processor.post_process_generation(ids, prompt_length=inputs["input_ids"].shape[1])
+    return captions
+
+
+class LanguageModelStage:
+    """Stage 3, as [`~seed_hf.trainer.TrainingRun.fit`] takes it.
+
+    Args:
+        run ([`~seed_hf.trainer.TrainingRun`]): Run of a [`SeedForCausalLM`], or of it with LoRA.
+        maker ([`~seed_hf.trainer.pairs.PairMaker`]): Makes a sequence of a row.
+        rows (`Sequence[dict]`): Rows to train on, with codes.
+        held_out (`list[dict]`): Rows to evaluate on, with codes.
+        attn_implementation (`str`, defaults to `"sdpa"`): That of the model.
+        pack_length (`int`, defaults to 0): Number of tokens of a row of several samples; 0 gives each a row.
+        picture_decoder (`str`, *optional*): Folder of a [`SeedPipeline`] that draws written codes at each evaluation.
+
+    Raises:
+        ValueError: If samples are to be packed and the model does not keep them apart.
+    """
+
+    def __init__(
+        self,
+        run: TrainingRun,
+        maker: PairMaker,
+        rows: Sequence[dict],
+        held_out: list[dict],
+        *,
+        attn_implementation: str = "sdpa",
+        pack_length: int = 0,
+        picture_decoder: str | None = None,
+    ):
+        self.run, self.model = run, run.unwrapped_model
+        self.maker, self.processor, self.held_out = maker, maker.processor, held_out
+        self.attn_implementation, self.pack_length = attn_implementation, pack_length
+        self.picture_decoder = picture_decoder
+        if pack_length:
+            probes = [maker.make(row, row["codes"], "caption") for row in (rows[0], rows[1])]
+            check_packing(self.model.eval(), probes, self._pad_token_id, attn_implementation)
+
+    @property
+    def _pad_token_id(self) -> int:
+        return self.processor.tokenizer.pad_token_id
+
+    def collate(self, samples: list[dict]) -> dict[str, torch.Tensor]:
+        """Samples as one batch, padded or packed."""
+        return collate_samples(samples, self._pad_token_id, self.pack_length)
+
+    def count_targets(self, batch: dict[str, torch.Tensor]) -> float:
+        """Number of tokens that the mean loss of a batch is over."""
+        return float((batch["labels"] != -100).sum())
+
+    def compute_loss(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict]:
+        """Cross-entropy of the targets, and how many of the words and of the codes are right."""
+        inputs = model_inputs(batch, self.attn_implementation, self.model.dtype)
+        output = self.run.model(**inputs, target_logits_only=True, use_cache=False)
+        targets = batch["labels"][:, 1:]
+        is_target = targets != -100
+        with torch.no_grad():
+            is_right = output.logits.argmax(-1) == targets[is_target]
+            of_image = batch["is_image"][:, 1:][is_target]
+        return output.loss, {
+            "text_accuracy": is_right[~of_image].float().mean(),
+            "code_accuracy": is_right[of_image].float().mean(),
+            "tokens": (batch["sample_ids"] > 0).sum(),
+        }
+
+    def evaluate(self) -> dict[str, float]:
+        """Exact match and word F1 of greedy captions, and the loss of both tasks, on held-out images."""
+        captions = write_captions(self.model, self.processor, torch.tensor([row["codes"] for row in self.held_out]))
+        tqdm.write(describe_captions(captions, self.held_out, 12))
+        pairs = [(caption, row["caption"]) for caption, row in zip(captions, self.held_out, strict=True)]
+        results = {
+            "caption_exact": sum(got == expected for got, expected in pairs) / len(pairs),
+            "caption_word_f1": sum(word_f1(got, expected) for got, expected in pairs) / len(pairs),
+        }
+        results |= {f"{kind}_loss": self._held_out_loss(kind) for kind in ("caption", "image")}
+        if self.picture_decoder and self.maker.settings.task == "both":
+            self._draw_pictures()
+        return results
+
+    def _held_out_loss(self, kind: str) -> float:
+        samples = [self.maker.make(row, row["codes"], kind) for row in self.held_out]
+        losses = []
+        for start in range(0, len(samples), PAIRS_AT_ONCE):
+            batch = collate_samples(samples[start : start + PAIRS_AT_ONCE], self._pad_token_id)
+            inputs = model_inputs({name: value.to(self.run.device) for name, value in batch.items()})
+            losses.append(self.model(**inputs, target_logits_only=True, use_cache=False).loss.item())
+        return sum(losses) / len(losses)
+
+    def _draw_pictures(self) -> None:
+        """What a diffusion model makes of images' own codes, and of those that the language model writes instead."""
+        rows = [self.held_out[number] for number in spread(self.held_out, 8)]
+        captions = [row["caption"] for row in rows]
+        pipeline = SeedPipeline.from_pretrained(
+            self.picture_decoder, language_model=self.model, processor=self.processor
+        ).to(self.run.device)
+        settings = {"generator": torch.Generator().manual_seed(0)}
+        own = pipeline(codes=torch.tensor([row["codes"] for row in rows]), **settings).images
+        written = pipeline(prompt=captions, generation_kwargs={"do_sample": False}, **settings).images
+        pairs = [list(pair) for pair in zip(own, written, strict=True)]
+        self.run.metrics.write_picture(
+            self.run.step, "pictures", picture_grid(pairs, captions, ["own codes", "written"])
+        )
+
+    def save(self) -> None:
+        """Saves model or adapter, configuration and processor in the output folder."""
+        folder = self.run.args.output_dir
+        # the image tokens' own rows are in `modules_to_save`; PEFT would look for a resized table in the LM's folder
+        is_adapter = isinstance(self.model, PeftModel)
+        settings = {"save_embedding_layers": False} if is_adapter else {"max_shard_size": "25MB"}
+        self.model.save_pretrained(folder, **settings)
+        self.processor.save_pretrained(folder)
+        self.model.config.save_pretrained(folder)
