@@ -23,6 +23,8 @@ from seed_hf.trainer.update import OptimizerUpdate
 
 
 SCRIPTS = ("train_qformer", "train_codebook", "train_causal_lm")
+# what the scripts import once they have parsed their arguments
+STAGES = [f"seed_hf.trainer.{name}" for name in ("stages.qformer", "stages.codebook", "stages.causal_lm", "targets")]
 
 
 def free_port():
@@ -119,8 +121,8 @@ def run_job(job):
 
 
 if __name__ == "__main__":
-    for script in SCRIPTS:
-        importlib.import_module(script)
+    for name in (*SCRIPTS, *STAGES):
+        importlib.import_module(name)
     plan = Path(sys.argv[1])
     jobs = json.loads(plan.read_text())
     plan.with_name("ended.json").write_text(json.dumps([run_job(job) for job in jobs]))

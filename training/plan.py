@@ -18,7 +18,7 @@ from pathlib import Path
 import seed_hf_script  # isort: skip  # noqa: F401
 
 from seed_hf.trainer.arguments import read_recipe
-from seed_hf.trainer.metrics import read_metrics
+from seed_hf.trainer.curves import read_metrics
 
 
 RECIPES = Path(__file__).parent / "recipes" / "seed-1"

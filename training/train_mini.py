@@ -22,7 +22,7 @@ from pathlib import Path
 import seed_hf_script  # isort: skip  # noqa: F401
 
 from seed_hf.trainer.arguments import read_recipe
-from seed_hf.trainer.metrics import plot_metrics, read_metrics
+from seed_hf.trainer.curves import plot_metrics, read_metrics
 
 
 ROOT = Path(__file__).parents[1]

@@ -11,7 +11,8 @@ from ..data.codes import count_encoded, part_paths
 from ..hub.json_files import read_json
 from ..models.configuration_seed import SeedConfig
 from ..models.configuration_seed_image_tokenizer import SeedImageTokenizerConfig
-from ..trainer.metrics import MACHINE_FILE, read_metrics
+from ..trainer.curves import read_metrics
+from ..trainer.metrics import MACHINE_FILE
 
 
 def find_facts(kind: str, folder: Path) -> dict:

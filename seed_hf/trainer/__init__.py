@@ -43,14 +43,14 @@ import importlib
 from typing import TYPE_CHECKING
 
 from .arguments import RunArguments, parse_arguments
+from .curves import plot_metrics
 
 
 if TYPE_CHECKING:
     from .launch import make_accelerator
-    from .metrics import plot_metrics
     from .run import TrainingRun
 
-_HEAVY = {"TrainingRun": ".run", "make_accelerator": ".launch", "plot_metrics": ".metrics"}
+_HEAVY = {"TrainingRun": ".run", "make_accelerator": ".launch"}
 
 __all__ = ["RunArguments", "TrainingRun", "make_accelerator", "parse_arguments", "plot_metrics"]
 

@@ -1,4 +1,4 @@
-"""Metrics of a training run: means over steps, in `metrics.jsonl` and a tracker, and a plot of them."""
+"""Metrics of a training run: means over steps, in `metrics.jsonl` and a tracker."""
 
 import json
 import os
@@ -12,6 +12,7 @@ from PIL import Image
 from transformers.utils import logging
 
 from ..provenance import describe_machine, package_versions
+from .curves import split_lines
 
 
 logger = logging.get_logger(__name__)
@@ -60,7 +61,7 @@ class MetricsLog:
 
     def _read_or_set_aside(self) -> list[dict[str, float]]:
         """A damaged log must not keep a run from going on."""
-        lines, damaged = _split_lines(self.path)
+        lines, damaged = split_lines(self.path)
         if damaged:
             aside = self.path.with_suffix(".damaged")
             with aside.open("ab") as file:
@@ -137,70 +138,3 @@ class MetricsLog:
         """Flushes and closes the tracker."""
         for tracker in self.accelerator.trackers:
             tracker.finish()
-
-
-def read_metrics(path: str | os.PathLike) -> list[dict[str, float]]:
-    """Reads `metrics.jsonl`; a last line that a kill cut off is left out.
-
-    Args:
-        path (`str` or `os.PathLike`): the file.
-
-    Returns:
-        `list[dict[str, float]]`: its lines, each with `step`.
-
-    Raises:
-        ValueError: if a line other than the last is not what a run writes.
-    """
-    lines, damaged = _split_lines(Path(path))
-    for number, line in damaged.items():
-        raise ValueError(f"Line {number} of {path} is not JSON with a step: {line[:80]!r}.")
-    return lines
-
-
-def _split_lines(path: Path) -> tuple[list[dict[str, float]], dict[int, bytes]]:
-    """Lines of a run, and by number what can not be one; a last line that was cut off is neither."""
-    content = path.read_bytes().split(b"\n")
-    lines, damaged = [], {}
-    for number, line in enumerate(content, start=1):
-        try:
-            found = json.loads(line) if line.strip() else None
-        except (ValueError, RecursionError):  # no JSON, or no UTF-8
-            found = {}
-        if isinstance(found, dict) and isinstance(found.get("step"), int):
-            lines.append(found)
-        elif found is not None:
-            damaged[number] = line
-    last = max((number for number, line in enumerate(content, start=1) if line.strip()), default=0)
-    damaged.pop(last, None)
-    return lines, damaged
-
-
-def plot_metrics(path: str | os.PathLike, picture: str | os.PathLike) -> None:
-    """Draws every metric of a run against the step, one small panel each.
-
-    Args:
-        path (`str` or `os.PathLike`): `metrics.jsonl` of the run.
-        picture (`str` or `os.PathLike`): file to write, such as `curves.png`.
-
-    Raises:
-        ValueError: if there is nothing to draw.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    lines = read_metrics(path)
-    names = sorted({name for line in lines for name in line} - {"step", "seconds", "eta_seconds"})
-    if not names:
-        raise ValueError(f"path={str(path)!r} holds no metrics.")
-    columns = min(3, len(names))
-    rows = -(-len(names) // columns)
-    figure = Figure(figsize=(4.2 * columns, 2.6 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, name in zip(figure.subplots(rows, columns, squeeze=False).flat, names, strict=False):
-        points = [(line["step"], line[name]) for line in lines if name in line]
-        axes.plot(*zip(*points, strict=True), marker="." if len(points) < 30 else None)
-        axes.set_title(name, fontsize=9)
-        axes.grid(alpha=0.3)
-    for axes in figure.axes[len(names) :]:
-        axes.set_visible(False)
-    figure.savefig(picture, dpi=110)

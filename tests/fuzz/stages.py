@@ -19,7 +19,7 @@ from seed_hf.data.codes import read_codes
 from seed_hf.data.encode import encode_rows
 from seed_hf.data.rows import load_rows
 from seed_hf.trainer.checkpoint import list_checkpoints
-from seed_hf.trainer.metrics import read_metrics
+from seed_hf.trainer.curves import read_metrics
 
 
 class Stage:

@@ -11,7 +11,7 @@ from torch import nn
 
 from seed_hf.sealed_files import file_digest, read_record, write_record
 from seed_hf.trainer import RunArguments, TrainingRun, parse_arguments
-from seed_hf.trainer.metrics import read_metrics
+from seed_hf.trainer.curves import read_metrics
 
 
 NUM_SAMPLES = 40

@@ -30,7 +30,7 @@ from tiny.training import (
 from seed_hf.sealed_files import read_record, write_record
 from seed_hf.trainer import checkpoint as checkpoint_module
 from seed_hf.trainer.checkpoint import checkpoint_problem, find_checkpoint, list_checkpoints
-from seed_hf.trainer.metrics import read_metrics
+from seed_hf.trainer.curves import read_metrics
 from seed_hf.trainer.sharding import load_optimizer_state, unpickle
 
 

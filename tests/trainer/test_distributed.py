@@ -17,7 +17,7 @@ from tiny.training import assert_close, run_toy, train_masked
 
 from seed_hf.trainer import launch as launch_module
 from seed_hf.trainer.checkpoint import find_checkpoint
-from seed_hf.trainer.metrics import read_metrics
+from seed_hf.trainer.curves import read_metrics
 
 
 @pytest.fixture(autouse=True)

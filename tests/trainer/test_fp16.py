@@ -9,8 +9,8 @@ from tiny.training import KilledError, assert_same_run, kill_at, parse_args, run
 
 from seed_hf.trainer import run as run_module
 from seed_hf.trainer.arguments import RunArguments, parse_arguments
+from seed_hf.trainer.curves import read_metrics
 from seed_hf.trainer.launch import make_accelerator
-from seed_hf.trainer.metrics import read_metrics
 from seed_hf.trainer.packing import collate_samples, model_inputs
 from seed_hf.trainer.run import TrainingRun
 from seed_hf.trainer.settings import LoraSettings

@@ -30,7 +30,7 @@ from seed_hf.trainer import arguments as arguments_module
 from seed_hf.trainer import checkpoint as checkpoint_module
 from seed_hf.trainer import launch as launch_module
 from seed_hf.trainer.arguments import Schedule
-from seed_hf.trainer.metrics import plot_metrics, read_metrics
+from seed_hf.trainer.curves import plot_metrics, read_metrics
 from seed_hf.trainer.optimizer import learning_rate_at, make_parameter_groups
 
 

@@ -17,7 +17,7 @@ from tiny.language import build_base_tokenizer, build_language_model
 from tiny.shards import sample, write_shard, write_shards
 from tiny.training_data import save_bert, write_emoji, write_image_tokenizer_config
 
-from seed_hf.trainer.metrics import read_metrics
+from seed_hf.trainer.curves import read_metrics
 
 
 STAGES = {"stage1": "train_qformer", "stage2": "train_codebook", "stage3": "train_causal_lm"}

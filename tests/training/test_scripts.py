@@ -19,7 +19,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from seed_hf import SeedForCausalLM, SeedImageTokenizer, SeedProcessor
 from seed_hf.commands import main as seed_hf_command
-from seed_hf.trainer.metrics import read_metrics
+from seed_hf.trainer.curves import read_metrics
 
 
 STAGE_2_PARTS = {"quantizer", "reconstruction_decoder", "generation_decoder", "generation_head"}

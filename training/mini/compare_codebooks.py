@@ -16,7 +16,7 @@ from pathlib import Path
 
 import seed_hf_script  # isort: skip  # noqa: F401
 
-from seed_hf.trainer.metrics import read_metrics
+from seed_hf.trainer.curves import read_metrics
 
 
 # (name, changes of the configuration, images of the k-means start)

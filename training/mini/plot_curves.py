@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from seed_hf.trainer.metrics import read_metrics
+from seed_hf.trainer.curves import read_metrics
 
 
 # folder: title, metric on the left axis, metric on the right axis
