@@ -4,9 +4,9 @@
     python training/plan.py --machine 16xV100-32 --efficiency 0.2
     python training/plan.py --machine 8xA100-80 --measured stage1=out/stage1/metrics.jsonl
 
-Operations and memory are counted without weights (plan_costs.py), lengths and batches are read from recipes/seed-1.
-How much of its peak a GPU reaches is an assumption, unless `--measured` gives the metrics of a run: hours are then a
-middle and a range. At the end the plan is held against the paper's own hours.
+Operations and memory are counted without weights (seed_hf/trainer/costs.py), lengths and batches are read from
+recipes/seed-1. What share of its peak a GPU reaches is an assumption, unless `--measured` gives the metrics of a run:
+hours are then a middle value and a range. At the end the plan is checked against the paper's own hours.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import seed_hf_script  # isort: skip  # noqa: F401
 
-from seed_hf.trainer.arguments import read_recipe
+from seed_hf.trainer.arguments import HelpFormatter, read_recipe
 from seed_hf.trainer.curves import read_metrics
 
 
@@ -33,8 +33,8 @@ class GPU:
     """A GPU.
 
     Attributes:
-        peak (`float`): dense half-precision operations a second, from NVIDIA's data sheet.
-        efficiency (`tuple[float, float, float]`): low, middle and high share of it that training reaches. Low is what
+        peak (`float`): Dense half-precision operations a second, from NVIDIA's data sheet.
+        efficiency (`tuple[float, float, float]`): Low, middle and high share of it that training reaches. Low is what
             BLIP-2's published hours imply at least (arXiv 2301.12597 section 3.4: 12 %); the others are assumptions.
         memory (`tuple[int, ...]`): GiB of its variants, the first by default.
         precision (`str`): `--mixed_precision`.
@@ -54,13 +54,13 @@ GPUS = {
 PAPER_MACHINE = "64xV100-16"
 # arXiv 2307.08041: abstract (5.7 days, read as the whole), section 3.3 (44 hours for SEED-OPT)
 PAPER_HOURS = {"all": 5.7 * 24, "stage 3": 44.0}
-# how many steps the released code calls an epoch (lavis/tasks/base_task.py)
+# number of steps that the released code calls an epoch (lavis/tasks/base_task.py)
 EPOCH_STEPS = 5000
 
 
 @dataclass
 class Machine:
-    """So many GPUs of a kind."""
+    """A number of GPUs of one kind."""
 
     count: int
     name: str
@@ -123,8 +123,8 @@ def plan(machine: Machine, costs: dict) -> list[Row]:
     """Every stage of SEED-1, in order.
 
     Args:
-        machine (`Machine`): where.
-        costs (`dict`): [`~plan_costs.Cost`] by `"stage1"`, `"stage2"`, `"encode"` and `"stage3"`.
+        machine (`Machine`): Where.
+        costs (`dict`): [`~seed_hf.trainer.costs.Cost`] by `"stage1"`, `"stage2"`, `"encode"` and `"stage3"`.
     """
     rows = []
     for stage, cost in (("stage1", "stage1"), ("stage2", "stage2"), ("encode", "encode"), ("stage3a", "stage3"),
@@ -153,7 +153,7 @@ def check_against_paper(costs: dict) -> list[str]:
     """What the paper's hours pay for by this count, beside what the recipes ask for.
 
     Raises:
-        ValueError: if they do not pay even at the highest efficiency for the released code's stage 1, or not at the
+        ValueError: If they do not pay even at the highest efficiency for the released code's stage 1, or not at the
             lowest for our recipes, which are shorter: then operations are counted wrongly.
     """
     machine = Machine.parse(PAPER_MACHINE)
@@ -184,7 +184,7 @@ def check_against_paper(costs: dict) -> list[str]:
             f"{' and '.join(stages)} take {_range(hours)} h."
         )
         if max(paid) <= 0 or max(hours) > budget:
-            raise ValueError(f"{lines[-1]} These contradict each other: look at plan_costs.py.")
+            raise ValueError(f"{lines[-1]} These contradict each other: look at seed_hf/trainer/costs.py.")
     return lines
 
 
@@ -218,11 +218,18 @@ def _range(values: list[float]) -> str:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Flags of this script."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     default = [PAPER_MACHINE, "8xA100-40", "1xH100-80"]
-    parser.add_argument("--machine", nargs="+", default=default, help="such as 64xV100-16 (GiB may be left out)")
-    parser.add_argument("--efficiency", type=float, help="share of the peak, in (0, 1], instead of the stated range")
-    parser.add_argument("--measured", nargs="+", default=[], help="STAGE=metrics.jsonl of a run on the (one) machine")
+    parser.add_argument(
+        "--machine", nargs="+", default=default, help="Machines, such as 64xV100-16 (the GiB may be left out)."
+    )
+    parser.add_argument("--efficiency", type=float, help="Share of the peak, in (0, 1], instead of the stated range.")
+    parser.add_argument(
+        "--measured",
+        nargs="+",
+        default=[],
+        help="STAGE=metrics.jsonl of a run on the machine, of which only one may be named.",
+    )
     return parser.parse_args(argv)
 
 

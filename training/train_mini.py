@@ -21,7 +21,7 @@ from pathlib import Path
 
 import seed_hf_script  # isort: skip  # noqa: F401
 
-from seed_hf.trainer.arguments import read_recipe
+from seed_hf.trainer.arguments import HelpFormatter, read_recipe
 from seed_hf.trainer.curves import plot_metrics, read_metrics
 
 
@@ -34,12 +34,12 @@ class Stage:
     """One part of the training.
 
     Attributes:
-        recipe (`str`): its recipe, and its name in the report.
-        script (`str`): the script that trains it.
-        folder (`str`): where its output goes, within the output folder.
-        flags (`str`): paths of what it needs, with `{out}` for the output folder.
-        minutes (`float`): the longest that its steps may take when only a share of them is wanted.
-        taste (`str`): flags that spare it the slow preparations then.
+        recipe (`str`): Its recipe, and its name in the report.
+        script (`str`): The script that trains it.
+        folder (`str`): Where its output goes, within the output folder.
+        flags (`str`): Paths of what it needs, with `{out}` for the output folder.
+        minutes (`float`): Limit on the time of its steps when only a share of them is trained.
+        taste (`str`): Flags that spare it the slow preparations then.
     """
 
     recipe: str
@@ -50,7 +50,7 @@ class Stage:
     taste: str = ""
 
 
-# a third of the pictures, each seen by the frozen parts in one view
+# a third of the images, each seen by the frozen parts in one view
 FEW_VIEWS = "--train_split train[:3000] --cache_views 1"
 FEW_CODES = "--train_split train[:3000] --augmented_views 0"
 DECODER = "--vae {out}/vae --target_model {out}/stage1"
@@ -94,7 +94,7 @@ STAGES = (
 
 
 def command_of(stage: Stage, args: argparse.Namespace) -> list[str]:
-    """What to type to train a stage."""
+    """The command that trains a stage."""
     out = shlex.quote(str(args.output_dir))
     recipe = RECIPES / f"{stage.recipe}.yaml"
     flags = f"--recipe {shlex.quote(str(recipe))} --output_dir {out}/{stage.folder} {stage.flags.format(out=out)}"
@@ -153,10 +153,12 @@ def describe_stage(folder: Path) -> list[str]:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Flags of this script."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output_dir", type=Path, default=Path("out/mini"))
-    parser.add_argument("--share", type=float, default=0.06, help="of each recipe's steps; 1 = all of them")
-    parser.add_argument("--min_steps", type=int, default=10, help="of a stage, whatever its share")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("--output_dir", type=Path, default=Path("out/mini"), help="Folder for all stages.")
+    parser.add_argument(
+        "--share", type=float, default=0.06, help="Share of each recipe's steps to train; 1: all of them."
+    )
+    parser.add_argument("--min_steps", type=int, default=10, help="Smallest number of steps of a stage.")
     args = parser.parse_args(argv)
     if not 0 < args.share <= 1:
         raise ValueError(f"share={args.share}; allowed: above 0, at most 1.")

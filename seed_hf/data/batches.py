@@ -10,7 +10,7 @@ from .reading import SkippedSamples, UnreadableSampleError
 from .seeds import derive_seed
 
 
-# How many blocks (shards) are shuffled into each other: enough to mix, few enough to stay in a page cache.
+# Number of blocks (shards) that are shuffled into each other: enough to mix, few enough to stay in a page cache.
 BLOCKS_PER_WINDOW = 16
 
 
@@ -27,25 +27,25 @@ def sample_positions(
 ) -> list[list[tuple[int, int]]]:
     """Names the samples that one process reads for one optimizer update.
 
-    An epoch is a seeded order of the data set cut into global batches; the last, partial one is left out. Which
+    An epoch is a seeded order of the data set cut into global batches; what is left at its end is left out. Which
     samples make up a global batch depends only on its size: the same run on another number of processes, with
     accumulation making up the difference, sees the same samples at the same step.
 
     Args:
-        num_samples (`int`): length of the data set.
-        batch_size (`int`): samples per process and micro-batch.
-        seed (`int`): run seed.
-        step (`int`): optimizer update, counted from 0.
-        num_processes (`int`, defaults to 1): processes that share the global batch.
-        process_index (`int`, defaults to 0): this process.
-        accumulation_steps (`int`, defaults to 1): micro-batches per optimizer update.
-        blocks (`torch.LongTensor` of shape `(num_samples,)`, *optional*): see [`epoch_order`].
+        num_samples (`int`): Length of the data set.
+        batch_size (`int`): Samples per process and micro-batch.
+        seed (`int`): Run seed.
+        step (`int`): Optimizer update, counted from 0.
+        num_processes (`int`, defaults to 1): Processes that share the global batch.
+        process_index (`int`, defaults to 0): This process.
+        accumulation_steps (`int`, defaults to 1): Micro-batches per optimizer update.
+        blocks (`torch.LongTensor` of shape `(num_samples,)`, *optional*): See [`epoch_order`].
 
     Returns:
-        `list[list[tuple[int, int]]]`: for each micro-batch the `(epoch, index)` of its samples.
+        `list[list[tuple[int, int]]]`: For each micro-batch the `(epoch, index)` of its samples.
 
     Raises:
-        ValueError: if the data set is smaller than one global batch.
+        ValueError: If the data set is smaller than one global batch.
     """
     global_batch_size = batch_size * num_processes * accumulation_steps
     epoch, batch_in_epoch = divmod(step, num_batches_per_epoch(num_samples, global_batch_size))
@@ -61,14 +61,14 @@ def num_batches_per_epoch(num_samples: int, global_batch_size: int) -> int:
     """Counts the optimizer updates of one pass over the data.
 
     Args:
-        num_samples (`int`): length of the data set.
-        global_batch_size (`int`): samples per optimizer update over all processes.
+        num_samples (`int`): Length of the data set.
+        global_batch_size (`int`): Samples per optimizer update over all processes.
 
     Returns:
-        `int`: full global batches in the data set.
+        `int`: Full global batches in the data set.
 
     Raises:
-        ValueError: if there is not even one.
+        ValueError: If there is not even one.
     """
     if num_samples < global_batch_size:
         raise ValueError(
@@ -88,13 +88,13 @@ def epoch_order(num_samples: int, seed: int, epoch: int, blocks: torch.Tensor | 
     window of `BLOCKS_PER_WINDOW` blocks, so that what is read at about the same time lies in a few files.
 
     Args:
-        num_samples (`int`): length of the data set.
-        seed (`int`): run seed.
-        epoch (`int`): counted from 0.
-        blocks (`torch.LongTensor` of shape `(num_samples,)`, *optional*): block of each sample, counted from 0.
+        num_samples (`int`): Length of the data set.
+        seed (`int`): Run seed.
+        epoch (`int`): Counted from 0.
+        blocks (`torch.LongTensor` of shape `(num_samples,)`, *optional*): Block of each sample, counted from 0.
 
     Returns:
-        `torch.LongTensor` of shape `(num_samples,)`: every index once.
+        `torch.LongTensor` of shape `(num_samples,)`: Every index once.
     """
     # One entry is kept: at 5M samples an order takes 40 MB and is read thousands of times in a row.
     global _last_order
@@ -123,10 +123,10 @@ class SeededDataset(Dataset):
         transform (`Callable[[Any, torch.Generator], Any]`, *optional*): Turns a sample into what is collated. Draw
             every random choice from the generator; for numpy or `random`, seed with `generator.initial_seed()`. It,
             or the data set, raises [`~seed_hf.data.reading.UnreadableSampleError`] for a sample to skip.
-        seed (`int`, defaults to 0): run seed.
-        global_batch_size (`int`, defaults to 1): samples per optimizer update; says what an epoch leaves out.
-        blocks (`torch.LongTensor` of shape `(num_samples,)`, *optional*): see [`epoch_order`].
-        skipped (`SkippedSamples`, *optional*): counts, logs and sets the limit; 1 % and no file by default.
+        seed (`int`, defaults to 0): Run seed.
+        global_batch_size (`int`, defaults to 1): Samples per optimizer update; says what an epoch leaves out.
+        blocks (`torch.LongTensor` of shape `(num_samples,)`, *optional*): See [`epoch_order`].
+        skipped (`SkippedSamples`, *optional*): Counts, logs and sets the limit; 1 % and no file by default.
     """
 
     def __init__(
@@ -201,25 +201,25 @@ def make_batches(
     so that half of the data is silently never seen.
 
     Args:
-        dataset (`Sequence`): map-style data set. If it has an attribute `blocks`, see [`epoch_order`].
-        batch_size (`int`): samples per process and micro-batch.
-        seed (`int`): run seed.
-        start_step (`int`, defaults to 0): optimizer update to start at.
-        num_processes (`int`, defaults to 1): processes that share the data.
-        process_index (`int`, defaults to 0): this process.
-        accumulation_steps (`int`, defaults to 1): micro-batches per optimizer update.
-        transform (`Callable[[Any, torch.Generator], Any]`, *optional*): see [`SeededDataset`].
-        collate_fn (`Callable[[list], Any]`, *optional*): makes a batch of a list of samples; torch's otherwise.
-        num_workers (`int`, defaults to 0): reader processes; batches do not depend on it.
-        pin_memory (`bool`, defaults to `False`): use page-locked memory, for copies to a GPU.
-        skipped (`SkippedSamples`, *optional*): what to do with samples that cannot be read; see [`SeededDataset`].
+        dataset (`Sequence`): Map-style data set. If it has an attribute `blocks`, see [`epoch_order`].
+        batch_size (`int`): Samples per process and micro-batch.
+        seed (`int`): Run seed.
+        start_step (`int`, defaults to 0): Optimizer update to start at.
+        num_processes (`int`, defaults to 1): Processes that share the data.
+        process_index (`int`, defaults to 0): This process.
+        accumulation_steps (`int`, defaults to 1): Micro-batches per optimizer update.
+        transform (`Callable[[Any, torch.Generator], Any]`, *optional*): See [`SeededDataset`].
+        collate_fn (`Callable[[list], Any]`, *optional*): Makes a batch of a list of samples; torch's otherwise.
+        num_workers (`int`, defaults to 0): Reader processes; batches do not depend on it.
+        pin_memory (`bool`, defaults to `False`): Use page-locked memory, for copies to a GPU.
+        skipped (`SkippedSamples`, *optional*): What to do with samples that cannot be read; see [`SeededDataset`].
 
     Returns:
         `Iterator`: micro-batches on the CPU; `accumulation_steps` of them make up one optimizer update.
 
     Raises:
-        ValueError: if the data set is smaller than one global batch.
-        TooManyUnreadableSamplesError: while reading, from here or from a worker.
+        ValueError: If the data set is smaller than one global batch.
+        TooManyUnreadableSamplesError: While reading, from here or from a worker.
 
     Example:
         ```python

@@ -10,10 +10,10 @@ def derive_seed(*numbers: int) -> int:
     """Mixes non-negative integers, such as (seed, epoch, index), into one seed with unrelated random streams.
 
     Args:
-        numbers (`int`): what the stream belongs to; order matters.
+        numbers (`int`): What the stream belongs to; order matters.
 
     Returns:
-        `int`: seed in `[0, 2**32)`, valid for `torch`, `numpy` and `random`.
+        `int`: Seed in `[0, 2**32)`, valid for `torch`, `numpy` and `random`.
 
     Example:
         ```python
@@ -31,7 +31,7 @@ def seed_everything(seed: int) -> None:
     """Seeds `random`, `numpy` and `torch` on all devices (as `transformers.set_seed` does, in a third of the time).
 
     Args:
-        seed (`int`): in `[0, 2**32)`.
+        seed (`int`): In `[0, 2**32)`.
     """
     random.seed(seed)
     np.random.seed(seed)

@@ -179,7 +179,7 @@ def parse_arguments(
         ```
     """
     groups = list(_groups_of(arguments_class))
-    parser = HfArgumentParser(groups, description=description, formatter_class=_HelpFormatter, allow_abbrev=False)
+    parser = HfArgumentParser(groups, description=description, formatter_class=HelpFormatter, allow_abbrev=False)
     argv = list(sys.argv[1:] if argv is None else argv)
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--recipe")
@@ -210,7 +210,7 @@ def _groups_of(arguments_class: type) -> Iterator[type]:
         )
 
 
-class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
     """Line breaks of the description, defaults where there are any, and one of the two spellings of each flag."""
 
     def _get_help_string(self, action: argparse.Action) -> str:

@@ -41,13 +41,13 @@ def list_checkpoints(output_dir: str | os.PathLike) -> list[Path]:
     """Lists the complete checkpoints in a folder.
 
     Args:
-        output_dir (`str` or `os.PathLike`): folder of the run.
+        output_dir (`str` or `os.PathLike`): Folder of the run.
 
     Returns:
         `list[Path]`: `checkpoint-<step>` folders, oldest first.
     """
-    found = [path for path in Path(output_dir).glob(f"{_PREFIX}*") if re.fullmatch(rf"{_PREFIX}\d+", path.name)]
-    return sorted(found, key=_step_of)
+    folders = Path(output_dir).glob(f"{_PREFIX}*")
+    return sorted((path for path in folders if re.fullmatch(rf"{_PREFIX}\d+", path.name)), key=_step_of)
 
 
 def _step_of(checkpoint: Path) -> int:
@@ -58,16 +58,16 @@ def find_checkpoint(output_dir: str | os.PathLike, resume: str) -> Path | None:
     """Finds what to resume from.
 
     Args:
-        output_dir (`str` or `os.PathLike`): folder of the run.
+        output_dir (`str` or `os.PathLike`): Folder of the run.
         resume (`str`): "auto" for the newest checkpoint in `output_dir` if there is one, "no" for a fresh start, or
             the path of a checkpoint.
 
     Returns:
-        `Path` or `None`: the checkpoint folder, `None` for a fresh start. With "auto" damaged ones are passed over,
+        `Path` or `None`: The checkpoint folder, `None` for a fresh start. With "auto" damaged ones are passed over,
         which is logged.
 
     Raises:
-        ValueError: if the path is no checkpoint, if no checkpoint is whole, or if a fresh start would mix with an
+        ValueError: If the path is no checkpoint, if no checkpoint is whole, or if a fresh start would mix with an
             older run in `output_dir`.
     """
     existing = list_checkpoints(output_dir)
@@ -108,10 +108,10 @@ def checkpoint_problem(checkpoint: str | os.PathLike) -> str | None:
     """Says what is wrong with a checkpoint, after reading all of it.
 
     Args:
-        checkpoint (`str` or `os.PathLike`): the checkpoint folder.
+        checkpoint (`str` or `os.PathLike`): The checkpoint folder.
 
     Returns:
-        `str` or `None`: the damaged file and how it is damaged; `None` for a whole checkpoint.
+        `str` or `None`: The damaged file and how it is damaged; `None` for a whole checkpoint.
     """
     folder = Path(checkpoint)
     try:
@@ -146,10 +146,10 @@ def nan_names(state: Mapping[str, torch.Tensor]) -> list[str]:
     """Names the tensors with a NaN; of sharded ones only this process's part is looked at.
 
     Args:
-        state (`Mapping[str, torch.Tensor]`): tensors by name.
+        state (`Mapping[str, torch.Tensor]`): Tensors by name.
 
     Returns:
-        `list[str]`: their names.
+        `list[str]`: Their names.
     """
     local = {name: tensor.to_local() if isinstance(tensor, DTensor) else tensor for name, tensor in state.items()}
     return [name for name, tensor in local.items() if tensor.is_floating_point() and tensor.isnan().any()]
@@ -159,12 +159,12 @@ def refuse_nan(state: Mapping[str, torch.Tensor], where: str, output_dir: str | 
     """Stops where weights are NaN, which no further step mends.
 
     Args:
-        state (`Mapping[str, torch.Tensor]`): what [`trainable_state`] gives.
-        where (`str`): for the message.
-        output_dir (`str` or `os.PathLike`): folder of the run.
+        state (`Mapping[str, torch.Tensor]`): What [`trainable_state`] gives.
+        where (`str`): Where that is, for the message.
+        output_dir (`str` or `os.PathLike`): Folder of the run.
 
     Raises:
-        FloatingPointError: if there is a NaN.
+        FloatingPointError: If there is a NaN.
     """
     if names := nan_names(state):
         raise FloatingPointError(f"The weights {names[:4]} are NaN{where}; {describe_newest(output_dir)}.")
@@ -174,10 +174,10 @@ def describe_newest(output_dir: str | os.PathLike) -> str:
     """Names the newest checkpoint, for messages.
 
     Args:
-        output_dir (`str` or `os.PathLike`): folder of the run.
+        output_dir (`str` or `os.PathLike`): Folder of the run.
 
     Returns:
-        `str`: part of a sentence.
+        `str`: Part of a sentence.
     """
     newest = list_checkpoints(output_dir)[-1:]
     return f"the newest checkpoint in {output_dir} is {newest[0].name if newest else 'none'}"
@@ -187,34 +187,34 @@ def choose_checkpoint(output_dir: str | os.PathLike, resume: str, accelerator: A
     """As [`find_checkpoint`], once for all processes: they must not go on from different ones.
 
     Args:
-        output_dir (`str` or `os.PathLike`): folder of the run, which is tidied up.
-        resume (`str`): see [`find_checkpoint`].
-        accelerator (`Accelerator`): of the run.
+        output_dir (`str` or `os.PathLike`): Folder of the run, which is tidied up.
+        resume (`str`): See [`find_checkpoint`].
+        accelerator (`Accelerator`): That of the run.
 
     Returns:
-        `Path` or `None`: the same in every process.
+        `Path` or `None`: The same in every process.
 
     Raises:
-        ValueError: as [`find_checkpoint`], in every process.
+        ValueError: As [`find_checkpoint`], in every process.
     """
-    found: list[Path | ValueError | None] = [None]
+    choice: list[Path | ValueError | None] = [None]
     if accelerator.is_main_process:
         try:
-            found = [find_checkpoint(output_dir, resume)]
+            choice = [find_checkpoint(output_dir, resume)]
             remove_leftovers(output_dir)
         except ValueError as error:
-            found = [error]
-    broadcast_object_list(found)
-    if isinstance(found[0], ValueError):
-        raise found[0]
-    return found[0]
+            choice = [error]
+    broadcast_object_list(choice)
+    if isinstance(choice[0], ValueError):
+        raise choice[0]
+    return choice[0]
 
 
 def remove_leftovers(output_dir: str | os.PathLike) -> None:
     """Removes what a kill while writing or rotating checkpoints left behind.
 
     Args:
-        output_dir (`str` or `os.PathLike`): folder of the run.
+        output_dir (`str` or `os.PathLike`): Folder of the run.
     """
     for path in Path(output_dir).glob(".incomplete-*"):
         if re.fullmatch(rf"\.incomplete-(old-)?{_PREFIX}\d+", path.name):
@@ -227,13 +227,13 @@ def trainable_state(
     """Picks what training changes in a model: parameters with a gradient, and buffers.
 
     Args:
-        model (`nn.Module`): the unwrapped model.
-        frozen (`Sequence[nn.Module]`): sub-modules to leave out as a whole.
-        also_save (`Sequence[str]`): prefixes of frozen parameters that change without a gradient (for example a
+        model (`nn.Module`): The unwrapped model.
+        frozen (`Sequence[nn.Module]`): Sub-modules to leave out as a whole.
+        also_save (`Sequence[str]`): Prefixes of frozen parameters that change without a gradient (for example a
             codebook that follows a moving average).
 
     Returns:
-        `dict[str, torch.Tensor]`: tensors by name, sharing memory with the model.
+        `dict[str, torch.Tensor]`: Tensors by name, sharing memory with the model.
     """
     skipped = {id(tensor) for module in frozen for tensor in (*module.parameters(), *module.buffers())}
     state_names = model.state_dict().keys()
@@ -258,18 +258,18 @@ def save_checkpoint(
     """Writes a checkpoint so that a kill at any moment leaves either the whole of it or none of it.
 
     Args:
-        output_dir (`str` or `os.PathLike`): folder of the run.
-        step (`int`): optimizer updates done.
-        model_state (`dict[str, torch.Tensor]`): what [`trainable_state`] gives.
-        training_state (`dict`): optimizer and other states made of tensors and plain values.
-        description (`dict`): what a person may want to read, as JSON.
-        keep (`int`, defaults to 0): how many of the newest checkpoints stay; 0 keeps all.
+        output_dir (`str` or `os.PathLike`): Folder of the run.
+        step (`int`): Number of optimizer updates made.
+        model_state (`dict[str, torch.Tensor]`): What [`trainable_state`] gives.
+        training_state (`dict`): Optimizer and other states made of tensors and plain values.
+        description (`dict`): What a person may want to read, as JSON.
+        keep (`int`, defaults to 0): Number of the newest checkpoints that stay; 0 keeps all.
 
     Returns:
-        `Path`: the checkpoint folder.
+        `Path`: The checkpoint folder.
 
     Raises:
-        OSError: if it cannot be written (a full disk, say); earlier checkpoints are untouched.
+        OSError: If it cannot be written (a full disk, say); earlier checkpoints are untouched.
     """
     folder = Path(output_dir) / f"{_PREFIX}{step}"
     temporary = Path(output_dir) / f".incomplete-{folder.name}"
@@ -316,11 +316,11 @@ def load_model_state(model_state: dict[str, torch.Tensor], checkpoint: str | os.
     """Copies the weights of a checkpoint into a model, accounting for every name.
 
     Args:
-        model_state (`dict[str, torch.Tensor]`): what [`trainable_state`] gives for the model to fill.
-        checkpoint (`str` or `os.PathLike`): the checkpoint folder.
+        model_state (`dict[str, torch.Tensor]`): What [`trainable_state`] gives for the model to fill.
+        checkpoint (`str` or `os.PathLike`): The checkpoint folder.
 
     Raises:
-        ValueError: if names or shapes differ.
+        ValueError: If names or shapes differ.
     """
     saved = load_file(Path(checkpoint) / _WEIGHTS)
     missing, unexpected = sorted(model_state.keys() - saved.keys()), sorted(saved.keys() - model_state.keys())
@@ -339,13 +339,13 @@ def load_training_state(checkpoint: str | os.PathLike) -> tuple[dict, dict]:
     """Reads what a checkpoint holds beside the weights.
 
     Args:
-        checkpoint (`str` or `os.PathLike`): the checkpoint folder.
+        checkpoint (`str` or `os.PathLike`): The checkpoint folder.
 
     Returns:
-        `tuple[dict, dict]`: the training state (tensors, on the CPU) and the description.
+        `tuple[dict, dict]`: The training state (tensors, on the CPU) and the description.
 
     Raises:
-        ValueError: if a file is damaged or holds objects other than tensors and plain values.
+        ValueError: If a file is damaged or holds objects other than tensors and plain values.
     """
     return unpickle(Path(checkpoint) / _STATE), read_record(Path(checkpoint) / _RECORD)[0]
 
@@ -354,13 +354,13 @@ def check_same_run(checkpoint: str | os.PathLike, description: dict, identity: d
     """Refuses to resume where the run would silently not go on as before, and tells of other differences.
 
     Args:
-        checkpoint (`str` or `os.PathLike`): the checkpoint folder, for messages.
-        description (`dict`): what [`load_training_state`] gives.
-        identity (`dict`): what decides the order of the data in this run.
-        arguments (`Mapping`): flags of this run; those that differ are logged.
+        checkpoint (`str` or `os.PathLike`): The checkpoint folder, for messages.
+        description (`dict`): What [`load_training_state`] gives.
+        identity (`dict`): What decides the order of the data in this run.
+        arguments (`Mapping`): Flags of this run; those that differ are logged.
 
     Raises:
-        ValueError: if `identity` differs.
+        ValueError: If `identity` differs.
     """
     if description["identity"] != identity:
         raise ValueError(

@@ -39,12 +39,12 @@ class Cost:
     """What one sample takes, and the models of a stage.
 
     Attributes:
-        operations (`float`): floating-point operations, forward and backward; a multiply-add counts two.
-        look_ahead (`float`): of the second forward pass where accumulation enlarges the set of negatives.
-        look_ahead_bytes (`int`): kept meanwhile: what the frozen ViT gives.
-        trained (`int`): parameters with a gradient.
-        frozen_bytes (`int`): weights without.
-        activation_bytes (`float`): kept for the backward pass.
+        operations (`float`): Floating-point operations, forward and backward; a multiply-add counts two.
+        look_ahead (`float`): Operations of the second forward pass where accumulation enlarges the set of negatives.
+        look_ahead_bytes (`int`): Memory kept between the two passes: what the frozen ViT gives.
+        trained (`int`): Number of parameters with a gradient.
+        frozen_bytes (`int`): Memory of the weights without a gradient.
+        activation_bytes (`float`): Memory kept for the backward pass.
     """
 
     operations: float
@@ -56,14 +56,14 @@ class Cost:
 
 
 def count_operations(function: Callable[[], object]) -> int:
-    """Floating-point operations of a call."""
+    """Counts the floating-point operations of a call."""
     with FlopCounterMode(display=False) as counter:
         function()
     return counter.get_total_flops()
 
 
 def kept_bytes(function: Callable[[], object]) -> int:
-    """Memory of what a call keeps for its backward pass."""
+    """Counts the bytes that a call keeps for its backward pass."""
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
         function()
@@ -72,7 +72,7 @@ def kept_bytes(function: Callable[[], object]) -> int:
 
 
 def measure(model: nn.Module, compute_loss: Callable[[int], torch.Tensor]) -> Cost:
-    """Cost of one of the things that `compute_loss` takes a number of."""
+    """Measures the cost of one sample; `compute_loss` takes a number of samples."""
     with FakeTensorMode(allow_non_fake_inputs=True), torch.autocast("cpu", torch.bfloat16):
         model.to_empty(device="cpu").train()
         operations = count_operations(lambda: compute_loss(2).backward()) / 2
@@ -91,12 +91,12 @@ def measure(model: nn.Module, compute_loss: Callable[[int], torch.Tensor]) -> Co
 
 @torch.no_grad()
 def forward_operations(function: Callable, *shape: int, dtype: torch.dtype = torch.float32) -> int:
-    """Operations of a forward pass over one sample of this shape, by a model on the meta device."""
+    """Counts the operations of a forward pass over one sample of this shape, by a model on the meta device."""
     return count_operations(lambda: function(torch.empty(1, *shape, dtype=dtype, device="meta")))
 
 
 def build_image_tokenizer() -> SeedImageTokenizer:
-    """SEED-1 with everything that training needs."""
+    """Builds SEED-1 with everything that training needs."""
     config = SeedImageTokenizerConfig(use_text_tower=True, use_reconstruction_decoder=True)
     with torch.device("meta"):
         # the eager attention is made of matrix products, which are counted on every device
@@ -104,7 +104,7 @@ def build_image_tokenizer() -> SeedImageTokenizer:
 
 
 def cost_of_stage_1() -> Cost:
-    """Contrastive; where micro-batches are accumulated, the trained part runs forward a second time."""
+    """Stage 1: where micro-batches are accumulated, the trained part runs forward a second time."""
     model = build_image_tokenizer().requires_grad_(False)
     size = model.config.vision_config.image_size
     frozen_forward = forward_operations(model.vision_model, 3, size, size)
@@ -121,7 +121,7 @@ def cost_of_stage_1() -> Cost:
 
 
 def cost_of_stage_2() -> Cost:
-    """Codebook and both reconstructions, with the text encoder that makes the targets."""
+    """Stage 2: codebook and both reconstructions, with the text encoder that makes the targets."""
     model = build_image_tokenizer()
     freeze_for_stage_2(model)
     config = model.config
@@ -141,7 +141,7 @@ def cost_of_stage_2() -> Cost:
 
 
 def cost_of_encoding() -> Cost:
-    """Picture to codes."""
+    """Image to codes."""
     model = build_image_tokenizer().requires_grad_(False)
     size = model.config.vision_config.image_size
     with FakeTensorMode(allow_non_fake_inputs=True):
@@ -150,7 +150,7 @@ def cost_of_encoding() -> Cost:
 
 
 def cost_of_stage_3(gradient_checkpointing: bool = False) -> Cost:
-    """OPT-2.7B with LoRA in every linear layer, on packed rows; half of the tokens are targets."""
+    """Stage 3: OPT-2.7B with LoRA in every linear layer, on packed rows; half of the tokens are targets."""
     with torch.device("meta"):
         language_model = AutoModelForCausalLM.from_config(
             OPTConfig(**OPT), dtype=torch.bfloat16, attn_implementation="sdpa"

@@ -6,20 +6,21 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoModel, AutoTokenizer, BertTokenizerFast
 
-from seed_hf import SeedImageTokenizer
+from ..models.modeling_seed_image_tokenizer import SeedImageTokenizer
 
 
 def prune_vocabulary(
     tokenizer: BertTokenizerFast, texts: list[str], num_frequent: int
 ) -> tuple[BertTokenizerFast, list[int]]:
-    r"""
-    A smaller WordPiece vocabulary: special tokens, single characters (so that nothing becomes unknown), every piece
-    that `texts` use, and the most frequent words of the old one (BERT's vocabulary is ordered by frequency).
+    """Makes a smaller WordPiece vocabulary.
+
+    It has the special tokens, single characters (so that nothing becomes unknown), every piece that `texts` use, and
+    the most frequent words of the old one (BERT's vocabulary is ordered by frequency).
 
     Args:
-        tokenizer (`BertTokenizerFast`): With the whole vocabulary.
+        tokenizer (`BertTokenizerFast`): Tokenizer with the whole vocabulary.
         texts (`list[str]`): Texts whose pieces must stay.
-        num_frequent (`int`): Length of the frequent head of the old vocabulary to keep.
+        num_frequent (`int`): Number of the most frequent words of the old vocabulary to keep.
 
     Returns:
         `tuple[BertTokenizerFast, list[int]]`: The new tokenizer; the old id of each new id.
@@ -50,14 +51,15 @@ def load_text_tower(folder: str) -> tuple[BertTokenizerFast, torch.nn.Module]:
 
 @torch.no_grad()
 def init_from_bert(model: SeedImageTokenizer, bert: torch.nn.Module, kept_ids: list[int] | None = None) -> list[int]:
-    r"""
-    Copy a BERT into the Causal Q-Former: embeddings, self-attention, text feed-forward, and the query feed-forward as
-    a copy of the text one. Cross-attention and query tokens keep their fresh weights. With fewer layers here than
-    there, evenly spaced ones are taken.
+    """Copies a BERT into the Causal Q-Former.
+
+    That is embeddings, self-attention, text feed-forward, and the query feed-forward as a copy of the text one.
+    Cross-attention and query tokens keep their new weights. With fewer layers here than there, evenly spaced ones are
+    taken.
 
     Args:
-        model ([`SeedImageTokenizer`]): With `use_text_tower`.
-        bert (`BertModel`): Of the same width.
+        model ([`SeedImageTokenizer`]): Model with `use_text_tower`.
+        bert (`BertModel`): BERT of the same width.
         kept_ids (`list[int]`, *optional*): Rows of the word embeddings to take; see [`prune_vocabulary`].
 
     Returns:

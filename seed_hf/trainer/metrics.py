@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from PIL import Image
 from transformers.utils import logging
 
+from ..data.resumable import write_whole
 from ..provenance import describe_machine, package_versions
 from .curves import split_lines
 
@@ -25,8 +26,8 @@ class MetricsLog:
     """Averages the metrics of steps and writes them, from the main process only.
 
     Args:
-        output_dir (`str` or `os.PathLike`): folder of the run.
-        accelerator (`Accelerator`): tells which process is the main one, and holds the tracker.
+        output_dir (`str` or `os.PathLike`): Folder of the run.
+        accelerator (`Accelerator`): Tells which process is the main one, and holds the tracker.
 
     Attributes:
         window (`dict[str, list[float]]`): `[sum, count]` by metric since the last line; saved with checkpoints so that
@@ -42,16 +43,15 @@ class MetricsLog:
         """Opens the files; lines after `step`, from a run that was killed, are dropped, and damaged ones set aside.
 
         Args:
-            step (`int`): optimizer updates done.
-            arguments (`Mapping`): written to `training_arguments.json`; `training_machine.json` says what it runs on.
+            step (`int`): Number of optimizer updates made.
+            arguments (`Mapping`): Written to `training_arguments.json`; `training_machine.json` says what it runs on.
         """
         if self.accelerator.is_main_process:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             lines = self._read_or_set_aside() if self.path.exists() else []
             kept = [line for line in lines if line["step"] <= step]
-            temporary = self.path.with_suffix(".tmp")
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-            os.replace(temporary, self.path)
+            with write_whole(self.path) as temporary:
+                temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
             arguments_file = self.path.parent / "training_arguments.json"
             arguments_file.write_text(json.dumps(dict(arguments), indent=2, default=str))
             machine = {"machine": describe_machine(), "num_processes": self.accelerator.num_processes}
@@ -73,23 +73,23 @@ class MetricsLog:
         """Adds one step.
 
         Args:
-            metrics (`Mapping[str, float]`): numbers of the step.
-            num_samples (`int`): samples read, over all processes.
-            seconds (`float`): wall time of the step.
+            metrics (`Mapping[str, float]`): Numbers of the step.
+            num_samples (`int`): Samples read, over all processes.
+            seconds (`float`): Wall time of the step.
         """
         for name, value in {**metrics, "_samples": num_samples, "_seconds": seconds}.items():
             total, count = self.window.get(name, (0.0, 0))
             self.window[name] = [total + value, count + 1]
 
     def write(self, step: int, max_steps: int) -> dict[str, float]:
-        """Writes the means since the last line, and begins anew.
+        """Writes the means since the last line, and starts again.
 
         Args:
-            step (`int`): optimizer updates done.
-            max_steps (`int`): optimizer updates in all.
+            step (`int`): Number of optimizer updates made.
+            max_steps (`int`): Total number of optimizer updates.
 
         Returns:
-            `dict[str, float]`: a few of them for the progress bar.
+            `dict[str, float]`: A few of them for the progress bar.
         """
         samples, (seconds, num_steps) = self.window.pop("_samples")[0], self.window.pop("_seconds")
         means = {name: total / count for name, (total, count) in self.window.items()}
@@ -108,8 +108,8 @@ class MetricsLog:
         """Writes the results of an evaluation, with `eval_` before their names.
 
         Args:
-            step (`int`): optimizer updates done.
-            results (`Mapping[str, float]`): numbers by name.
+            step (`int`): Number of optimizer updates made.
+            results (`Mapping[str, float]`): Numbers by name.
         """
         self._append(step, {f"eval_{name.removeprefix('eval_')}": float(value) for name, value in results.items()})
 
@@ -117,8 +117,8 @@ class MetricsLog:
         """Keeps a picture, such as a grid of samples, in the output folder and shows it to the tracker.
 
         Args:
-            step (`int`): optimizer updates done.
-            name (`str`): what it shows; the file is `<name>-<step>.png`.
+            step (`int`): Number of optimizer updates made.
+            name (`str`): What it shows; the file is `<name>-<step>.png`.
             picture (`PIL.Image.Image`): RGB.
         """
         if self.accelerator.is_main_process:

@@ -39,11 +39,11 @@ def is_decayed(name: str, parameter: torch.Tensor) -> bool:
     codebook are decayed; the temperature is not.
 
     Args:
-        name (`str`): name of the parameter.
-        parameter (`torch.Tensor`): the parameter.
+        name (`str`): Name of the parameter.
+        parameter (`torch.Tensor`): The parameter.
 
     Returns:
-        `bool`: whether it is decayed.
+        `bool`: Whether it is decayed.
     """
     parts = name.lower().split(".")
     is_norm = any("norm" in part or part in ("ln", "bn") or part.startswith(("ln_", "bn")) for part in parts)
@@ -56,17 +56,17 @@ def make_parameter_groups(
     """Sorts the trainable parameters by weight decay and learning rate.
 
     Args:
-        model (`nn.Module`): only its parameters with `requires_grad` are taken.
-        weight_decay (`float`): decay of the decayed ones, see [`is_decayed`].
-        learning_rate_multipliers (`Mapping[str, float]`, *optional*): factor on the learning rate by prefix of the
+        model (`nn.Module`): Only its parameters with `requires_grad` are taken.
+        weight_decay (`float`): Decay of the decayed ones, see [`is_decayed`].
+        learning_rate_multipliers (`Mapping[str, float]`, *optional*): Factor on the learning rate by prefix of the
             parameter's name; the longest prefix that fits counts; 1 otherwise.
 
     Returns:
-        `list[dict]`: groups for `torch.optim.AdamW` with the further keys `multiplier` (`float`) and `names`
+        `list[dict]`: Groups for `torch.optim.AdamW` with the further keys `multiplier` (`float`) and `names`
         (`list[str]`).
 
     Raises:
-        ValueError: if nothing is trainable or a prefix fits no trainable parameter.
+        ValueError: If nothing is trainable or a prefix fits no trainable parameter.
     """
     multipliers = dict(learning_rate_multipliers or {})
     groups: dict[tuple[float, float], dict] = {}

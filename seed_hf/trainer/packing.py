@@ -9,11 +9,11 @@ def fit_into_rows(lengths: Sequence[int], row_length: int) -> list[list[int]]:
     """Distributes samples over rows (best fit, longest first).
 
     Args:
-        lengths (`Sequence[int]`): tokens of each sample.
-        row_length (`int`): tokens that a row holds; a longer sample gets a row of its own.
+        lengths (`Sequence[int]`): Tokens of each sample.
+        row_length (`int`): Tokens that a row holds; a longer sample gets a row of its own.
 
     Returns:
-        `list[list[int]]`: for each row the indices of its samples.
+        `list[list[int]]`: For each row the indices of its samples.
 
     Example:
         ```python
@@ -45,11 +45,11 @@ def collate_samples(samples: Sequence[dict], pad_token_id: int, row_length: int 
     Args:
         samples (`Sequence[dict]`): `input_ids` and `labels` (`list[int]` of the same length; the first label of a
             sample is never a target, since nothing comes before it), and `is_image_task` (`bool`).
-        pad_token_id (`int`): fills the ends of rows.
-        row_length (`int`, defaults to 0): see [`fit_into_rows`]; 0 gives each sample a row of its own.
+        pad_token_id (`int`): Fills the ends of rows.
+        row_length (`int`, defaults to 0): See [`fit_into_rows`]; 0 gives each sample a row of its own.
 
     Returns:
-        `dict[str, torch.Tensor]`: all of shape `(rows, length)`: `input_ids`, `labels` (-100: no target), `is_image`
+        `dict[str, torch.Tensor]`: All of shape `(rows, length)`: `input_ids`, `labels` (-100: no target), `is_image`
         (token of a sample whose target is an image) and `sample_ids` (1, 2, ... within a row; 0 at padding); with
         `row_length` also `position_ids`, which begin at 0 in each sample.
     """
@@ -81,15 +81,15 @@ def model_inputs(
     """What a language model is called with.
 
     Args:
-        batch (`dict[str, torch.Tensor]`): of [`collate_samples`].
+        batch (`dict[str, torch.Tensor]`): What [`collate_samples`] gives.
         attn_implementation (`str`, defaults to `"sdpa"`): "sdpa" or "eager"; for a batch that is not packed, any.
-        dtype (`torch.dtype`, defaults to `torch.float32`): of the computation, where autocast does not set it.
+        dtype (`torch.dtype`, defaults to `torch.float32`): Dtype of the computation, where autocast does not set it.
 
     Returns:
         `dict`: `input_ids`, `labels`, `attention_mask` and, for a packed batch, `position_ids`.
 
     Raises:
-        ValueError: if the attention can not take a mask of its own for each row.
+        ValueError: If the attention cannot take a mask of its own for each row.
     """
     inputs = {name: batch[name] for name in ("input_ids", "labels", "position_ids") if name in batch}
     if "position_ids" not in batch:
@@ -101,7 +101,7 @@ def model_inputs(
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else dtype
         allowed = torch.zeros_like(allowed, dtype=dtype).masked_fill(~allowed, torch.finfo(dtype).min)
     elif attn_implementation != "sdpa":
-        raise ValueError(f"attn_implementation={attn_implementation!r} can not be packed; allowed: 'sdpa', 'eager'.")
+        raise ValueError(f"attn_implementation={attn_implementation!r} cannot be packed; allowed: 'sdpa', 'eager'.")
     return inputs | {"attention_mask": allowed}
 
 
@@ -109,10 +109,10 @@ def packed_attention_mask(sample_ids: torch.Tensor) -> torch.Tensor:
     """Who may look at whom: earlier tokens of the same sample, and itself.
 
     Args:
-        sample_ids (`torch.LongTensor` of shape `(rows, length)`): of [`collate_samples`].
+        sample_ids (`torch.LongTensor` of shape `(rows, length)`): See [`collate_samples`].
 
     Returns:
-        `torch.BoolTensor` of shape `(rows, 1, length, length)`: row, head, from, to.
+        `torch.BoolTensor` of shape `(rows, 1, length, length)`: Row, head, from, to.
     """
     same = sample_ids[:, None, :, None] == sample_ids[:, None, None, :]
     return same & torch.ones_like(same[0, 0]).tril()
@@ -123,13 +123,13 @@ def check_packing(model, samples: Sequence[dict], pad_token_id: int, attn_implem
     """Makes sure that a model keeps packed samples apart, by changing one and looking at its neighbour.
 
     Args:
-        model (`PreTrainedModel`): in eval mode.
-        samples (`Sequence[dict]`): two, as [`collate_samples`] takes them.
-        pad_token_id (`int`): as there.
-        attn_implementation (`str`): see [`model_inputs`].
+        model (`PreTrainedModel`): In eval mode.
+        samples (`Sequence[dict]`): Two samples, as [`collate_samples`] takes them.
+        pad_token_id (`int`): See [`collate_samples`].
+        attn_implementation (`str`): See [`model_inputs`].
 
     Raises:
-        ValueError: if the neighbour's logits change, or if they are not those that it has alone.
+        ValueError: If the neighbour's logits change, or if they are not those that it has alone.
     """
     # the longer one comes first in a row, and only later tokens look back
     first, second = sorted(samples, key=lambda sample: -len(sample["input_ids"]))

@@ -47,7 +47,7 @@ class TrainingRun:
         args ([`~seed_hf.trainer.arguments.RunArguments`]): Arguments of the run.
         model (`nn.Module`): Holds all trainable parameters (those with `requires_grad`). The loss must call the
             prepared `run.model`, once per micro-batch, or several processes would not share gradients.
-        frozen (`Sequence[nn.Module]`): Modules that only help (also parts of `model`): moved to the device, in eval
+        frozen (`Sequence[nn.Module]`): Modules that only help (also parts of `model`): Moved to the device, in eval
             mode, without gradients, neither prepared nor saved in checkpoints. Call them under `torch.no_grad()`.
         learning_rate_multipliers (`Mapping[str, float]`, *optional*): See [`make_parameter_groups`].
         also_save (`Sequence[str]`): Prefixes of parameters without gradient that training changes nevertheless; see

@@ -24,10 +24,10 @@ def gather_shards(state: Any) -> Any:
     """Makes the sharded tensors in a nested state whole; every process has to call it.
 
     Args:
-        state (`Any`): dicts, lists and tuples of tensors and plain values.
+        state (`Any`): Dicts, lists and tuples of tensors and plain values.
 
     Returns:
-        `Any`: the same with whole tensors, on the CPU, in place of `DTensor`s.
+        `Any`: The same with whole tensors, on the CPU, in place of `DTensor`s.
     """
     if isinstance(state, DTensor):
         return state.full_tensor().cpu()
@@ -42,11 +42,11 @@ def shard_like(tensor: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     """Spreads a whole tensor as another one is spread.
 
     Args:
-        tensor (`torch.Tensor`): whole, the same in every process.
-        reference (`torch.Tensor`): a `DTensor` of the same shape, or any other tensor.
+        tensor (`torch.Tensor`): Whole, the same in every process.
+        reference (`torch.Tensor`): A `DTensor` of the same shape, or any other tensor.
 
     Returns:
-        `torch.Tensor`: a `DTensor` like `reference`, or `tensor` itself.
+        `torch.Tensor`: A `DTensor` like `reference`, or `tensor` itself.
     """
     if not isinstance(reference, DTensor):
         return tensor
@@ -59,8 +59,8 @@ def whole_weights(model: nn.Module, keep: bool) -> Iterator[None]:
     """Puts whole weights, on the CPU, in place of sharded ones while the block runs; every process has to call it.
 
     Args:
-        model (`nn.Module`): sharded or not.
-        keep (`bool`): whether this process is to have them; the others only take part.
+        model (`nn.Module`): Sharded or not.
+        keep (`bool`): Whether this process is to have them; the others only take part.
     """
     for module in model.modules():
         if isinstance(module, FSDPModule):
@@ -88,11 +88,11 @@ def gather_optimizer_state(optimizer: torch.optim.Optimizer, accelerator: Accele
     """State of an optimizer that may be spread over processes; every process has to call it.
 
     Args:
-        optimizer (`torch.optim.Optimizer`): the prepared one.
-        accelerator (`Accelerator`): says how it is spread.
+        optimizer (`torch.optim.Optimizer`): The prepared one.
+        accelerator (`Accelerator`): Says how it is spread.
 
     Returns:
-        `dict`: complete on the main process.
+        `dict`: Complete on the main process.
     """
     if accelerator.distributed_type != DistributedType.DEEPSPEED:
         return gather_shards(optimizer.state_dict())
@@ -108,12 +108,12 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict, accelera
     """Loads what [`gather_optimizer_state`] gave, spread as this optimizer is.
 
     Args:
-        optimizer (`torch.optim.Optimizer`): the prepared one.
-        state (`dict`): from a checkpoint of this package.
-        accelerator (`Accelerator`): says how the optimizer is spread.
+        optimizer (`torch.optim.Optimizer`): The prepared one.
+        state (`dict`): From a checkpoint of this package.
+        accelerator (`Accelerator`): Says how the optimizer is spread.
 
     Raises:
-        ValueError: if the state is of DeepSpeed and the run is not, or the other way round, or if it holds objects
+        ValueError: If the state is of DeepSpeed and the run is not, or the other way round, or if it holds objects
             other than DeepSpeed's own.
     """
     is_deepspeed = accelerator.distributed_type == DistributedType.DEEPSPEED
@@ -152,14 +152,14 @@ def unpickle(file: io.BytesIO | Path, classes: Sequence[type] = ()) -> Any:
     """Reads what `torch.save` wrote; nothing but tensors, plain values and the named classes, so that no code runs.
 
     Args:
-        file (`io.BytesIO` or `Path`): what to read.
-        classes (`Sequence[type]`): that may occur.
+        file (`io.BytesIO` or `Path`): What to read.
+        classes (`Sequence[type]`): That may occur.
 
     Returns:
-        `Any`: what was saved, on the CPU.
+        `Any`: What was saved, on the CPU.
 
     Raises:
-        ValueError: if there is anything else in it, or if it is damaged.
+        ValueError: If there is anything else in it, or if it is damaged.
     """
     try:
         with torch.serialization.safe_globals(list(classes)):

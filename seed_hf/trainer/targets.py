@@ -1,12 +1,12 @@
-"""What stage 2's generation embeddings are to be: a frozen text encoder's features of the caption (SEED-1), or a
-frozen CLIP's embedding of the picture (SEED-2).
+"""Targets of stage 2's generation embeddings: a frozen text encoder's features of the caption (SEED-1), or a frozen
+CLIP's embedding of the image (SEED-2).
 """
 
 import torch
 from transformers import CLIPVisionModelWithProjection
 
-from seed_hf import SeedImageTokenizerConfig
-from seed_hf.evaluation.text_encoders import TextTargetEncoder, load_text_encoder
+from ..evaluation.text_encoders import TextTargetEncoder, load_text_encoder
+from ..models.configuration_seed_image_tokenizer import SeedImageTokenizerConfig
 
 
 # Above it (at 5 M captions it would be 600 GB), captions are encoded when they are needed.
@@ -17,8 +17,8 @@ class CaptionTargets:
     """Hidden states of captions: all computed once where they fit into memory, else batch by batch.
 
     Args:
-        encoder ([`~text_targets.TextTargetEncoder`]): the frozen text encoder.
-        captions (`list[str]`): all captions of the data set.
+        encoder ([`~seed_hf.evaluation.text_encoders.TextTargetEncoder`]): The frozen text encoder.
+        captions (`list[str]`): All captions of the data set.
     """
 
     def __init__(self, encoder: TextTargetEncoder, captions: list[str]):
@@ -35,13 +35,13 @@ class CaptionTargets:
         return torch.stack([self.known[caption] for caption in batch["captions"]])
 
 
-class PictureTargets:
-    """CLIP's embeddings of pictures, which Stable unCLIP draws from.
+class ImageTargets:
+    """CLIP's embeddings of images, which Stable unCLIP draws from.
 
-    Its pictures are normalised as SEED's are, so both see the same `pixel_values` (as in the original).
+    Its images are normalised as SEED's are, so both see the same `pixel_values` (as in the original).
 
     Args:
-        folder (`str`): folder or Hub id of a CLIP with an image side.
+        folder (`str`): Folder or Hub id of a CLIP with an image side.
     """
 
     def __init__(self, folder: str):
@@ -55,13 +55,13 @@ class PictureTargets:
 
 
 def load_targets(target_model: str, config: SeedImageTokenizerConfig, captions: list[str]):
-    """The targets that a configuration's generation head asks for.
+    """Loads the targets that a configuration's generation head asks for.
 
     Args:
-        target_model (`str`): folder or Hub id of the frozen encoder (a SEED image tokenizer gives its text feature);
+        target_model (`str`): Folder or Hub id of the frozen encoder (a SEED image tokenizer gives its text feature);
             or `"minilm"`.
         config ([`SeedImageTokenizerConfig`]): `generation_head` says which kind.
-        captions (`list[str]`): all captions of the data set.
+        captions (`list[str]`): All captions of the data set.
 
     Raises:
         ValueError: The encoder's width is not the configuration's `generation_dim`.
@@ -71,7 +71,7 @@ def load_targets(target_model: str, config: SeedImageTokenizerConfig, captions: 
         targets = CaptionTargets(load_text_encoder(folder, config.num_generation_tokens), captions)
         width = targets.encoder.embedding_dim
     else:
-        targets = PictureTargets(target_model)
+        targets = ImageTargets(target_model)
         width = targets.module.config.projection_dim
     if width != config.generation_dim:
         raise ValueError(f"`target_model` {target_model!r} gives width {width}; allowed: {config.generation_dim}.")

@@ -96,7 +96,7 @@ def test_a_model_that_looks_over_the_border_is_refused(monkeypatch):
 
 
 def test_attention_without_masks_is_refused():
-    with pytest.raises(ValueError, match="'flash_attention_2' can not be packed"):
+    with pytest.raises(ValueError, match="'flash_attention_2' cannot be packed"):
         model_inputs(collate_samples(make_samples(), 0, 24), "flash_attention_2")
 
 

@@ -25,6 +25,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from seed_hf import SeedForCausalLM, SeedImageProcessor, SeedImageTokenizer, SeedPipeline, SeedProcessor
 from seed_hf.evaluation.text_encoders import load_text_encoder
 from seed_hf.models.modeling_seed_empty_prompt import SeedEmptyPrompt
+from seed_hf.trainer.arguments import HelpFormatter
 
 
 TEXT_TOKENIZER_FILES = (
@@ -40,23 +41,28 @@ TEXT_TOKENIZER_FILES = (
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Flags of this script."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--image_tokenizer", type=Path, required=True, help="folder that stage 2 wrote")
-    parser.add_argument("--decoder", type=Path, required=True, help="folder that train_decoder.py wrote")
-    parser.add_argument("--vae", type=Path, required=True, help="folder that train_vae.py wrote")
-    parser.add_argument("--output", type=Path, default=Path("seed_hf/mini/pipeline"), help="folder to replace")
-    parser.add_argument("--language_model", type=Path, help="folder that stage 3 wrote, to be stored in float16 too")
-    parser.add_argument("--language_output", type=Path, default=Path("seed_hf/mini/language_model"))
-    parser.add_argument("--target_model", help="text encoder that the decoder was trained with, if not this one")
-    parser.add_argument("--scheduler", default="DDIMScheduler", help="a scheduler class of diffusers")
-    parser.add_argument("--guidance_scale", type=float, default=2.0, help="what calls use that give none")
-    parser.add_argument("--num_inference_steps", type=int, default=12, help="what calls use that give none")
-    parser.add_argument("--max_file_size", type=int, default=24, help="of one weight file, in MB")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("--image_tokenizer", type=Path, required=True, help="Folder that stage 2 wrote.")
+    parser.add_argument("--decoder", type=Path, required=True, help="Folder that train_decoder.py wrote.")
+    parser.add_argument("--vae", type=Path, required=True, help="Folder that train_vae.py wrote.")
+    parser.add_argument("--output", type=Path, default=Path("seed_hf/mini/pipeline"), help="Folder to replace.")
+    parser.add_argument("--language_model", type=Path, help="Folder that stage 3 wrote, to be stored in float16 too.")
+    parser.add_argument(
+        "--language_output", type=Path, default=Path("seed_hf/mini/language_model"), help="Folder to replace."
+    )
+    parser.add_argument(
+        "--target_model",
+        help="Text encoder that the decoder was trained with, unless it is that of --image_tokenizer.",
+    )
+    parser.add_argument("--scheduler", default="DDIMScheduler", help="A scheduler class of diffusers.")
+    parser.add_argument("--guidance_scale", type=float, default=2.0, help="Default of the pipeline's calls.")
+    parser.add_argument("--num_inference_steps", type=int, default=12, help="Default of the pipeline's calls.")
+    parser.add_argument("--max_file_size", type=int, default=24, help="Largest size of a weight file, in MB.")
     return parser.parse_args(argv)
 
 
 def load_scheduler(decoder: Path, class_name: str):
-    """The scheduler that the decoder was trained with, as another class if wanted; what sampling needs is set."""
+    """The scheduler that the decoder was trained with, with the settings of sampling, possibly as another class."""
     config = DDIMScheduler.load_config(decoder / "scheduler")
     needed = {"timestep_spacing": "trailing", "clip_sample": False}
     return getattr(diffusers, class_name).from_config({**config, **needed})

@@ -14,11 +14,7 @@ from pathlib import Path
 
 import seed_hf_script  # isort: skip  # noqa: F401
 
-import pyarrow.parquet as pq
-from PIL import Image
-
-from seed_hf.hub.fetch import emoji_folder
-from seed_hf.mini.emoji import SPLITS
+from seed_hf.trainer.arguments import HelpFormatter
 
 
 FOLDER = Path(__file__).parents[2] / "seed_hf" / "mini" / "pictures"
@@ -41,9 +37,16 @@ CHOSEN = [
 
 def main(argv: list[str] | None = None) -> None:
     """Write PNG files, `pictures.json`, `captions.txt` and the attribution."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output_dir", type=Path, default=FOLDER)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("--output_dir", type=Path, default=FOLDER, help="Folder to write.")
     args = parser.parse_args(argv)
+    # after parsing, so that --help needs no torch
+    import pyarrow.parquet as pq
+    from PIL import Image
+
+    from seed_hf.hub.fetch import emoji_folder
+    from seed_hf.mini.emoji import SPLITS
+
     args.output_dir.mkdir(parents=True, exist_ok=True)
     rows = {split: pq.read_table(emoji_folder() / f"{split}.parquet").to_pylist() for split in SPLITS}
     entries = []

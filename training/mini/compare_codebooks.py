@@ -2,7 +2,7 @@
 
     python training/mini/compare_codebooks.py --init_model out/stage1 --output_dir out/codebooks --max_steps 150
 
-Writes model_cards/seed-mini-codebooks.md. All runs see the same pictures in the same order and are measured on the
+Writes model_cards/seed-mini-codebooks.md. All runs see the same images in the same order and are measured on the
 validation split, so the numbers are for choosing a recipe, not held-out results.
 """
 
@@ -16,10 +16,11 @@ from pathlib import Path
 
 import seed_hf_script  # isort: skip  # noqa: F401
 
+from seed_hf.trainer.arguments import HelpFormatter
 from seed_hf.trainer.curves import read_metrics
 
 
-# (name, changes of the configuration, images of the k-means start)
+# (name, changes of the configuration, number of images of the k-means start)
 VARIANTS = [
     ("as the original: plain, gradient, uniform start", {}, 0),
     ("+ normalised codes", {"normalize_codes": True}, 0),
@@ -52,13 +53,16 @@ COLUMNS = {
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Flags of this script."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--init_model", type=Path, required=True, help="folder that stage 1 wrote")
-    parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument("--max_steps", type=int, default=150)
-    parser.add_argument("--batch_size", type=int, default=64)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("--init_model", type=Path, required=True, help="Folder that stage 1 wrote.")
+    parser.add_argument("--output_dir", type=Path, required=True, help="Folder for all variants.")
+    parser.add_argument("--max_steps", type=int, default=150, help="Steps of each variant.")
+    parser.add_argument("--batch_size", type=int, default=64, help="Images per step.")
     parser.add_argument(
-        "--report", type=Path, default=Path(__file__).parents[2] / "model_cards/seed-mini-codebooks.md"
+        "--report",
+        type=Path,
+        default=Path(__file__).parents[2] / "model_cards/seed-mini-codebooks.md",
+        help="Report to write.",
     )
     return parser.parse_args(argv)
 
@@ -81,6 +85,7 @@ def run_variant(args: argparse.Namespace, number: int, config: dict, init_images
 
 def fit_quantizer(source: Path, target: Path) -> None:
     """Rewrites the weights of `target` for its configuration: the remedies add to the quantizer or take from it."""
+    # here, so that --help needs no torch
     from seed_hf import SeedImageTokenizer, SeedImageTokenizerConfig
 
     weights = SeedImageTokenizer.from_pretrained(source).state_dict()

@@ -27,7 +27,9 @@ from seed_hf.evaluation.retrieval_metrics import codebook_use
 from seed_hf.mini import mini_image_generation, mini_language_model, mini_language_model_path, mini_pipeline_path
 from seed_hf.models.pipeline_seed import SeedPipeline
 from seed_hf.provenance import package_versions
+from seed_hf.trainer.arguments import HelpFormatter
 from seed_hf.trainer.pairs import word_f1
+from seed_hf.trainer.stages.causal_lm import write_captions
 
 
 SPLITS = {"test_drawings": "held-out drawings", "test_concepts": "held-out concepts"}
@@ -37,16 +39,22 @@ RESULTS = Path(__file__).parents[2] / "model_cards" / "seed-mini-results.json"
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Flags of this script."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pipeline", default=mini_pipeline_path(), help="image tokenizer repository")
-    parser.add_argument("--language_model", default=mini_language_model_path(), help="folder; '' leaves it out")
-    parser.add_argument("--splits", nargs="+", default=list(SPLITS), help="data splits (validation while tuning)")
-    parser.add_argument("--limit", type=int, default=0, help="pictures per split; 0 = all")
-    parser.add_argument("--num_inference_steps", type=int, default=12)
-    parser.add_argument("--guidance_scale", type=float, default=2.0)
-    parser.add_argument("--batch_size", type=int, default=64)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument(
+        "--pipeline", default=mini_pipeline_path(), help="Folder of an image tokenizer with its picture decoder."
+    )
+    parser.add_argument(
+        "--language_model", default=mini_language_model_path(), help="Folder of a language model; empty: leave it out."
+    )
+    parser.add_argument(
+        "--splits", nargs="+", default=list(SPLITS), help="Splits to evaluate (validation while tuning)."
+    )
+    parser.add_argument("--limit", type=int, default=0, help="Number of images per split; 0: all.")
+    parser.add_argument("--num_inference_steps", type=int, default=12, help="Steps of the picture decoder.")
+    parser.add_argument("--guidance_scale", type=float, default=2.0, help="Guidance of the picture decoder.")
+    parser.add_argument("--batch_size", type=int, default=64, help="Number of images at once.")
+    parser.add_argument("--seed", type=int, default=0, help="Seed of the first picture.")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="JSON file to write.")
     return parser.parse_args(argv)
 
 
@@ -79,22 +87,22 @@ class Evaluation:
         return text_features(self.model, self.tokenizer, texts)
 
     def pixels(self, images: list) -> torch.Tensor:
-        """`pixel_values` of pictures."""
+        """`pixel_values` of images."""
         return self.pipeline.image_processor(images, return_tensors="pt")["pixel_values"]
 
     @torch.no_grad()
     def recognised(self, images: list, captions: list[str]) -> float:
-        """Percent of pictures whose caption is in the top 10 of all captions of the data set."""
+        """Percentage of images whose caption is in the top 10 of all captions of the data set."""
         features = [
             self.model.get_image_features(self.pixels(part)).pooler_output
             for part in batches(images, 256, "recognise")
         ]
         top = (torch.cat(features) @ self.all_texts.t()).topk(10).indices
-        wanted = torch.tensor([self.all_captions.index(caption) for caption in captions])
-        return 100 * (top == wanted[:, None]).any(1).float().mean().item()
+        own = torch.tensor([self.all_captions.index(caption) for caption in captions])
+        return 100 * (top == own[:, None]).any(1).float().mean().item()
 
     def draw(self, codes: torch.Tensor) -> list:
-        """Pictures of codes."""
+        """Pictures drawn from codes."""
         pictures = []
         for part in batches(list(codes), self.args.batch_size, "draw"):
             generator = [torch.Generator().manual_seed(self.args.seed + len(pictures) + i) for i in range(len(part))]
@@ -105,17 +113,6 @@ class Evaluation:
                 generator=generator,
             ).images
         return pictures
-
-    @torch.no_grad()
-    def caption(self, codes: torch.Tensor) -> list[str]:
-        """Greedy captions of codes."""
-        texts = []
-        for part in batches(list(codes), self.args.batch_size, "caption"):
-            prompts = [self.processor.caption_prompt] * len(part)
-            inputs = self.processor(text=prompts, codes=torch.stack(list(part)), padding=True, return_tensors="pt")
-            ids = self.language_model.generate(**inputs, max_new_tokens=20, do_sample=False)
-            texts += self.processor.post_process_generation(ids, prompt_length=inputs["input_ids"].shape[1])
-        return texts
 
     def codes_of_prompts(self, captions: list[str]) -> torch.Tensor:
         """Codes that the language model writes for captions."""
@@ -157,7 +154,7 @@ def evaluate_split(evaluation: Evaluation, split: str) -> dict[tuple[str, str], 
     results["codes in use", "%"], results["perplexity of the codes", ""] = use["codes_used"], use["perplexity"]
     results["different codes among the 32 of an image", ""] = use["distinct_codes"]
     codes, originals = codes[plain], [image for image, keep in zip(images, plain, strict=True) if keep]
-    first = [kept.index(name) for name in sorted(set(kept))]  # one drawing a caption
+    first = [kept.index(name) for name in sorted(set(kept))]  # one drawing for each caption
     shown = [kept[i] for i in first]
     results["recognised, the drawings themselves", "%"] = evaluation.recognised([originals[i] for i in first], shown)
     results["recognised, reconstructions", "%"] = evaluation.recognised(evaluation.draw(codes[first]), shown)
@@ -169,8 +166,9 @@ def evaluate_split(evaluation: Evaluation, split: str) -> dict[tuple[str, str], 
 def evaluate_language(
     evaluation: Evaluation, codes: torch.Tensor, captions: list[str]
 ) -> dict[tuple[str, str], float]:
-    """Captions from codes, and pictures from captions."""
-    written = evaluation.caption(codes)
+    """Measures captions written from codes, and pictures drawn from captions."""
+    models = (evaluation.language_model, evaluation.processor)
+    written = write_captions(*models, codes, evaluation.args.batch_size, max_new_tokens=20)
     pairs = list(zip(written, captions, strict=True))
     results = {
         ("captions, exact match", "%"): 100 * sum(a.strip() == b for a, b in pairs) / len(pairs),

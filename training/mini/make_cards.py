@@ -27,6 +27,7 @@ from seed_hf.cards.results import read_runs
 from seed_hf.commands import main as seed_hf
 from seed_hf.hub.fetch import emoji_folder
 from seed_hf.mini import mini_language_model, mini_pipeline_path
+from seed_hf.trainer.arguments import HelpFormatter
 
 
 ROOT = Path(__file__).parents[2]
@@ -175,17 +176,23 @@ def make_cards(output_dir: Path, kept: Path, owner: str, names: list[str]) -> No
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Flags of this script."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output_dir", type=Path, required=True, help="gets a folder for each repository")
-    parser.add_argument("--owner", default="seed-hf", help="of the repositories on the Hub")
-    parser.add_argument("--runs", type=Path, nargs="+", default=[], help="output folders of the training, in order")
-    parser.add_argument("--repositories", nargs="+", choices=REPOSITORIES, default=list(REPOSITORIES))
-    parser.add_argument("--kept", type=Path, default=KEPT, help="holds logs, evaluations, notes and cards")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument(
+        "--output_dir", type=Path, required=True, help="Folder that gets a folder for each repository."
+    )
+    parser.add_argument("--owner", default="seed-hf", help="Owner of the repositories on the Hub.")
+    parser.add_argument("--runs", type=Path, nargs="+", default=[], help="Output folders of the training, in order.")
+    parser.add_argument(
+        "--repositories", nargs="+", choices=REPOSITORIES, default=list(REPOSITORIES), help="Which to make."
+    )
+    parser.add_argument(
+        "--kept", type=Path, default=KEPT, help="Folder that keeps logs, evaluations, notes and cards."
+    )
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Make them."""
+    """Keep the logs, make the cards."""
     args = parse_args(argv)
     keep_logs(args.runs, args.kept)
     make_cards(args.output_dir, args.kept, args.owner, args.repositories)

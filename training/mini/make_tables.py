@@ -3,8 +3,8 @@
     python training/mini/make_tables.py --output_dir runs/tables
 
 Table 1: a bidirectional Q-Former (the baseline), the Causal Q-Former and its codes, trained here by the same scripts
-on the same pictures for the same number of steps. Tables 2 and 3: seed-mini as it ships. Pilot: two language models
-alike learn to caption, one from SEED's codes, one from as many low-level codes of the same pictures: k-means of the
+on the same images for the same number of steps. Tables 2 and 3: seed-mini as it ships. Pilot: two language models
+alike learn to caption, one from SEED's codes, one from as many low-level codes of the same images: k-means of the
 latents of seed-mini's autoencoder. What is finished is kept: the same command goes on. Made for two free cores.
 """
 
@@ -39,6 +39,7 @@ from seed_hf.evaluation import (
 )
 from seed_hf.mini import mini_pipeline_path
 from seed_hf.mini.base_model import load_base_tokenizer
+from seed_hf.trainer.arguments import HelpFormatter
 
 
 TRAINING = Path(__file__).parents[1]
@@ -54,35 +55,47 @@ CAPTION_SCORES = ["BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "SPICE"]
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Flags of this script."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument("--dataset", default="emoji", help="a small one, for a trial of this script")
-    parser.add_argument("--test_split", default="test_concepts")
-    parser.add_argument("--stage1_steps", type=int, default=60, help="of both Q-Formers")
-    parser.add_argument("--stage2_steps", type=int, default=120, help="of the codebook")
-    parser.add_argument("--language_steps", type=int, default=120, help="of both language models of the pilot")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument(
-        "--num_pilot", type=int, default=4000, help="training pictures of the pilot: encoding takes long"
+        "--output_dir", type=Path, required=True, help="Folder for everything that is trained and measured."
     )
-    parser.add_argument("--num_parallel", type=int, default=2, help="trainings at once, where there are two alike")
-    parser.add_argument("--batch_size", type=int, default=128, help="of all training")
-    parser.add_argument("--config", type=Path, default=RECIPES / "image_tokenizer.json")
-    parser.add_argument("--text_model", help="as in train_qformer.py; the recipe's by default")
-    parser.add_argument("--model", default="seed-mini", help="of tables 2 and 3; another is for a trial")
-    parser.add_argument("--language_model", default="seed-mini", help="likewise")
-    parser.add_argument("--base_language_model", default="smollm2", help="as in train_causal_lm.py")
-    parser.add_argument("--language_model_config", default=str(RECIPES / "language_model.json"), help="'' for none")
-    parser.add_argument("--limit", type=int, help="pictures of the test split; all by default")
-    parser.add_argument("--num_drawn", type=int, default=150, help="pictures of table 2: drawing takes long")
-    parser.add_argument("--target_model", help="as in train_codebook.py; the recipe's by default")
+    parser.add_argument("--dataset", default="emoji", help="Data set; another one is for a trial of this script.")
+    parser.add_argument("--test_split", default="test_concepts", help="Split to measure on.")
+    parser.add_argument("--stage1_steps", type=int, default=60, help="Steps of both Q-Formers.")
+    parser.add_argument("--stage2_steps", type=int, default=120, help="Steps of the codebook.")
+    parser.add_argument("--language_steps", type=int, default=120, help="Steps of both language models of the pilot.")
+    parser.add_argument(
+        "--num_pilot", type=int, default=4000, help="Number of training images of the pilot; encoding takes long."
+    )
+    parser.add_argument(
+        "--num_parallel", type=int, default=2, help="Number of trainings at once, where there are two alike."
+    )
+    parser.add_argument("--batch_size", type=int, default=128, help="Batch size of all training.")
+    parser.add_argument(
+        "--config", type=Path, default=RECIPES / "image_tokenizer.json", help="As in train_qformer.py."
+    )
+    parser.add_argument("--text_model", help="As in train_qformer.py; that of the recipe unless given.")
+    parser.add_argument("--model", default="seed-mini", help="Pipeline of tables 2 and 3; another one is for a trial.")
+    parser.add_argument(
+        "--language_model", default="seed-mini", help="Language model of tables 2 and 3; another one is for a trial."
+    )
+    parser.add_argument("--base_language_model", default="smollm2", help="As in train_causal_lm.py.")
+    parser.add_argument(
+        "--language_model_config",
+        default=str(RECIPES / "language_model.json"),
+        help="As in train_causal_lm.py; empty: none.",
+    )
+    parser.add_argument("--limit", type=int, help="Number of images of the test split; all unless given.")
+    parser.add_argument("--num_drawn", type=int, default=150, help="Number of images of table 2; drawing takes long.")
+    parser.add_argument("--target_model", help="As in train_codebook.py; that of the recipe unless given.")
     report = TRAINING.parent / "model_cards" / "seed-mini-tables.md"
-    parser.add_argument("--report", type=Path, default=report, help="to write, with a picture beside it")
-    parser.add_argument("--readme", type=Path, help="shows the picture between its <!-- tables --> marks")
+    parser.add_argument("--report", type=Path, default=report, help="Report to write, with a figure beside it.")
+    parser.add_argument("--readme", type=Path, help="File that shows the figure between its <!-- tables --> marks.")
     return parser.parse_args(argv)
 
 
 def train(args: argparse.Namespace, script: str, recipe: str, output: Path, threads: int = 0, **flags) -> Path:
-    """Runs a training script in a process of its own, with so many threads, unless it has finished before."""
+    """Runs a training script in a process of its own, with a number of threads, unless it has finished before."""
     finished = output / "finished"
     if not finished.exists():
         flags |= {"recipe": RECIPES / recipe, "output_dir": output, "batch_size": args.batch_size}
@@ -131,7 +144,7 @@ def retrieval_rows(args: argparse.Namespace) -> dict[str, list[float | None]]:
         runs[name] = {"output": out / name, "config": path}
     stage1 = train_alike(
         args, "train_qformer.py", "stage1.yaml", runs, dataset=args.dataset, text_model=args.text_model,
-        max_steps=args.stage1_steps, cache_views=0,  # no picture is shown twice
+        max_steps=args.stage1_steps, cache_views=0,  # no image is shown twice
     )  # fmt: skip
     stage2 = train(
         args, "train_codebook.py", "stage2.yaml", out / "codes", init_model=stage1["causal"], dataset=args.dataset,
@@ -203,19 +216,19 @@ def pilot_rows(args: argparse.Namespace) -> dict[str, list[float | None]]:
 
 
 def thin(rows: Dataset, count: int | None) -> Dataset:
-    """So many rows, evenly spread: neighbours are often alike."""
+    """At most `count` rows, evenly spread: neighbours are often alike."""
     count = min(count or len(rows), len(rows))
     return rows.select([number * len(rows) // count for number in range(count)])
 
 
-def pictures_of(rows: Dataset, name: str, batch_size: int = 64) -> Iterator[list]:
-    """Batches of pictures, with a progress bar."""
+def images_of(rows: Dataset, name: str, batch_size: int = 64) -> Iterator[list]:
+    """Batches of images, with a progress bar."""
     for start in tqdm(range(0, len(rows), batch_size), desc=name, mininterval=5):
         yield [open_image(row) for row in rows.select(range(start, min(start + batch_size, len(rows))))]
 
 
 def _with_codes(rows: Dataset, split: str, encode: Callable[[list], torch.Tensor]) -> Dataset:
-    codes = torch.cat([encode(images) for images in pictures_of(rows, f"codes of {split}")]).tolist()
+    codes = torch.cat([encode(images) for images in images_of(rows, f"codes of {split}")]).tolist()
     kept = rows.select_columns(["caption", "tags", "subgroup"]).flatten_indices()
     return kept.add_column("codes", codes).add_column("split", [split] * len(codes))
 
@@ -228,7 +241,7 @@ def seed_codes(pipeline: SeedPipeline, splits: dict[str, Dataset]) -> list[Datas
 
 @torch.no_grad()
 def low_level_codes(pipeline: SeedPipeline, splits: dict[str, Dataset]) -> list[Dataset]:
-    """As many codes, of as many kinds, each of a patch of the picture: k-means of the autoencoder's latents."""
+    """As many codes, of as many kinds, each of a patch of the image: k-means of the autoencoder's latents."""
     config, size = pipeline.image_tokenizer.config, pipeline.vae.config.sample_size
 
     def latents_of(images: list) -> torch.Tensor:
@@ -237,7 +250,7 @@ def low_level_codes(pipeline: SeedPipeline, splits: dict[str, Dataset]) -> list[
         # patches in reading order, neighbours averaged until there are as many as SEED has codes
         return torch.nn.functional.adaptive_avg_pool1d(latents.flatten(2), config.num_query_tokens).transpose(1, 2)
 
-    vectors = torch.cat([latents_of(images) for images in pictures_of(thin(splits["train"], 2048), "latents")])
+    vectors = torch.cat([latents_of(images) for images in images_of(thin(splits["train"], 2048), "latents")])
     centres = kmeans(vectors.flatten(0, 1), config.codebook_size)
 
     def encode(images: list) -> torch.Tensor:
@@ -274,7 +287,7 @@ def format_table(title: str, columns: list[str], rows: dict[str, list[float | No
 
 
 def draw_tables(tables: dict[str, tuple[list[str], dict]], path: Path) -> None:
-    """A picture of all tables."""
+    """Draws a figure of all tables."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -347,10 +360,10 @@ def main(argv: list[str] | None = None) -> None:
         read_tables(retrieval, reconstruction, pilot) + left_out(args.output_dir),
     ]
     args.report.write_text("\n".join(parts), encoding="utf-8")
-    picture = args.report.with_suffix(".png")
-    draw_tables(tables, picture)
+    figure = args.report.with_suffix(".png")
+    draw_tables(tables, figure)
     if args.readme is not None:
-        shown = f"![The tables]({os.path.relpath(picture, args.readme.parent)})\n\n*`{COMMAND}` made them.* "
+        shown = f"![The tables]({os.path.relpath(figure, args.readme.parent)})\n\n*`{COMMAND}` made them.* "
         update_file(args.readme, f"{shown}{parts[0]}\n{parts[-1]}", "tables")
     tqdm.write("\n".join(parts) + f"\n{(time.monotonic() - started) / 60:.1f} minutes; wrote {args.report}")
 

@@ -1,4 +1,4 @@
-"""What to expect: the curves of seed-mini's stages in one picture, for training/README.md.
+"""What to expect: the curves of seed-mini's stages in one figure, for training/README.md.
 
     python training/mini/plot_curves.py out/mini --output training/curves.png
 
@@ -16,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from seed_hf.trainer.arguments import HelpFormatter
 from seed_hf.trainer.curves import read_metrics
 
 
@@ -30,7 +31,7 @@ PANELS = {
 
 
 def draw_panel(axes, metrics: list[dict], title: str, left: str, right: str) -> None:
-    """One stage: a training loss, and how an evaluation on unseen pictures goes."""
+    """Draws one stage: a training loss, and a score on unseen images."""
     axes.set_title(title, fontsize=9)
     axes.plot(*zip(*[(line["step"], line[left]) for line in metrics if left in line], strict=True), color="tab:blue")
     axes.set_ylabel(left, color="tab:blue", fontsize=8)
@@ -46,20 +47,20 @@ def draw_panel(axes, metrics: list[dict], title: str, left: str, right: str) -> 
 
 def main(argv: list[str] | None = None) -> None:
     """Read, draw, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="output folder of all stages, as train_mini.py leaves it")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "curves.png")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("folder", type=Path, help="Output folder of all stages, as train_mini.py leaves it.")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "curves.png", help="Image to write.")
     args = parser.parse_args(argv)
-    found = {name: panel for name, panel in PANELS.items() if (args.folder / name / "metrics.jsonl").is_file()}
-    if not found:
+    shown = {name: panel for name, panel in PANELS.items() if (args.folder / name / "metrics.jsonl").is_file()}
+    if not shown:
         raise ValueError(f"folder={str(args.folder)!r} has none of {list(PANELS)} with a metrics.jsonl.")
-    rows = -(-len(found) // 3)
+    rows = -(-len(shown) // 3)
     figure = Figure(figsize=(10.5, 2.5 * rows), dpi=75, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     panels = figure.subplots(rows, 3, squeeze=False).flat
-    for axes, (name, panel) in zip(panels, found.items(), strict=False):
+    for axes, (name, panel) in zip(panels, shown.items(), strict=False):
         draw_panel(axes, read_metrics(args.folder / name / "metrics.jsonl"), *panel)
-    for axes in figure.axes[len(found) : 3 * rows]:
+    for axes in figure.axes[len(shown) : 3 * rows]:
         axes.set_visible(False)
     canvas.draw()
     # few colours: a tenth of the size

@@ -20,7 +20,10 @@ import argparse
 import json
 from pathlib import Path
 
-from seed_hf.cards.markdown import format_table, update_file
+
+import seed_hf_script  # isort: skip  # noqa: F401
+
+from seed_hf.trainer.arguments import HelpFormatter
 
 
 ROOT = Path(__file__).parents[2]
@@ -30,10 +33,13 @@ TARGETS = [ROOT / "README.md", ROOT / "model_cards" / "seed-mini.md"]
 
 def main(argv: list[str] | None = None) -> None:
     """Update both files."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--targets", type=Path, nargs="+", default=TARGETS)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="Results to read.")
+    parser.add_argument("--targets", type=Path, nargs="+", default=TARGETS, help="Files to update.")
     args = parser.parse_args(argv)
+    # after parsing, so that --help needs no torch
+    from seed_hf.cards.markdown import format_table, update_file
+
     table = format_table(json.loads(args.results.read_text(encoding="utf-8")))
     for target in args.targets:
         print(f"{target.name}: {'updated' if update_file(target, table) else 'up to date'}")

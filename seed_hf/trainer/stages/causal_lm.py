@@ -132,7 +132,9 @@ def enable_gradient_checkpointing(model: PreTrainedModel | PeftModel) -> None:
 
 
 @torch.no_grad()
-def write_captions(model, processor: SeedProcessor, codes: torch.Tensor, batch_size: int = 64) -> list[str]:
+def write_captions(
+    model, processor: SeedProcessor, codes: torch.Tensor, batch_size: int = 64, max_new_tokens: int = 16
+) -> list[str]:
     """Greedy captions of images.
 
     Args:
@@ -140,6 +142,7 @@ def write_captions(model, processor: SeedProcessor, codes: torch.Tensor, batch_s
         processor ([`SeedProcessor`]): Its processor.
         codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)`): Codes of the images.
         batch_size (`int`, defaults to 64): Number of images at once.
+        max_new_tokens (`int`, defaults to 16): Largest number of tokens of a caption.
 
     Returns:
         `list[str]`: One caption per image.
@@ -148,7 +151,7 @@ def write_captions(model, processor: SeedProcessor, codes: torch.Tensor, batch_s
     for part in codes.split(batch_size):
         prompts = [processor.caption_prompt] * len(part)
         inputs = processor(text=prompts, codes=part, padding=True, return_tensors="pt")
-        ids = model.generate(**inputs.to(model.device), max_new_tokens=16, do_sample=False)
+        ids = model.generate(**inputs.to(model.device), max_new_tokens=max_new_tokens, do_sample=False)
         captions += processor.post_process_generation(ids, prompt_length=inputs["input_ids"].shape[1])
     return captions
 
