@@ -21,6 +21,15 @@ COMMANDS = {
     "push": "nowhere owner/name --dry-run",
 }
 
+# what makes a script start to work; the others import what they need before they parse
+SCRIPTS = {
+    "train_qformer.py": "--config nowhere --dataset nowhere --output_dir out",
+    "train_codebook.py": "--init_model nowhere --dataset nowhere --output_dir out",
+    "train_causal_lm.py": "--image_tokenizer nowhere --dataset nowhere --output_dir out",
+    "train_decoder.py": "--vae nowhere --output_dir out",
+    "train_vae.py": "--output_dir out",
+}
+
 
 class WithoutPackages:
     """A finder of modules that does not find some, neither for `import` nor for whoever asks for them."""
@@ -60,7 +69,7 @@ def main(names: list[str]):
     written["demo"] = stderr_of(runpy.run_module, "seed_hf.demo", run_name="__main__")
     for path in sorted((ROOT / "training").rglob("*.py")):
         if "__main__" in path.read_text(encoding="utf-8"):
-            sys.argv[0] = path.name
+            sys.argv = [path.name, *SCRIPTS.get(path.name, "--help").split()]
             written[path.name] = stderr_of(runpy.run_path, str(path), run_name="__main__")
     print(json.dumps(written))
 

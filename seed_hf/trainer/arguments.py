@@ -6,7 +6,6 @@ Imports neither torch nor models, so that `--help` answers at once.
 import argparse
 import copy
 import dataclasses
-import importlib.util
 import math
 import os
 import sys
@@ -102,8 +101,6 @@ class RunArguments(Schedule, BatchSettings, OptimizerSettings):
             raise ValueError(
                 f"min_learning_rate={self.min_learning_rate} must not exceed learning_rate={self.learning_rate}."
             )
-        if self.report_to in ("tensorboard", "wandb") and importlib.util.find_spec(self.report_to) is None:
-            raise ValueError(f"report_to={self.report_to!r} is not installed. Allowed: 'none', 'all' (what there is).")
 
 
 _NOT_NEGATIVE = (

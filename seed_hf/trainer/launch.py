@@ -3,6 +3,7 @@
 The hardware is checked before a run starts: there, a wrong setting fails late, or is slow without a word.
 """
 
+import importlib.util
 import os
 import re
 import signal
@@ -31,8 +32,11 @@ def make_accelerator(args: RunArguments) -> Accelerator:
 
     Raises:
         RuntimeError: If several processes were launched that do not know of each other.
-        ValueError: If the hardware cannot do what is asked, or the global batch cannot be divided.
+        ValueError: If a tracker is not installed, the hardware cannot do what is asked, or the global batch cannot be
+            divided.
     """
+    if args.report_to in ("tensorboard", "wandb") and importlib.util.find_spec(args.report_to) is None:
+        raise ValueError(f"report_to={args.report_to!r} is not installed. Allowed: 'none', 'all' (what there is).")
     launched = int(os.environ.get("WORLD_SIZE", 1))
     if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true" and not torch.accelerator.is_available():
         # Accelerate would fall back to plain data parallelism without a word

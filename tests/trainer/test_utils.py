@@ -62,7 +62,7 @@ def test_bad_arguments_are_named(tmp_path, flags, named):
 
 def test_a_tracker_that_is_not_installed_is_named(tmp_path, monkeypatch):
     nothing = Replaced(importlib, util=Replaced(importlib.util, find_spec=lambda name: None))
-    monkeypatch.setattr(arguments_module, "importlib", nothing)
+    monkeypatch.setattr(launch_module, "importlib", nothing)
     with pytest.raises(ValueError, match="report_to='wandb' is not installed"):
         run_toy(tmp_path, "--report_to", "wandb")
 
