@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> None:
     }
     rows = load_coded_rows(args.train_split, args.image_tokenizer, **settings, augmented_views=args.augmented_views)
     set_seed(args.seed)  # here: whether the codes had to be computed first must not change the new weights
-    processor, model = build_model(args, args, rows)
+    processor, model = build_model(settings=args, lora=args, rows=rows)
     held_out = [
         row for row in load_coded_rows(args.eval_split, args.image_tokenizer, **settings) if not row.get("is_flag")
     ]

@@ -227,8 +227,8 @@ def read_recipe(path: str | os.PathLike) -> dict:
 
     Args:
         path (`str` or `os.PathLike`): YAML file, a mapping from the names of flags (without dashes) to their values:
-            `true` or `false` for a switch, a list for a flag with several values. `based_on` names a recipe, relative
-            to this one, whose values count where this one has none.
+            `true` or `false` for a switch, a list for a flag with several values, nothing for the default. `based_on`
+            names a recipe, relative to this one, whose values count where this one has none.
 
     Returns:
         `dict`: Value by flag.
@@ -254,6 +254,8 @@ def _recipe_flags(path: str, arguments_class: type) -> list[str]:
         name = name.replace("-", "_") if isinstance(name, str) else name
         if name not in known:
             raise ValueError(f"recipe={path!r} names {name!r}, which is no flag of this script.")
+        if value is None:  # as not given, so that a recipe can take back what it is based on
+            continue
         values = [str(part) for part in value] if isinstance(value, list) else [str(value)]
         # with "=", so that a value may begin with a dash
         flags += [f"--{name}={values[0]}"] if len(values) == 1 else [f"--{name}", *values]

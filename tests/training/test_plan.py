@@ -39,6 +39,7 @@ def test_operations_and_memory_of_a_layer_are_counted(plan):
 
 
 @pytest.mark.slow  # half a minute of counting at full size
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft asks by the old name
 def test_full_size_costs(plan, costs):
     counted = importlib.import_module("seed_hf.trainer.costs").count_all()
     for stage, expected in costs.items():

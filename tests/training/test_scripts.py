@@ -1,6 +1,5 @@
 """Every training script, in process on a handful of drawings: trains, resumes to the same weights, loads again."""
 
-import importlib
 import json
 import shutil
 from pathlib import Path
@@ -91,6 +90,13 @@ def test_train_qformer_with_its_vision(tmp_path, data):
     model = SeedImageTokenizer.from_pretrained(output)
     assert model.encode(torch.zeros(1, 3, 32, 32)).shape == (1, 4)
     assert Image.open(output / "retrieval-4.png").width > 400
+
+
+def test_cached_vision_leaves_its_last_norm_to_training(tmp_path, data):
+    output = assert_resumes("train_qformer", tmp_path, *qformer_flags(data), "--cache_views", 2)
+    trained = load_file(output / "checkpoint-4" / "model.safetensors").keys()
+    names = {name for name in trained if name.startswith("vision_model.")}
+    assert names == {f"vision_model.post_layernorm.{part}" for part in ("weight", "bias")}
 
 
 def test_train_qformer_from_a_folder_without_a_text_tokenizer(tmp_path, data, stage1):
@@ -226,30 +232,6 @@ def test_train_vae_and_decoder(tmp_path, data, stage1):
     assert list((tmp_path / "codes").glob("*/data/train-*.parquet"))
     after = UNet2DConditionModel.from_pretrained(output / "unet")
     assert not torch.equal(before.conv_in.weight, after.conv_in.weight)
-
-
-def test_blended_names():
-    blend_names = importlib.import_module("seed_hf.trainer.stages.decoder").blend_names
-    names = torch.nn.functional.normalize(torch.randn(5, 2, 6, generator=torch.Generator().manual_seed(0)).flatten(1))
-    names = names.view(5, 2, 6)
-    torch.testing.assert_close(blend_names(names, names, 0.02), names, atol=1e-3, rtol=0)
-    torch.manual_seed(0)
-    unsure = blend_names(names[:1].expand(4000, -1, -1), names, 1e4).mean(0)
-    torch.testing.assert_close(unsure, names.mean(0), atol=0.05, rtol=0)  # any name is as likely
-    some = blend_names(names, names, 0.8)
-    assert some.shape == names.shape
-    assert (some.flatten(1).norm(dim=1) < 1 + 1e-5).all()  # a mean lies between
-
-
-def test_replaced_codes():
-    replace_codes = importlib.import_module("seed_hf.trainer.stages.decoder").replace_codes
-    torch.manual_seed(0)
-    codes = torch.arange(200).view(200, 1, 1) * 32 + torch.arange(32)  # tells picture and place
-    assert torch.equal(replace_codes(codes, 0.0), codes)
-    some = replace_codes(codes, 0.5)
-    assert torch.equal(some % 32, codes % 32)  # a code keeps its place
-    shares = (some != codes).float().mean(dim=2)
-    assert 0.2 < shares.mean() < 0.3 and shares.max() < 0.8
 
 
 # ---------------------------------------------------------------------------------------------- other data

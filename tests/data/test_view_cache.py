@@ -1,0 +1,42 @@
+"""Views of images: drawn anew in every pass, or a few of them put once through a frozen model."""
+
+import numpy as np
+import pytest
+import torch
+from tiny.shards import sample, write_shard
+
+from seed_hf.data.batches import SeededDataset
+from seed_hf.data.captioned_images import CaptionedImages, load_rows
+from seed_hf.data.reading import UnreadableSampleError
+from seed_hf.data.view_cache import AugmentedViews, CachedViews
+
+
+def shift(image, generator):
+    """A view that says which image it is of, and which view."""
+    view = torch.rand((), generator=generator).item()
+    return torch.tensor([np.asarray(image).mean(), view], dtype=torch.float64)
+
+
+@pytest.fixture
+def data(tmp_path):
+    samples = [sample(number, txt="a dog" if number < 2 else "a cat") for number in range(3)]
+    shard = write_shard(tmp_path / "0.tar", [*samples, sample(3, jpg=b"no image", txt="a bird")])
+    return CaptionedImages(load_rows(shard, "train"))
+
+
+def test_a_view_and_its_caption_are_drawn_from_the_generator_of_the_sample(data):
+    views = SeededDataset(AugmentedViews(data, shift), lambda drawn, generator: (*drawn, generator.initial_seed()))
+    first, again, other = views[0, 0], views[0, 0], views[1, 0]
+    assert first[1] == "a dog" and torch.equal(first[0], again[0]) and first[1:] == again[1:]
+    assert first[0][1] != other[0][1] and first[-1] != other[-1]
+
+
+def test_cached_views_belong_to_their_images(data):
+    cached = CachedViews(data, torch.stack, shift, 3, seed=0, batch_size=2)
+    means = [float(np.asarray(data.draw(index, torch.Generator())[0]).mean()) for index in (0, 1)]
+    drawn = [cached.draw(index, torch.Generator().manual_seed(seed)) for index in (0, 1) for seed in range(40)]
+    assert {caption for _, caption, _ in drawn} == {"a dog", "a cat"}
+    cats = [view for view, caption, _ in drawn if caption == "a cat"]
+    assert {view[0].item() for view in cats} == {means[1]} and len({view[1].item() for view in cats}) == 3
+    with pytest.raises(UnreadableSampleError):
+        cached.draw(2, torch.Generator())
