@@ -5,9 +5,8 @@
 
 Writes float16 safetensors, each file below `--max_file_size`; stores the text encoder's hidden states of "" for the
 unconditional branch of guidance; copies the text tokenizer of the image tokenizer (captions for retrieval) along. Then
-loads the folder again and draws one picture. The pipeline's code files, with which it loads where the package is not
-installed, are links to the package's own, inside of which the folder ships. Where files of the package were moved,
-`link_code` makes the links anew.
+loads the folder again and draws one picture. The folder ships inside the package, so it has no copies of the package's
+code, only files that name its classes.
 """
 
 import argparse
