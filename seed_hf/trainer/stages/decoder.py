@@ -70,8 +70,8 @@ def build_scheduler() -> DDIMScheduler:
 @torch.no_grad()
 def encode_latents(vae: AutoencoderKL, pictures: Pictures, batch_size: int = 64) -> torch.Tensor:
     """Latents of unit variance, `(num_pictures, channels, height, width)`."""
-    parts = [vae.encode(to_unit_range(part)).latent_dist.mean for part in pictures.pixels.split(batch_size)]
-    return torch.cat(parts) * vae.config.scaling_factor
+    parts = (to_unit_range(part).to(vae.device) for part in pictures.pixels.split(batch_size))
+    return torch.cat([vae.encode(part).latent_dist.mean for part in parts]) * vae.config.scaling_factor
 
 
 class LatentsAndCaptions(torch.utils.data.Dataset):
