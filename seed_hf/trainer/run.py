@@ -30,7 +30,7 @@ from .checkpoint import (
 from .launch import call_on_signals, make_accelerator
 from .metrics import MetricsLog
 from .optimizer import make_parameter_groups
-from .sharding import gather_optimizer_state, gather_shards, load_optimizer_state, whole_weights
+from .sharding import gather_optimizer_state, gather_shards, load_optimizer_state, own_heads, whole_weights
 from .update import OptimizerUpdate
 
 
@@ -91,7 +91,8 @@ class TrainingRun:
             eps=args.adam_epsilon,
         )
         self.unwrapped_model = model
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        with own_heads(model):
+            self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         if hasattr(model, "generate"):  # evaluations call it; without FSDP2 this does nothing
             register_fsdp_forward_method(model, "generate")
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -19,6 +19,8 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from ..models.modeling_seed import SeedForCausalLM
+
 
 def gather_shards(state: Any) -> Any:
     """Makes the sharded tensors in a nested state whole; every process has to call it.
@@ -52,6 +54,25 @@ def shard_like(tensor: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         return tensor
     mesh = reference.device_mesh
     return distribute_tensor(tensor.to(mesh.device_type), mesh, reference.placements)
+
+
+@contextmanager
+def own_heads(model: nn.Module) -> Iterator[None]:
+    """Lets language models show their own head while the block runs, not the one over the whole vocabulary.
+
+    Accelerate learns from `get_output_embeddings` which weights are tied and have to be sharded together.
+
+    Args:
+        model (`nn.Module`): Model that may be or hold a [`SeedForCausalLM`].
+    """
+    language_models = [module for module in model.modules() if isinstance(module, SeedForCausalLM)]
+    for module in language_models:
+        module.get_output_embeddings = module.language_model.get_output_embeddings
+    try:
+        yield
+    finally:
+        for module in language_models:
+            del module.get_output_embeddings
 
 
 @contextmanager
