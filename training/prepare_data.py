@@ -14,32 +14,35 @@ train scripts read the result with `--dataset OUT`. To see what is wrong with a 
 """
 
 import argparse
-import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 
 import seed_hf_script  # isort: skip  # noqa: F401
 
 import numpy as np
 import pandas as pd
-import torch
+import pyarrow as pa
 from PIL import Image
 from tqdm.auto import tqdm
 
 from seed_hf.data.captioned_images import load_rows
 from seed_hf.data.codes import split_name
-from seed_hf.data.reading import SkippedSamples, UnreadableSampleError, read_image_bytes, row_key
-from seed_hf.data.resumable import check_description, claim_parts, write_whole
+from seed_hf.data.part_records import PartRecords
+from seed_hf.data.reading import SkippedSamples, UnreadableSampleError, read_image_bytes, row_key, try_image
+from seed_hf.data.resumable import PartMaker, check_description, drop_parts, run_parts, write_whole
 from seed_hf.data.shards import clean_captions
 from seed_hf.models.image_formats_seed import IMAGE_FORMATS
 from seed_hf.models.image_processing_seed import load_rgb_image
 from seed_hf.provenance import rows_digest
+from seed_hf.sealed_files import file_digest, write_part
 
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 ROWS_PER_CHECK = 4096
 
@@ -75,47 +78,49 @@ def difference_hash(image: Image.Image) -> str:
     return np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes().hex()
 
 
-def check_row(row: dict, number: int, args: argparse.Namespace) -> dict:
+def check_row(row: dict, number: int, image: Image.Image | UnreadableSampleError, args: argparse.Namespace) -> dict:
     """What there is to know about a row; `reason` says why it is of no use, else it is empty."""
-    found = {"number": number, "key": row_key(row), "width": 0, "height": 0, "sha256": "", "difference_hash": ""}
-    found["captions"] = clean_captions(row.get("captions") or [row["caption"]])
-    found |= {"reason": "" if found["captions"] else "no caption", "detail": ""}
+    checked = {"number": number, "key": row_key(row), "width": 0, "height": 0, "sha256": "", "difference_hash": ""}
+    checked["captions"] = clean_captions(row.get("captions") or [row["caption"]])
+    checked |= {"reason": "" if checked["captions"] else "no caption", "detail": ""}
     if row.get("problem"):
-        return {**found, "reason": row["problem"].partition(":")[0], "detail": row["problem"]}
-    try:
-        data = read_image_bytes(row)
-        image = load_rgb_image(data)
-    except UnreadableSampleError as error:
-        return {**found, "reason": "unreadable", "detail": error.reason}
-    except ValueError as error:
-        return {**found, "reason": "unreadable", "detail": str(error.__cause__ or error)}
-    found |= {"width": image.width, "height": image.height, "difference_hash": difference_hash(image)}
-    found["sha256"] = hashlib.sha256(data).hexdigest()
+        return {**checked, "reason": row["problem"].partition(":")[0], "detail": row["problem"]}
+    if isinstance(image, UnreadableSampleError):
+        return {**checked, "reason": "unreadable", "detail": image.reason}
+    checked |= {"width": image.width, "height": image.height, "difference_hash": difference_hash(image)}
     size = f"{image.width} x {image.height}"
     if min(image.size) < args.min_side:
-        found |= {"reason": "too small", "detail": size}
+        checked |= {"reason": "too small", "detail": size}
     elif min(image.size) < args.min_aspect_ratio * max(image.size):
-        found |= {"reason": "too long", "detail": size}
-    return found
+        checked |= {"reason": "too long", "detail": size}
+    return checked
 
 
-def check_parts(index: int, rows, args: argparse.Namespace, paths: list[Path]) -> None:
-    """One process of the first pass: a table of what was found, for each part of the rows."""
-    skipped = SkippedSamples(max_share=args.max_unreadable_share)
-    with tqdm(total=len(rows), unit="image", desc="checked", mininterval=1, disable=index > 0) as progress:
-        for part in claim_parts(paths, start=index * len(paths) // args.num_processes):
-            progress.update(max(0, ROWS_PER_CHECK * sum(path.exists() for path in paths) - progress.n))
-            found = []
-            for number in range(part * ROWS_PER_CHECK, min((part + 1) * ROWS_PER_CHECK, len(rows))):
-                row = rows[number]
-                found.append(check_row(row, number, args))
-                skipped.num_read += 1
-                if found[-1]["reason"] == "unreadable":
-                    shard = (row["image"] or {}).get("path") or args.dataset
-                    skipped.add(UnreadableSampleError(shard, found[-1]["key"], found[-1]["detail"]))
-                progress.update()
-            with write_whole(paths[part]) as temporary:
-                pd.DataFrame(found).to_parquet(temporary)
+class Checks(PartMaker):
+    """The first pass: a table of what was found, for each part of the rows."""
+
+    title = "checked"
+
+    def __init__(self, records: PartRecords, args: argparse.Namespace):
+        self.records, self.args = records, args
+        self.skipped = SkippedSamples(max_share=args.max_unreadable_share)
+
+    def make(self, part: int, path: Path, progress: tqdm) -> None:
+        """Looks at each row, and notes which images were read."""
+        record, checked, digests = self.records.start(part), [], []
+        for number in self.records.numbers(part):
+            row = self.records.rows[number]
+            image, digest = try_image(row)
+            checked.append(check_row(row, number, image, self.args))
+            if digest and not isinstance(image, UnreadableSampleError):
+                checked[-1]["sha256"] = digest.hex()
+            digests.append(digest)
+            self.skipped.num_read += 1
+            if checked[-1]["reason"] == "unreadable":
+                self.skipped.add(image)
+            progress.update()
+        table = pa.Table.from_pandas(pd.DataFrame(checked))
+        write_part(path, table, self.records.finish(record, digests))
 
 
 def drop_duplicates(table: pd.DataFrame, args: argparse.Namespace) -> pd.DataFrame:
@@ -161,41 +166,48 @@ def shrink(data: bytes, size: tuple[int, int], shorter_side: int) -> tuple[bytes
     return file.getvalue(), "jpg"
 
 
-def write_shards(index: int, rows, args: argparse.Namespace, kept: pd.DataFrame, paths: list[Path]) -> None:
-    """One process of the second pass."""
-    with tqdm(total=len(kept), unit="image", desc="written", mininterval=1, disable=index > 0) as progress:
-        for part in claim_parts(paths, start=index * len(paths) // args.num_processes):
-            with write_whole(paths[part]) as temporary, tarfile.open(temporary, "w") as tar:
-                for found in kept[kept["shard"] == paths[part].name].to_dict("records"):
-                    add_sample(tar, rows[found["number"]], found, args)
-                    progress.update()
+class Shards(PartMaker):
+    """The second pass: the samples that are kept, each in the shard that was drawn for it."""
 
+    title = "written"
 
-def add_sample(tar: tarfile.TarFile, row: dict, found: dict, args: argparse.Namespace) -> None:
-    """Picture, captions and description, under the number of the row."""
-    picture, suffix = shrink(read_image_bytes(row), (found["width"], found["height"]), args.shrink_to)
-    captions = [str(caption) for caption in found["captions"]]
-    about = {name: found[name] for name in ("width", "height", "sha256", "difference_hash")}
-    about |= {"captions": captions, "source": args.dataset, "source_key": found["key"]}
-    for ending, content in {suffix: picture, "txt": "\n".join(captions), "json": json.dumps(about)}.items():
-        content = content.encode() if isinstance(content, str) else content
-        member = tarfile.TarInfo(f"{found['number']:09d}.{ending}")
-        member.size = len(content)
-        tar.addfile(member, io.BytesIO(content))
+    def __init__(self, rows: "Dataset", kept: pd.DataFrame, paths: list[Path], args: argparse.Namespace):
+        self.rows, self.args = rows, args
+        self.samples = [kept[kept["shard"] == path.name].to_dict("records") for path in paths]
 
+    def make(self, part: int, path: Path, progress: tqdm) -> None:
+        """Writes one shard."""
+        with tarfile.open(path, "w") as tar:
+            for checked in self.samples[part]:
+                self.add_sample(tar, checked)
+                progress.update()
 
-def run_processes(job: Callable[[int], None], num_processes: int) -> None:
-    """Runs a job here, or in several processes that share it."""
-    if num_processes == 1:
-        job(0)
-    else:
-        torch.multiprocessing.spawn(job, nprocs=num_processes)
+    def add_sample(self, tar: tarfile.TarFile, checked: dict) -> None:
+        """Image, captions and description, under the number of the row."""
+        data, size = read_image_bytes(self.rows[checked["number"]]), (checked["width"], checked["height"])
+        image, suffix = shrink(data, size, self.args.shrink_to)
+        about = self.describe(checked)
+        files = {suffix: image, "txt": "\n".join(about["captions"]), "json": json.dumps(about)}
+        for ending, content in files.items():
+            content = content.encode() if isinstance(content, str) else content
+            member = tarfile.TarInfo(f"{checked['number']:09d}.{ending}")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
 
+    def describe(self, checked: dict) -> dict:
+        """What a shard says of a sample."""
+        about = {name: checked[name] for name in ("width", "height", "sha256", "difference_hash")}
+        captions = [str(caption) for caption in checked["captions"]]
+        return about | {"captions": captions, "source": self.args.dataset, "source_key": checked["key"]}
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    def is_current(self, part: int, path: Path) -> bool:
+        """Whether a finished shard holds these samples: images may have been replaced since."""
+        try:
+            with tarfile.open(path) as tar:
+                described = [json.load(tar.extractfile(member)) for member in tar if member.name.endswith(".json")]
+        except (tarfile.TarError, ValueError):
+            return False
+        return described == [self.describe(checked) for checked in self.samples[part]]
 
 
 def write_summary(output: Path, name: str, table: pd.DataFrame, paths: list[Path], args: argparse.Namespace) -> dict:
@@ -230,9 +242,10 @@ def main(argv: list[str] | None = None) -> dict:
     settings = {key: value for key, value in vars(args).items() if key not in may_differ}
     check_description(output / f".settings-{name}.json", {**settings, "rows": rows_digest(rows)})
 
-    count = -(-len(rows) // ROWS_PER_CHECK)
-    checks = [output / f".checks-{name}" / f"{part:05d}.parquet" for part in range(count)]
-    run_processes(partial(check_parts, rows=rows, args=args, paths=checks), args.num_processes)
+    records = PartRecords(rows, ROWS_PER_CHECK, rows_digest(rows))
+    checks = [output / f".checks-{name}" / f"{part:05d}.parquet" for part in range(len(records.sizes))]
+    records.drop_stale(checks)
+    run_parts(Checks(records, args), checks, records.sizes, args.num_processes)
     table = drop_duplicates(pd.concat([pd.read_parquet(path) for path in checks], ignore_index=True), args)
 
     kept = table.index[table["reason"] == ""].to_numpy()
@@ -245,8 +258,11 @@ def main(argv: list[str] | None = None) -> dict:
     for path, numbers in zip(paths, np.array_split(order, num_shards) if paths else [], strict=True):
         table.loc[numbers, "shard"] = path.name
     if paths:
-        job = partial(write_shards, rows=rows, args=args, kept=table.loc[order], paths=paths)
-        run_processes(job, args.num_processes)
+        for path in set(output.glob(f"{name}-[0-9][0-9][0-9][0-9][0-9].tar")) - set(paths):
+            path.unlink()  # fewer samples are kept than before images were replaced
+        shards = Shards(rows, table.loc[order], paths, args)
+        drop_parts(paths, lambda part: False, lambda part: shards.is_current(part, paths[part]))
+        run_parts(shards, paths, [len(samples) for samples in shards.samples], args.num_processes)
     summary = write_summary(output, name, table, paths, args)
     counts = f"{summary['kept']} of {summary['rows']} samples kept, dropped {summary['dropped']}"
     print(f"{output}: {counts}, {num_shards} shards")

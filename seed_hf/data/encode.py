@@ -1,23 +1,20 @@
 """Codes of a whole data set, computed once: stage 3 never sees a picture (64 bytes a picture instead of 521 GFLOP)."""
 
-import hashlib
 import os
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
-from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
+from PIL import Image
 
 from ..hub.fetch import find_image_tokenizer, resolve_mini
 from ..models.configuration_seed_image_tokenizer import SeedImageTokenizerConfig
 from ..models.image_processing_seed import SeedImageProcessor
 from ..models.modeling_seed_image_tokenizer import SeedImageTokenizer
 from ..provenance import rows_digest, weights_digest
-from ..sealed_files import write_part
 from .augmentation import Augmentation, augment
 from .codes import (
     codes_identity,
@@ -29,15 +26,8 @@ from .codes import (
     skipped_path,
 )
 from .part_records import PartRecords
-from .reading import (
-    SkippedSamples,
-    UnreadableSampleError,
-    read_image,
-    read_image_bytes,
-    row_key,
-    split_location,
-)
-from .resumable import check_description, claim_parts, write_whole
+from .resumable import check_description, check_positive, run_parts
+from .row_parts import RowParts, Sample
 from .seeds import derive_seed
 
 
@@ -119,10 +109,7 @@ def encode_rows(
         codes = read_codes(folder, "validation")["codes"][0]  # 32 integers
         ```
     """
-    counts = {"batch_size": batch_size, "num_processes": num_processes, "rows_per_file": rows_per_file}
-    for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"`{name}` is {value}; allowed: 1 or more.")
+    check_positive(batch_size=batch_size, num_processes=num_processes, rows_per_file=rows_per_file)
     folders = find_image_tokenizer(resolve_mini(image_tokenizer, "pipeline"), revision)
     config = SeedImageTokenizerConfig.from_pretrained(folders[0]).to_dict()
     description = {
@@ -144,21 +131,8 @@ def encode_rows(
     records = PartRecords(rows, rows_per_file, codes_identity(description), count_part)
     records.drop_stale(paths)
     started, before = time.monotonic(), count_encoded(paths)[0]
-    job = partial(
-        _encode_parts,
-        num_processes=num_processes,
-        rows=rows,
-        records=records,
-        folders=folders,
-        paths=paths,
-        description=description,
-        loader_settings={"batch_size": batch_size, "num_workers": num_workers},
-        skipped=SkippedSamples(max_share=max_unreadable_share),
-    )
-    if num_processes > 1:
-        torch.multiprocessing.spawn(job, nprocs=num_processes)
-    elif before + count_encoded(paths)[1] < len(rows):
-        job(int(os.environ.get("LOCAL_RANK", 0)))
+    encoder = _CodeParts(folders, paths, description, records, batch_size, num_workers, max_unreadable_share)
+    run_parts(encoder, paths, records.sizes, num_processes)
     num_images, num_skipped = count_encoded(paths)
     if num_images + num_skipped != len(rows):
         raise RuntimeError(f"{output_dir} holds {num_images} images and {num_skipped} skipped ones of {len(rows)}.")
@@ -198,48 +172,63 @@ def _kept_columns(rows: "Dataset", columns: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(["key", "caption", *(["captions"] if several else []), *columns]))
 
 
-def _encode_parts(
-    index: int, num_processes, rows, records: PartRecords, folders, paths, description, loader_settings, skipped
-) -> None:
-    """What one process does: parts that nobody else has, until there are none."""
-    device = f"cuda:{index % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
-    model = SeedImageTokenizer.from_pretrained(folders[0], dtype=description["dtype"]).eval().to(device)
-    _check_weights(model, folders[0])
-    encoder = _Encoder(model, SeedImageProcessor.from_pretrained(folders[1]), description["augmented_views"])
-    # smoothing=0: images/s and the time left are means since the start, over all processes
-    progress = tqdm(
-        desc="codes",
-        total=len(rows),
-        initial=sum(count_encoded(paths)),
-        unit="image",
-        smoothing=0,
-        mininterval=1,
-        disable=index > 0,
-    )
-    for part in claim_parts(paths, start=index * len(paths) // num_processes):
-        progress.update(max(0, sum(count_encoded(paths)) - progress.n))
-        record, digests = records.start(part), []
-        loader = DataLoader(_Views(rows, records.numbers(part), encoder), collate_fn=_collate, **loader_settings)
-        skipped.log_file = skipped_path(paths[part])
-        skipped.log_file.unlink(missing_ok=True)
-        with write_whole(paths[part]) as temporary:
-            found: dict[int, tuple[str, list]] = {}
-            for good, pixel_values, errors, read in loader:
-                digests += read
-                skipped.num_read += len(read)
-                codes = encoder.encode(pixel_values) if good else []
-                for (number, key), views in zip(good, codes, strict=True):
-                    if views is None:
-                        errors.append(_no_codes(rows[number], key, model.dtype))
-                    else:
-                        found[number] = (key, views)
-                for error in errors:
-                    skipped.add(error)
-                progress.update(len(read))
-            table = _table_of_codes(rows.select(list(found)), list(found.values()), description, model.config)
-            write_part(temporary, table, records.finish(record, digests))
-    progress.update(len(rows) - progress.n)
-    progress.close()
+class _CodeParts(RowParts):
+    """Codes of views of images: as the evaluation transform has them, then augmented ones."""
+
+    title = "codes"
+
+    def __init__(self, folders: tuple[Path, Path], paths: list[Path], description: dict, *settings):
+        super().__init__(*settings)
+        self.folders, self.paths, self.description = folders, paths, description
+
+    def load(self, device: str) -> None:
+        """Loads model and processor."""
+        self.model = SeedImageTokenizer.from_pretrained(self.folders[0], dtype=self.description["dtype"])
+        self.model.eval().to(device)
+        _check_weights(self.model, self.folders[0])
+        self.processor = SeedImageProcessor.from_pretrained(self.folders[1])
+
+    def prepare(self, image: Image.Image, number: int) -> np.ndarray:
+        """Makes `pixel_values` of all views, the augmented ones each from its own generator."""
+        size, views = self.model.config.vision_config.image_size, range(1, 1 + self.description["augmented_views"])
+        generators = [torch.Generator().manual_seed(derive_seed(view, number)) for view in views]
+        images = [image, *(augment(image, size, generator, _AUGMENTATION) for generator in generators)]
+        # a tensor would take a file descriptor for each image on its way between processes
+        return self.processor(images, return_tensors="pt")["pixel_values"].numpy()
+
+    @torch.no_grad()
+    def predict(self, samples: list[Sample]) -> list[list[list[int]] | str]:
+        """Computes views x codes for each image; a reason where a view has none."""
+        pixel_values = torch.from_numpy(np.stack([sample.row["image"] for sample in samples]))
+        codes = self.model.try_encode(pixel_values.flatten(0, 1).to(self.model.device, self.model.dtype))
+        codes = codes.unflatten(0, pixel_values.shape[:2]).cpu()
+        reason = (
+            f"no codes: NaN or infinity in what it computes with {self.model.dtype}; `dtype` float32 has more room"
+        )
+        return [reason if (views < 0).any() else views.tolist() for views in codes]
+
+    def predict_part(self, batch_size: int, part: int, progress) -> list[Sample]:
+        """Lists what is left out beside the part."""
+        self.skipped.log_file = skipped_path(self.paths[part])
+        self.skipped.log_file.unlink(missing_ok=True)
+        return super().predict_part(batch_size, part, progress)
+
+    def to_table(self, samples: list[Sample]) -> "pa.Table":
+        """Makes the rows of one parquet file: 16 bits a code."""
+        import pyarrow as pa
+        from datasets import Features, List, Value
+
+        good = [sample for sample in samples if sample.error is None]
+        config, rows = self.model.config, self.records.rows.select([sample.number for sample in good])
+        codes = List(Value("uint16" if config.codebook_size <= 2**16 else "uint32"), length=config.num_query_tokens)
+        columns = [name for name in self.description["columns"] if name != "key"]
+        features = {"key": Value("string"), **{name: rows.features[name] for name in columns}, "codes": codes}
+        table = {"key": [sample.row["key"] for sample in good], **rows.select_columns(columns)[:]}
+        table["codes"] = [sample.prediction[0] for sample in good]
+        if self.description["augmented_views"]:
+            features["augmented_codes"] = List(codes)
+            table["augmented_codes"] = [sample.prediction[1:] for sample in good]
+        return pa.Table.from_pydict(table, schema=Features(features).arrow_schema)
 
 
 def _check_weights(model: SeedImageTokenizer, folder: str | os.PathLike) -> None:
@@ -250,80 +239,6 @@ def _check_weights(model: SeedImageTokenizer, folder: str | os.PathLike) -> None
             f"`image_tokenizer` {str(folder)!r} has NaN or infinity in {len(bad)} weights, such as {bad[0]!r}; "
             f"allowed: finite values, and a `dtype` with room for them (it is {model.dtype})."
         )
-
-
-def _no_codes(row: dict, key: str, dtype: torch.dtype) -> UnreadableSampleError:
-    location = (row["image"] or {}).get("path") or ""
-    reason = f"no codes: NaN or infinity in what it computes with {dtype}; `dtype` float32 has more room"
-    return UnreadableSampleError(split_location(location)[0], key, reason)
-
-
-class _Encoder:
-    """Views of a picture, and their codes."""
-
-    def __init__(self, model: SeedImageTokenizer, processor: SeedImageProcessor, augmented_views: int):
-        self.model, self.processor, self.augmented_views = model, processor, augmented_views
-
-    def views(self, row: dict, number: int) -> torch.Tensor:
-        """`pixel_values` of the evaluation transform, then of augmented views, each from its own generator."""
-        image, size = read_image(row), self.model.config.vision_config.image_size
-        generators = [torch.Generator().manual_seed(derive_seed(1 + v, number)) for v in range(self.augmented_views)]
-        views = [image, *(augment(image, size, generator, _AUGMENTATION) for generator in generators)]
-        return self.processor(views, return_tensors="pt")["pixel_values"]
-
-    @torch.no_grad()
-    def encode(self, pixel_values: torch.Tensor) -> list[list[list[int]] | None]:
-        """Codes of `(images, views, 3, height, width)`, as images x views x codes; `None` where a view has none."""
-        codes = self.model.try_encode(pixel_values.flatten(0, 1).to(self.model.device, self.model.dtype))
-        codes = codes.unflatten(0, pixel_values.shape[:2])
-        bad = (codes < 0).flatten(1).any(1).tolist()
-        return [None if is_bad else views for views, is_bad in zip(codes.tolist(), bad, strict=True)]
-
-
-class _Views(torch.utils.data.Dataset):
-    """Number, key and views of some rows; the error in place of views where the picture cannot be read."""
-
-    def __init__(self, rows: "Dataset", numbers: range, encoder: _Encoder):
-        self.rows, self.numbers, self.views = rows, numbers, encoder.views
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def __getitem__(self, index: int) -> tuple[int, str, torch.Tensor | UnreadableSampleError, bytes | None]:
-        number, digest = self.numbers[index], None
-        row = self.rows[number]
-        key = row_key(row) or f"{number:09d}"
-        try:
-            data = read_image_bytes(row)
-            digest = hashlib.sha256(data).digest()
-            views = self.views({**row, "image": {**row["image"], "bytes": data}}, number)
-        except UnreadableSampleError as error:
-            views = UnreadableSampleError(error.shard, key, error.reason)
-        return number, key, views, digest
-
-
-def _collate(samples: list) -> tuple[list[tuple[int, str]], torch.Tensor | None, list, list[bytes | None]]:
-    """Numbers and keys of good images, their views, the errors of the others; and the hashes of all files."""
-    good = [sample for sample in samples if isinstance(sample[2], torch.Tensor)]
-    errors = [views for _, _, views, _ in samples if isinstance(views, UnreadableSampleError)]
-    pixel_values = torch.stack([views for _, _, views, _ in good]) if good else None
-    return [(number, key) for number, key, _, _ in good], pixel_values, errors, [digest for *_, digest in samples]
-
-
-def _table_of_codes(rows: "Dataset", found: list[tuple[str, list]], description: dict, config) -> "pa.Table":
-    """Rows of one parquet file: 16 bits a code."""
-    import pyarrow as pa
-    from datasets import Features, List, Value
-
-    codes = List(Value("uint16" if config.codebook_size <= 2**16 else "uint32"), length=config.num_query_tokens)
-    columns = [name for name in description["columns"] if name != "key"]
-    features = {"key": Value("string"), **{name: rows.features[name] for name in columns}, "codes": codes}
-    table = {"key": [key for key, _ in found], **rows.select_columns(columns)[:]}
-    table["codes"] = [views[0] for _, views in found]
-    if description["augmented_views"]:
-        features["augmented_codes"] = List(codes)
-        table["augmented_codes"] = [views[1:] for _, views in found]
-    return pa.Table.from_pydict(table, schema=Features(features).arrow_schema)
 
 
 __all__ = ["encode_once", "encode_rows"]

@@ -17,6 +17,20 @@ if TYPE_CHECKING:
 logger = logging.get_logger(__name__)
 
 
+def count_rows(path: Path) -> int:
+    """Counts the rows of a parquet file.
+
+    Args:
+        path (`Path`): The file.
+
+    Returns:
+        `int`: their number.
+    """
+    import pyarrow.parquet as pq
+
+    return pq.read_metadata(path).num_rows
+
+
 class PartRecords:
     """Makes and compares the records of parts.
 
@@ -27,12 +41,17 @@ class PartRecords:
         count (`Callable[[Path], int]`): says how many rows a finished part accounts for.
     """
 
-    def __init__(self, rows: "Dataset", rows_per_part: int, identity: str, count: Callable[[Path], int]):
+    def __init__(self, rows: "Dataset", rows_per_part: int, identity: str, count: Callable[[Path], int] = count_rows):
         self.rows, self.rows_per_part, self.identity, self.count = rows, rows_per_part, identity, count
 
     def numbers(self, part: int) -> range:
         """Numbers of the rows of a part."""
         return range(part * self.rows_per_part, min((part + 1) * self.rows_per_part, len(self.rows)))
+
+    @property
+    def sizes(self) -> list[int]:
+        """Number of rows of each part."""
+        return [len(self.numbers(part)) for part in range(-(-len(self.rows) // self.rows_per_part))]
 
     def start(self, part: int) -> dict:
         """What is known of a part before its images are read.

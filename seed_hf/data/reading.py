@@ -1,5 +1,6 @@
 """Reading one picture of a data set, wherever its bytes are, and what happens when it cannot be read."""
 
+import hashlib
 import json
 import os
 import re
@@ -117,7 +118,6 @@ def read_bytes(location: str) -> bytes:
     Raises:
         OSError: if the file is gone, cannot be read, or is no file but a device or a pipe, or if the shard ends before
             the piece does.
-        ValueError: if there is more to read than [`~seed_hf.models.image_limits_seed.IMAGE_LIMITS`] allows.
         ValueError: if there is more to read than [`~seed_hf.models.image_limits_seed.IMAGE_LIMITS`] allows. Its
             `max_url_seconds` hold for URLs too, where the file system can be interrupted (`http`, `s3`, `gs`, ...).
     """
@@ -228,7 +228,32 @@ def read_image(row: Mapping[str, Any]) -> Image.Image:
         UnreadableSampleError: if this sample cannot be read or decoded.
         FileNotFoundError: if the whole shard is gone.
     """
-    data = read_image_bytes(row)
+    return _decode_image(read_image_bytes(row), row)
+
+
+def try_image(row: Mapping[str, Any]) -> tuple[Image.Image | UnreadableSampleError, bytes | None]:
+    """Reads the image of a row, and says what is wrong where that cannot be done.
+
+    Args:
+        row (`Mapping`): See [`read_image_bytes`].
+
+    Returns:
+        `tuple`: What [`read_image`] gives or the error that it raises; and the SHA-256 of the image file (32 bytes),
+        `None` where there is no file.
+
+    Raises:
+        FileNotFoundError: The whole shard is gone.
+    """
+    sha256 = None
+    try:
+        data = read_image_bytes(row)
+        sha256 = hashlib.sha256(data).digest()
+        return _decode_image(data, row), sha256
+    except UnreadableSampleError as error:
+        return error, sha256
+
+
+def _decode_image(data: bytes, row: Mapping[str, Any]) -> Image.Image:
     try:
         return load_rgb_image(data)
     except ValueError as error:
@@ -314,4 +339,5 @@ __all__ = [
     "read_bytes",
     "read_image",
     "read_image_bytes",
+    "try_image",
 ]

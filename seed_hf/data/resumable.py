@@ -4,17 +4,83 @@ import json
 import os
 import shutil
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from filelock import FileLock, Timeout
+from tqdm.auto import tqdm
 
 from ..provenance import package_versions
 
 
 _POLL_SECONDS = 0.5
+
+
+class PartMaker(ABC):
+    """Makes the parts of a long job. Its attributes are settings, which travel to every process that takes part.
+
+    Attributes:
+        title (`str`): What the progress bar says.
+        unit (`str`): What it counts.
+    """
+
+    title: str = ""
+    unit: str = "image"
+
+    def load(self, device: str) -> None:  # noqa: B027
+        """Loads what the work needs, once in each process.
+
+        Args:
+            device (`str`): The device of this process, such as `"cuda:3"`.
+        """
+
+    @abstractmethod
+    def make(self, part: int, path: Path, progress: tqdm) -> None:
+        """Makes one part.
+
+        Args:
+            part (`int`): Its number.
+            path (`Path`): File to write, which becomes the part once it is whole.
+            progress (`tqdm`): To be updated while the part is made.
+        """
+
+
+def run_parts(maker: PartMaker, paths: Sequence[Path], sizes: Sequence[int], num_processes: int = 1) -> None:
+    """Makes the parts that are missing, in processes that share them, with other machines too.
+
+    Args:
+        maker ([`PartMaker`]): Makes a part.
+        paths (`Sequence[Path]`): File of each part, in one folder.
+        sizes (`Sequence[int]`): What each part adds to the progress bar.
+        num_processes (`int`, defaults to 1): Processes on this machine, dealt to its GPUs.
+    """
+    job = (maker, paths, sizes, num_processes)
+    if num_processes > 1:
+        torch.multiprocessing.spawn(_make_parts, job, nprocs=num_processes)
+    elif not all(path.exists() for path in paths):
+        _make_parts(int(os.environ.get("LOCAL_RANK", 0)), *job)
+
+
+def _make_parts(index: int, maker: PartMaker, paths: Sequence[Path], sizes: Sequence[int], num_processes: int) -> None:
+    """Makes the parts that nobody else has, until there are none."""
+
+    def count_finished() -> int:
+        """Counts what all processes have done, and this one before a kill."""
+        return sum(size for path, size in zip(paths, sizes, strict=True) if path.exists())
+
+    maker.load(f"cuda:{index % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu")
+    # smoothing=0: the rate and the time left are means since the start, over all processes
+    bar = {"desc": maker.title, "unit": maker.unit, "smoothing": 0, "mininterval": 1, "disable": index > 0}
+    with tqdm(total=sum(sizes), initial=count_finished(), **bar) as progress:
+        for part in claim_parts(paths, start=index * len(paths) // num_processes):
+            progress.update(max(0, count_finished() - progress.n))
+            with write_whole(paths[part]) as temporary:
+                maker.make(part, temporary, progress)
+        progress.update(progress.total - progress.n)
 
 
 def claim_parts(paths: Sequence[Path], start: int = 0) -> Iterator[int]:
@@ -155,4 +221,18 @@ def read_description(path: Path) -> dict:
     return found
 
 
-__all__ = ["claim_parts", "drop_parts", "write_whole"]
+def check_positive(**values: int | None) -> None:
+    """Refuses numbers of things below 1.
+
+    Args:
+        values (`int`, *optional*): Numbers by the name of their argument; `None` is allowed.
+
+    Raises:
+        ValueError: One of them is 0 or negative.
+    """
+    for name, value in values.items():
+        if value is not None and value < 1:
+            raise ValueError(f"`{name}` is {value}; allowed: 1 or more.")
+
+
+__all__ = ["PartMaker", "check_positive", "claim_parts", "drop_parts", "run_parts", "write_whole"]

@@ -5,21 +5,15 @@ import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
-from accelerate.utils import find_executable_batch_size
-from tqdm.auto import tqdm
 
 from ..data.part_records import PartRecords
-from ..data.reading import SkippedSamples, UnreadableSampleError, read_image_bytes, row_key
-from ..data.resumable import check_description, claim_parts, write_whole
-from ..models.image_processing_seed import load_rgb_image
-from ..sealed_files import write_part
+from ..data.resumable import check_description, check_positive, run_parts
+from ..data.row_parts import RowParts, Sample
 
 
 if TYPE_CHECKING:
@@ -87,37 +81,18 @@ def run_predictor(
         ValueError: if `work_dir` holds another run, or an argument is out of range.
         TooManyUnreadableSamplesError: beyond `max_unreadable_share`.
     """
-    counts = {"num_processes": num_processes, "rows_per_part": rows_per_part}
-    for name, value in {**counts, "batch_size": 1 if batch_size is None else batch_size}.items():
-        if value < 1:
-            raise ValueError(f"`{name}` is {value}; allowed: 1 or more.")
+    check_positive(num_processes=num_processes, rows_per_part=rows_per_part, batch_size=batch_size)
     work_dir = Path(work_dir)
-    num_parts = -(-len(rows) // rows_per_part)
-    paths = [work_dir / f"part-{part:05d}-of-{num_parts:05d}.parquet" for part in range(num_parts)]
     settings = {**description, "num_rows": len(rows), "rows_per_part": rows_per_part, "batch_size": batch_size}
     check_description(work_dir / "run.json", settings)
     identity = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-    records = PartRecords(rows, rows_per_part, identity, _count_rows)
+    records = PartRecords(rows, rows_per_part, identity)
+    num_parts = len(records.sizes)
+    paths = [work_dir / f"part-{part:05d}-of-{num_parts:05d}.parquet" for part in range(num_parts)]
     records.drop_stale(paths)
-    job = partial(
-        _predict_parts,
-        num_processes=num_processes,
-        predictor=predictor,
-        rows=rows,
-        records=records,
-        paths=paths,
-        batch_size=batch_size,
-        max_unreadable_share=max_unreadable_share,
-    )
-    if num_processes > 1:
-        torch.multiprocessing.spawn(job, nprocs=num_processes)
-    elif not all(path.exists() for path in paths):
-        job(int(os.environ.get("LOCAL_RANK", 0)))
+    predictions = _PredictionParts(predictor, records, batch_size, max_unreadable_share=max_unreadable_share)
+    run_parts(predictions, paths, records.sizes, num_processes)
     return _read_parts(paths)
-
-
-def _count_rows(path: Path) -> int:
-    return pq.read_metadata(path).num_rows
 
 
 def _read_parts(paths: Sequence[Path]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -132,82 +107,39 @@ def _read_parts(paths: Sequence[Path]) -> tuple[list[dict[str, Any]], dict[str, 
     return good, {**counts, "pictures_sha256": digest.hexdigest()}
 
 
-def _predict_parts(
-    index: int, num_processes, predictor: Predictor, rows, records, paths, batch_size, max_unreadable_share
-) -> None:
-    """What one process does: parts that nobody else has, until there are none."""
-    predictor.device = f"cuda:{index % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
-    predictor.load()
-    skipped = SkippedSamples(max_share=max_unreadable_share)
-    progress = tqdm(desc=type(predictor).__name__, total=len(rows), unit="row", smoothing=0, disable=index > 0)
+class _PredictionParts(RowParts):
+    """What a predictor says of all rows, and why it says nothing of some."""
 
-    def show_finished() -> None:
-        """What other processes, or this one before a kill, have done."""
-        finished = sum(path.exists() for path in paths) * records.rows_per_part
-        progress.update(max(0, min(finished, len(rows)) - progress.n))
+    unit = "row"
 
-    for part in claim_parts(paths, start=index * len(paths) // num_processes):
-        show_finished()
-        numbers, record = records.numbers(part), records.start(part)
-        first_size = batch_size or _FIRST_BATCH_SIZE[predictor.device.partition(":")[0]]
+    def __init__(self, predictor: Predictor, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.predictor, self.title = predictor, type(predictor).__name__
 
-        # after running out of memory a part is done anew, in smaller batches
-        @find_executable_batch_size(starting_batch_size=first_size)
-        def predict(size: int, numbers: range = numbers) -> tuple[list[dict], int]:
-            found = []
-            for start in range(0, len(numbers), size):
-                batch = list(numbers[start : start + size])
-                found += _predict_batch(predictor, rows, batch, skipped)
-                progress.update(len(batch))
-            return found, size
+    def load(self, device: str) -> None:
+        """Loads the predictor."""
+        self.predictor.device = device
+        self.predictor.load()
+        self.batch_size = self.batch_size or _FIRST_BATCH_SIZE[device.partition(":")[0]]
 
-        found, size = predict()
-        batch_size = batch_size or size
-        table = pa.Table.from_pylist(found, schema=_schema_of(found))
-        table = table.replace_schema_metadata({"batch_size": str(size)})
-        digests = [bytes.fromhex(row["sha256"] or "") for row in found]
-        with write_whole(paths[part]) as temporary:
-            write_part(temporary, table, records.finish(record, digests))
-    show_finished()
-    progress.close()
+    def predict(self, samples: list[Sample]) -> list[dict[str, Any]]:
+        """Asks the predictor."""
+        return self.predictor.predict([sample.row for sample in samples], [sample.number for sample in samples])
 
-
-def _schema_of(found: list[dict]) -> pa.Schema:
-    """Of all rows: those of unreadable pictures have nothing but the error."""
-    names = list(dict.fromkeys(name for row in found for name in row))
-    columns = {name: pa.array([row.get(name) for row in found]) for name in names}
-    return pa.schema([(name, column.type) for name, column in columns.items()])
-
-
-def _predict_batch(predictor: Predictor, rows: "Dataset", numbers: list[int], skipped: SkippedSamples) -> list[dict]:
-    """Predictions of the pictures that can be read, and the reasons of the others."""
-    found, readable = [], []
-    for number, row in zip(numbers, rows.select(numbers), strict=True):
-        record = {"row": number, "error": None, "sha256": None}
-        skipped.num_read += 1
-        try:
-            if "image" in row:
-                data = read_image_bytes(row)
-                record["sha256"] = hashlib.sha256(data).hexdigest()
-                row["image"] = _decode(data, row)
-            readable.append((row, record))
-        except UnreadableSampleError as error:
-            skipped.add(error)
-            record["error"] = str(error)
-        found.append(record)
-    if readable:
-        predictions = predictor.predict([row for row, _ in readable], [record["row"] for _, record in readable])
-        for (_, record), prediction in zip(readable, predictions, strict=True):
-            record.update(prediction)
-    return found
-
-
-def _decode(data: bytes, row: dict):
-    try:
-        return load_rgb_image(data)
-    except ValueError as error:
-        shard = row["image"].get("path") or ""
-        raise UnreadableSampleError(shard, row_key(row), str(error.__cause__ or error)) from error
+    def to_table(self, samples: list[Sample]) -> pa.Table:
+        """Makes a row of each; those without a prediction have nothing but the error."""
+        found = [
+            {
+                "row": sample.number,
+                "error": sample.error and str(sample.error),
+                "sha256": sample.sha256 and sample.sha256.hex(),
+                **(sample.prediction or {}),
+            }
+            for sample in samples
+        ]
+        names = list(dict.fromkeys(name for row in found for name in row))
+        table = pa.table({name: pa.array([row.get(name) for row in found]) for name in names})
+        return table.replace_schema_metadata({"batch_size": str(self.batch_size)})
 
 
 __all__ = ["Predictor", "run_predictor"]

@@ -25,7 +25,7 @@ from seed_hf import SeedImageProcessor
 from seed_hf.commands import main
 from seed_hf.data.codes import read_codes, split_name
 from seed_hf.data.encode import encode_once, encode_rows
-from seed_hf.data.reading import TooManyUnreadableSamplesError, read_image, read_image_bytes
+from seed_hf.data.reading import TooManyUnreadableSamplesError, read_image, read_image_bytes, try_image
 from seed_hf.data.rows import load_rows
 from seed_hf.provenance import weights_digest
 from seed_hf.sealed_files import DamagedFileError
@@ -109,8 +109,8 @@ def test_encoded_once(tmp_path, image_tokenizer, monkeypatch):
     def read_again(row):
         raise AssertionError("a picture is read although its codes are there")
 
-    for name in ("encode", "image_identity"):
-        monkeypatch.setattr(f"seed_hf.data.{name}.read_image_bytes", read_again)
+    for name in ("row_parts.try_image", "image_identity.read_image_bytes"):
+        monkeypatch.setattr(f"seed_hf.data.{name}", read_again)
     assert encode_once(rows, image_tokenizer, tmp_path / "cache", "train")[:] == first[:]
     with pytest.raises(AssertionError, match="read although"):
         encode_once(rows.select(range(3)), image_tokenizer, tmp_path / "cache", "train")
@@ -178,9 +178,9 @@ def write_tar(folder, *numbers):
 
 def count_reads(monkeypatch):
     reads = []
-    for module in ("encode", "image_identity"):
-        read = lambda row, module=module: reads.append(module) or read_image_bytes(row)  # noqa: E731
-        monkeypatch.setattr(f"seed_hf.data.{module}.read_image_bytes", read)
+    for module, function in (("row_parts", try_image), ("image_identity", read_image_bytes)):
+        read = lambda row, module=module, function=function: reads.append(module) or function(row)  # noqa: E731
+        monkeypatch.setattr(f"seed_hf.data.{module}.{function.__name__}", read)
     return reads
 
 
@@ -196,10 +196,10 @@ def test_changed_pictures_are_noticed(tmp_path, image_tokenizer, monkeypatch, ca
         return done["num_encoded"]
 
     write(data, 0, 1, 2, 3)
-    assert encode() == 4 and set(reads) == {"encode"}
+    assert encode() == 4 and set(reads) == {"row_parts"}
     assert encode() == 0 and not reads
     write(data, 0, 1, 2, 7)
-    assert encode() == 2 and reads.count("encode") == 2
+    assert encode() == 2 and reads.count("row_parts") == 2
     assert "train-00001-of-00002.parquet have changed; it is made anew" in caplog.text
     # a copy has other times: its images are read once, and not encoded
     shutil.copytree(data, tmp_path / "copy", copy_function=shutil.copyfile)

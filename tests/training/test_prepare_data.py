@@ -175,3 +175,27 @@ def test_stops_when_too_much_is_wrong(tmp_path, prepare):
         prepare(flags(dataset, tmp_path / "a", "--max_unreadable_share", 0.002))
     with pytest.raises(ValueError, match=r"Nothing is left .*'unreadable': 4"):
         prepare(flags(dataset, tmp_path / "b"))
+
+
+def test_images_that_were_replaced_are_noticed(tmp_path, prepare):
+    raw, output = tmp_path / "raw", tmp_path / "clean"
+    raw.mkdir()
+    for number in range(6):
+        (raw / f"{number}.jpg").write_bytes(picture_bytes(number))
+    (raw / "metadata.csv").write_text("\n".join(["file_name,caption", *(f"{n}.jpg,picture {n}" for n in range(6))]))
+    command = flags(str(raw), output, "--samples_per_shard", 2)
+    prepare(command)
+    shards = sorted(output.glob("train-*.tar"))
+    written = {path: path.stat().st_mtime_ns for path in shards}
+    prepare(command)
+    assert {path: path.stat().st_mtime_ns for path in shards} == written
+
+    (raw / "3.jpg").write_bytes(picture_bytes(9))
+    prepare(command)
+    images = {row["caption"]: read_image_bytes(row) for row in load_rows(str(output))}
+    assert images == {f"picture {number}": picture_bytes(9 if number == 3 else number) for number in range(6)}
+    assert sum(path.stat().st_mtime_ns > written[path] for path in shards) == 1
+    # now two are the same, and one shard fewer is enough
+    for number in (4, 5):
+        (raw / f"{number}.jpg").write_bytes(picture_bytes(0))
+    assert prepare(command)["dropped"] == {"duplicate": 2} and len(load_rows(str(output))) == 4
