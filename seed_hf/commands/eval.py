@@ -1,10 +1,12 @@
 """`seed-hf eval`: the functions of [`seed_hf.evaluation`] on the command line."""
 
 import argparse
+from dataclasses import fields
 
 from ..evaluation import (
     CAPTION_METRICS,
     EvaluationReport,
+    RunSettings,
     evaluate_captions,
     evaluate_reconstruction,
     evaluate_retrieval,
@@ -45,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser):
         task.add_argument("--limit", type=int, help="the first rows only")
         outside_help = "also read images that the data set names by a path or URL outside of its own folder or source"
         task.add_argument("--allow-outside-paths", action="store_true", help=outside_help)
+        unreadable_help = "stop when more than this share of the rows has no result (default: 0.01)"
+        task.add_argument("--max-unreadable-share", type=float, default=0.01, help=unreadable_help)
         task.add_argument("--output", required=True, help="JSON file to write")
         task.add_argument("--work-dir", help="keeps what is computed: the same command after a kill goes on")
         task.add_argument("--batch-size", type=int, help="by default found: what fits the memory")
@@ -103,7 +107,8 @@ _ARGUMENTS = {
 def run(args: argparse.Namespace):
     """Measures, writes the JSON and prints the scores."""
     values = {name: value for name, value in vars(args).items() if name not in ("command", "task", "output")}
-    report = _TASKS[args.task][0](**values)
+    settings = RunSettings(**{field.name: values.pop(field.name) for field in fields(RunSettings)})
+    report = _TASKS[args.task][0](settings=settings, **values)
     report.save(args.output)
     print_report(report)
     print(f"wrote {args.output}")
@@ -117,7 +122,7 @@ def print_report(report: EvaluationReport):
     for name, reason in report.not_measured.items():
         print(f"not measured: {name}: {reason}")
     if report.data["num_skipped"]:
-        print(f"{report.data['num_skipped']} pictures could not be read and are left out")
+        print(f"{report.data['num_skipped']} images could not be read and are left out")
 
 
 __all__ = ["add_arguments", "run"]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..hub.fetch import find_image_tokenizer, resolve_mini
+from ..hub.fetch import find_image_tokenizer
 from ..models.configuration_seed_image_tokenizer import SeedImageTokenizerConfig
 from ..models.image_processing_seed import SeedImageProcessor
 from ..models.modeling_seed_image_tokenizer import SeedImageTokenizer
@@ -110,7 +110,7 @@ def encode_rows(
         ```
     """
     check_positive(batch_size=batch_size, num_processes=num_processes, rows_per_file=rows_per_file)
-    folders = find_image_tokenizer(resolve_mini(image_tokenizer, "pipeline"), revision)
+    folders = find_image_tokenizer(image_tokenizer, revision)
     config = SeedImageTokenizerConfig.from_pretrained(folders[0]).to_dict()
     description = {
         "source": source,

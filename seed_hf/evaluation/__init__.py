@@ -6,6 +6,7 @@ from ..provenance import describe_model
 from .caption import evaluate_captions
 from .caption_metrics import CAPTION_METRICS, CaptionScores, caption_scores
 from .datasets import load_captioned_rows, load_question_rows
+from .predictor import RunSettings
 from .reconstruction import evaluate_reconstruction
 from .report import EvaluationReport
 from .retrieval import evaluate_retrieval
@@ -21,6 +22,7 @@ __all__ = [
     "METRICS_PATH",
     "CaptionScores",
     "EvaluationReport",
+    "RunSettings",
     "caption_scores",
     "describe_model",
     "evaluate_captions",

@@ -24,11 +24,9 @@ ALLOWED = (
 )
 
 
-def load_captioned_rows(
-    dataset: str, split: str, limit: int | None = None, *, allow_outside_paths: bool = False
-) -> "Dataset":
+def load_captioned_rows(dataset: str, split: str, limit: int | None = None, **reading) -> "Dataset":
     """
-    Pictures with their captions.
+    Loads images with their captions.
 
     Args:
         dataset (`str`): `"emoji"` for seed-mini's own data (without flags, which look the same in all styles); a
@@ -37,9 +35,8 @@ def load_captioned_rows(
             [`~seed_hf.data.rows.load_rows`] takes, which includes folders with the Karpathy files of COCO and
             Flickr30K (`dataset_coco.json`, `dataset_flickr30k.json`).
         split (`str`): its name, possibly with a slice, as `"test[:100]"`.
-        limit (`int`, *optional*): the first rows only.
-        allow_outside_paths (`bool`, defaults to `False`): also read images that the data set names by a path or URL
-            outside of its own folder or source.
+        limit (`int`, *optional*): Number of rows to load, from the first; by default all.
+        reading: `allow_outside_paths` and `max_unreadable_share` of [`~seed_hf.data.rows.load_rows`].
 
     Returns:
         `datasets.Dataset`: `image` (not decoded) or `codes`, `caption`, and where there are several `captions`;
@@ -53,18 +50,16 @@ def load_captioned_rows(
         rows = rows.filter(lambda is_flag: not is_flag, input_columns="is_flag")
     elif _holds_codes(dataset):
         rows = read_codes(dataset, split)
-    elif (rows := load_nocaps(dataset, split, allow_outside_paths)) is None:
-        rows = load_rows(dataset, split, allow_outside_paths=allow_outside_paths)
+    elif (rows := load_nocaps(dataset, split, **reading)) is None:
+        rows = load_rows(dataset, split, **reading)
     if "image_domain" in rows.column_names:
         rows = rows.rename_column("image_domain", "domain")
     return _first(rows, limit)
 
 
-def load_question_rows(
-    dataset: str, split: str, limit: int | None = None, seed: int = 0, *, allow_outside_paths: bool = False
-) -> "Dataset":
+def load_question_rows(dataset: str, split: str, limit: int | None = None, seed: int = 0, **reading) -> "Dataset":
     """
-    Pictures with questions and answers.
+    Loads images with questions and answers.
 
     Args:
         dataset (`str`): `"emoji"` for seed-mini's own data, with one rule-made question for each drawing; a folder
@@ -72,10 +67,9 @@ def load_question_rows(
             `testdev_balanced_questions.json`); or what [`~seed_hf.data.rows.load_rows`] takes, with the columns
             `image`, `question` and `answers` or `answer`.
         split (`str`): `"val"` (VQAv2), `"testdev"` (GQA) or what the data set has.
-        limit (`int`, *optional*): the first rows only.
-        seed (`int`, defaults to 0): chooses the questions about emoji.
-        allow_outside_paths (`bool`, defaults to `False`): also read images that the data set names by a path or URL
-            outside of its own folder or source.
+        limit (`int`, *optional*): Number of rows to load, from the first; by default all.
+        seed (`int`, defaults to 0): Chooses the questions about emoji.
+        reading: `allow_outside_paths` and `max_unreadable_share` of [`~seed_hf.data.rows.load_rows`].
 
     Returns:
         `datasets.Dataset`: `key`, `image` (not decoded), `question`, `answers` (`list[str]`: of the annotators, or
@@ -86,11 +80,11 @@ def load_question_rows(
     """
     if dataset == "emoji":
         return _emoji_questions(load_captioned_rows(dataset, split, limit), seed)
-    rows = load_questions(dataset, split, allow_outside_paths)
+    rows = load_questions(dataset, split, **reading)
     if rows is None:
-        reading = {"keep_unusable": True, "captions": "optional", "allow_outside_paths": allow_outside_paths}
-        rows = _name_question_columns(load_rows(dataset, split, **reading), dataset)
-        rows = drop_unusable(rows, dataset, max_share=0.01)
+        rows = load_rows(dataset, split, keep_unusable=True, captions="optional", **reading)
+        rows = _name_question_columns(rows, dataset)
+        rows = drop_unusable(rows, dataset, reading.get("max_unreadable_share", 0.01))
     return _first(rows, limit)
 
 

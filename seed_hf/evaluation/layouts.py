@@ -22,13 +22,16 @@ _VQA_ANSWERS = "v2_mscoco_{split}2014_annotations.json"
 _GQA_QUESTIONS = ("{split}_balanced_questions.json", "{split}_all_questions.json")
 
 
-def load_nocaps(dataset: str, split: str, allow_outside_paths: bool) -> "Dataset | None":
+def load_nocaps(
+    dataset: str, split: str, *, allow_outside_paths: bool = False, max_unreadable_share: float = 0.01
+) -> "Dataset | None":
     """Captions of NoCaps with their domains.
 
     Args:
         dataset (`str`): its folder.
         split (`str`): such as `"val"`.
-        allow_outside_paths (`bool`): whether to read images outside of the folder.
+        allow_outside_paths (`bool`, defaults to `False`): Whether to read images outside of the folder.
+        max_unreadable_share (`float`, defaults to 0.01): Share of records that may be of no use.
 
     Returns:
         `datasets.Dataset`: `key`, `image` (not decoded), `caption`, `captions` and `domain`; `None` where the folder
@@ -37,16 +40,20 @@ def load_nocaps(dataset: str, split: str, allow_outside_paths: bool) -> "Dataset
     Raises:
         ValueError: if the file is not what its name says, or too many of its records are of no use.
     """
-    return _load(dataset, split, allow_outside_paths, {_NOCAPS: _nocaps_rows}, "caption", "domain", lists="captions")
+    rows = _load(dataset, split, allow_outside_paths, {_NOCAPS: _nocaps_rows}, "caption", "domain", lists="captions")
+    return None if rows is None else drop_unusable(rows, dataset, max_unreadable_share)
 
 
-def load_questions(dataset: str, split: str, allow_outside_paths: bool) -> "Dataset | None":
+def load_questions(
+    dataset: str, split: str, *, allow_outside_paths: bool = False, max_unreadable_share: float = 0.01
+) -> "Dataset | None":
     """Questions and answers of VQAv2 or GQA.
 
     Args:
         dataset (`str`): its folder.
         split (`str`): such as `"val"` or `"testdev"`.
-        allow_outside_paths (`bool`): whether to read images outside of the folder.
+        allow_outside_paths (`bool`, defaults to `False`): Whether to read images outside of the folder.
+        max_unreadable_share (`float`, defaults to 0.01): Share of records that may be of no use.
 
     Returns:
         `datasets.Dataset`: `key`, `image` (not decoded), `question`, `answers` and `question_type`; `None` where the
@@ -56,7 +63,8 @@ def load_questions(dataset: str, split: str, allow_outside_paths: bool) -> "Data
         ValueError: if a file is not what its name says, or too many of its records are of no use.
     """
     readers = {_VQA_QUESTIONS: _vqa_rows, _GQA_QUESTIONS: _gqa_rows}
-    return _load(dataset, split, allow_outside_paths, readers, "question", "question_type", lists="answers")
+    rows = _load(dataset, split, allow_outside_paths, readers, "question", "question_type", lists="answers")
+    return None if rows is None else drop_unusable(rows, dataset, max_unreadable_share)
 
 
 def question_problem(question: Any, answers: list[str]) -> str:
@@ -105,7 +113,7 @@ def _load(dataset: str, split: str, allow_outside: bool, readers: dict, *texts: 
     features |= {lists: List(Value("string")), "image": Image(decode=False)}
     # rows of no use lack columns
     columns = {name: [row.get(name) for row in rows] for name in features}
-    return drop_unusable(Dataset.from_dict(columns, features=Features(features)), dataset, max_share=0.01)
+    return Dataset.from_dict(columns, features=Features(features))
 
 
 def _find(dataset: str, patterns: tuple[str, ...], split: str) -> Path | None:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
 
 from ..hub.fetch import find_image_tokenizer
 from ..mini import mini_language_model, mini_language_model_path
@@ -13,25 +12,6 @@ from ..models.modeling_seed import SeedForCausalLM
 from ..models.modeling_seed_image_tokenizer import SeedImageTokenizer
 from ..models.processing_seed import SeedProcessor
 from .predictor import Predictor
-
-
-def find_folder(name: str | os.PathLike, revision: str | None = None) -> Path:
-    """
-    Finds a model, downloading it if need be.
-
-    Args:
-        name (`str` or `os.PathLike`): folder or Hub id.
-        revision (`str`, *optional*): for a Hub id.
-
-    Returns:
-        `Path`: the folder.
-    """
-    folder = Path(name)
-    if folder.is_dir():
-        return folder
-    return Path(
-        snapshot_download(str(name), revision=revision, ignore_patterns=["*.bin", "*.pth", "*.msgpack", "*.h5"])
-    )
 
 
 class TextWriter(Predictor):
@@ -99,23 +79,21 @@ def load_language_model(
     return model.eval(), processor
 
 
-def choose_prompt(prompt: str | None, processor_prompt: str, paper_prompt: str, is_mini: bool) -> str:
+def choose_prompt(prompt: str, processor_prompt: str) -> str:
     """
-    The words that ask.
+    Completes the words that ask.
 
     Args:
-        prompt (`str`, *optional*): `"model"` for those that the model's processor has, other words, or `None`.
-        processor_prompt (`str`): what the processor has.
-        paper_prompt (`str`): the default of models other than seed-mini, which was trained on its processor's.
-        is_mini (`bool`): whether it is seed-mini.
+        prompt (`str`): `"model"` for those that the model's processor has, or other words.
+        processor_prompt (`str`): What the processor has.
 
     Returns:
         `str`: with one `<image>` and, for questions, `{question}`.
     """
-    if prompt == "model" or prompt is None and is_mini:
+    if prompt == "model":
         return processor_prompt
-    text = (prompt or paper_prompt).replace("{}", "{question}")
+    text = prompt.replace("{}", "{question}")
     return text if "<image>" in text else f"<image>{text}"
 
 
-__all__ = ["TextWriter", "find_folder", "load_language_model"]
+__all__ = ["TextWriter", "choose_prompt", "load_language_model"]

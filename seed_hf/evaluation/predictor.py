@@ -5,6 +5,7 @@ import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,51 @@ if TYPE_CHECKING:
 # Where the search for a batch size starts; it is halved until the batch fits the memory. A processor has no error for
 # too little memory, and gains nothing from large batches.
 _FIRST_BATCH_SIZE = {"cuda": 256, "cpu": 32}
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    r"""
+    How an evaluation runs, whatever it measures.
+
+    Args:
+        limit (`int`, *optional*): Number of rows to evaluate, from the first; by default all.
+        revision (`str`, *optional*): Commit, branch or tag of the model, for a Hub id.
+        work_dir (`str` or `os.PathLike`, *optional*): Folder that keeps what is computed, so that the same call after
+            a kill goes on. By default nothing is kept.
+        batch_size (`int`, *optional*): Number of images at once; by default what fits the memory.
+        num_processes (`int`, defaults to 1): Number of processes on this machine, dealt to its GPUs.
+        allow_outside_paths (`bool`, defaults to `False`): Whether to read images that the data set names by a path or
+            URL outside of its own folder or source.
+        max_unreadable_share (`float`, defaults to 0.01): Share of rows in `[0, 1]` that may be left out, because they
+            cannot be read or half precision has no room for them; with more of them the evaluation stops.
+
+    Example:
+
+    ```python
+    >>> from seed_hf.evaluation import RunSettings
+
+    >>> RunSettings(limit=100, work_dir="run").num_processes
+    1
+
+    ```
+    """
+
+    limit: int | None = None
+    revision: str | None = None
+    work_dir: str | os.PathLike | None = None
+    batch_size: int | None = None
+    num_processes: int = 1
+    allow_outside_paths: bool = False
+    max_unreadable_share: float = 0.01
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What loading rows needs of it, as keyword arguments."""
+        return {name: getattr(self, name) for name in ("limit", "allow_outside_paths", "max_unreadable_share")}
+
+
+DEFAULT_SETTINGS = RunSettings()
 
 
 class Predictor(ABC):
@@ -51,11 +97,8 @@ def run_predictor(
     rows: "Dataset",
     work_dir: str | os.PathLike,
     description: dict[str, Any],
-    *,
-    batch_size: int | None = None,
-    num_processes: int = 1,
+    run: RunSettings = DEFAULT_SETTINGS,
     rows_per_part: int = 512,
-    max_unreadable_share: float = 0.01,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Predicts for every row, resumable and shared between processes.
 
@@ -64,34 +107,32 @@ def run_predictor(
     processes, and after a kill.
 
     Args:
-        predictor ([`Predictor`]): the task.
-        rows (`datasets.Dataset`): what [`~seed_hf.data.rows.load_rows`] gives, or rows with `codes` and no `image`.
-        work_dir (`str` or `os.PathLike`): folder of the parts.
-        description (`dict`): what decides the predictions; a folder that was made with another one is refused.
-        batch_size (`int`, *optional*): pictures at once; by default found: what fits the memory.
-        num_processes (`int`, defaults to 1): processes on this machine, dealt to its GPUs.
-        rows_per_part (`int`, defaults to 512): what a kill can cost each process.
-        max_unreadable_share (`float`, defaults to 0.01): stop beyond it.
+        predictor ([`Predictor`]): The task.
+        rows (`datasets.Dataset`): What [`~seed_hf.data.rows.load_rows`] gives, or rows with `codes` and no `image`.
+        work_dir (`str` or `os.PathLike`): Folder of the parts.
+        description (`dict`): What decides the predictions; a folder that was made with another one is refused.
+        run ([`RunSettings`], *optional*): Batch size, number of processes and share of unreadable rows.
+        rows_per_part (`int`, defaults to 512): Number of rows that a kill can cost each process.
 
     Returns:
-        `tuple[list[dict], dict]`: what was predicted, with `row` (number in the data set), for each picture that could
-        be read; and `num_images`, `num_skipped`, `batch_size` and `pictures_sha256` (hash of all picture files).
+        `tuple[list[dict], dict]`: what was predicted, with `row` (number in the data set), for each image that could
+        be read; and `num_images`, `num_skipped`, `batch_size` and `pictures_sha256` (hash of all image files).
 
     Raises:
-        ValueError: if `work_dir` holds another run, or an argument is out of range.
-        TooManyUnreadableSamplesError: beyond `max_unreadable_share`.
+        ValueError: `work_dir` holds another run, or an argument is out of range.
+        TooManyUnreadableSamplesError: More rows than allowed have no prediction.
     """
-    check_positive(num_processes=num_processes, rows_per_part=rows_per_part, batch_size=batch_size)
+    check_positive(num_processes=run.num_processes, rows_per_part=rows_per_part, batch_size=run.batch_size)
     work_dir = Path(work_dir)
-    settings = {**description, "num_rows": len(rows), "rows_per_part": rows_per_part, "batch_size": batch_size}
+    settings = {**description, "num_rows": len(rows), "rows_per_part": rows_per_part, "batch_size": run.batch_size}
     check_description(work_dir / "run.json", settings)
     identity = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     records = PartRecords(rows, rows_per_part, identity)
     num_parts = len(records.sizes)
     paths = [work_dir / f"part-{part:05d}-of-{num_parts:05d}.parquet" for part in range(num_parts)]
     records.drop_stale(paths)
-    predictions = _PredictionParts(predictor, records, batch_size, max_unreadable_share=max_unreadable_share)
-    run_parts(predictions, paths, records.sizes, num_processes)
+    predictions = _PredictionParts(predictor, records, run.batch_size, max_unreadable_share=run.max_unreadable_share)
+    run_parts(predictions, paths, records.sizes, run.num_processes)
     return _read_parts(paths)
 
 
@@ -142,4 +183,4 @@ class _PredictionParts(RowParts):
         return table.replace_schema_metadata({"batch_size": str(self.batch_size)})
 
 
-__all__ = ["Predictor", "run_predictor"]
+__all__ = ["DEFAULT_SETTINGS", "Predictor", "RunSettings", "run_predictor"]

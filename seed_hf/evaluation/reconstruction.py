@@ -1,8 +1,6 @@
 """Table 2 of the paper: how much of a picture's meaning its codes keep, as CLIP similarity."""
 
 import os
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +8,11 @@ import torch
 from transformers import AutoImageProcessor, CLIPVisionModelWithProjection
 
 from ..data.seeds import derive_seed
-from ..hub.fetch import MINI_NAME, resolve_mini
-from ..provenance import content_digest, describe_model, references_digest, weights_of
+from ..hub.fetch import MINI_NAME, find_folder
+from ..provenance import describe_model
 from .datasets import load_captioned_rows
-from .models import find_folder
-from .predictor import Predictor, run_predictor
+from .measuring import measure, timed
+from .predictor import DEFAULT_SETTINGS, Predictor, RunSettings
 from .report import EvaluationReport
 from .retrieval_metrics import frechet_distance
 from .text_encoders import load_text_encoder
@@ -22,7 +20,7 @@ from .text_encoders import load_text_encoder
 
 OWN_FEATURES = "own"
 NO_CLIP = (
-    "no CLIP was named; the similarity is that of the image tokenizer's own retrieval features, which can not be "
+    "no CLIP was named; the similarity is that of the image tokenizer's own retrieval features, which cannot be "
     "compared with other models or with the paper"
 )
 # no package brings these weights along
@@ -90,50 +88,39 @@ class Drawings(Predictor):
         return torch.nn.functional.normalize(self.clip_model(pixel_values).image_embeds, dim=-1)
 
 
+@timed
 def evaluate_reconstruction(
     model: str | os.PathLike,
     dataset: str,
     split: str = "test",
+    settings: RunSettings = DEFAULT_SETTINGS,
     *,
     clip: str | os.PathLike | None = None,
     text_encoder: str | os.PathLike | None = None,
-    revision: str | None = None,
     num_inference_steps: int | None = None,
     guidance_scale: float | None = None,
-    work_dir: str | os.PathLike | None = None,
-    batch_size: int | None = None,
-    num_processes: int = 1,
-    limit: int | None = None,
-    allow_outside_paths: bool = False,
     seed: int = 0,
 ) -> EvaluationReport:
     r"""
-    Similarity of pictures with their reconstructions from codes, as Table 2 of the paper.
+    Measures how similar images are to their reconstructions from codes, as Table 2 of the paper.
 
-    As in GILL, it is the cosine of CLIP's image embeddings (the paper: ViT-L/14), times 100, averaged over pictures.
+    As in GILL, it is the cosine of CLIP's image embeddings (the paper: ViT-L/14), times 100, averaged over images.
     The upper bound is what the same decoder draws from the caption itself, with the same noise.
 
     Args:
         model (`str` or `os.PathLike`): `"seed-mini"`, or folder or Hub id of a [`SeedPipeline`].
-        dataset (`str`): see [`~seed_hf.evaluation.load_captioned_rows`]. The first caption of a picture is drawn.
-        split (`str`, defaults to `"test"`): of it.
-        clip (`str` or `os.PathLike`, *optional*): folder or Hub id of a CLIP with its image processor, or `"own"` for
-            the retrieval features of the image tokenizer, as a stand-in that can not be compared with papers.
+        dataset (`str`): See [`~seed_hf.evaluation.load_captioned_rows`]. The first caption of an image is drawn.
+        split (`str`, defaults to `"test"`): Split to evaluate, possibly with a slice.
+        settings ([`RunSettings`], *optional*): How to run.
+        clip (`str` or `os.PathLike`, *optional*): Folder or Hub id of a CLIP with its image processor, or `"own"` for
+            the retrieval features of the image tokenizer, as a stand-in that cannot be compared with papers.
             Defaults to `"own"` for seed-mini and to `openai/clip-vit-large-patch14` for others.
-        text_encoder (`str` or `os.PathLike`, *optional*): the decoder's text encoder: folder or Hub id of it, folder
-            of a Stable Diffusion pipeline, or `"own"` for the image tokenizer's retrieval features of captions.
+        text_encoder (`str` or `os.PathLike`, *optional*): Folder or Hub id of the decoder's text encoder, folder of a
+            Stable Diffusion pipeline, or `"own"` for the image tokenizer's retrieval features of captions.
             Without one (seed-mini has its own) nothing is drawn from captions, and the report says so.
-        revision (`str`, *optional*): of the model on the Hub.
-        num_inference_steps (`int`, *optional*): defaults to the pipeline's own.
-        guidance_scale (`float`, *optional*): defaults to the pipeline's own.
-        work_dir (`str` or `os.PathLike`, *optional*): keeps what is computed, so that the same call after a kill goes
-            on. By default nothing is kept.
-        batch_size (`int`, *optional*): pictures at once; by default found.
-        num_processes (`int`, defaults to 1): on this machine.
-        limit (`int`, *optional*): the first rows only.
-        allow_outside_paths (`bool`, defaults to `False`): also read images that the data set names by a path or URL
-            outside of its own folder or source.
-        seed (`int`, defaults to 0): of the noise.
+        num_inference_steps (`int`, *optional*): Number of denoising steps. Defaults to the pipeline's own.
+        guidance_scale (`float`, *optional*): Strength of guidance. Defaults to the pipeline's own.
+        seed (`int`, defaults to 0): Seed of the noise.
 
     Returns:
         [`EvaluationReport`]: `reconstruction` (original and reconstruction), `caption_drawing` (original and the
@@ -148,72 +135,40 @@ def evaluate_reconstruction(
     Example:
 
     ```python
-    >>> from seed_hf.evaluation import evaluate_reconstruction
+    >>> from seed_hf.evaluation import RunSettings, evaluate_reconstruction
 
-    >>> report = evaluate_reconstruction("seed-mini", "emoji", "test_concepts", limit=16)  # doctest: +SKIP
+    >>> settings = RunSettings(limit=16)
+    >>> report = evaluate_reconstruction("seed-mini", "emoji", "test_concepts", settings)  # doctest: +SKIP
     >>> report.scores["reconstruction"]  # doctest: +SKIP
     ```
     """
-    started = time.monotonic()
     is_mini = str(model) == MINI_NAME
-    folder = find_folder(resolve_mini(model, "pipeline"), revision)
+    folder = find_folder(model, revision=settings.revision)
     clip = clip or (OWN_FEATURES if is_mini else "openai/clip-vit-large-patch14")
-    rows = load_captioned_rows(dataset, split, limit, allow_outside_paths=allow_outside_paths)
-    folders = {"clip": None if str(clip) == OWN_FEATURES else find_folder(clip)}
-    names = {"clip": clip, "text_encoder": text_encoder or (OWN_FEATURES if is_mini else None)}
-    is_own = str(names["text_encoder"]) == OWN_FEATURES
-    text_encoder = folder / "image_tokenizer" if is_own else names["text_encoder"]
-    folders["text_encoder"] = None if text_encoder is None else find_folder(text_encoder)
+    text_encoder = text_encoder or (OWN_FEATURES if is_mini else None)
+    clip_folder = None if str(clip) == OWN_FEATURES else find_folder(clip)
+    text_folder = folder / "image_tokenizer" if str(text_encoder) == OWN_FEATURES else text_encoder
+    text_folder = None if text_folder is None else find_folder(text_folder)
+    rows = load_captioned_rows(dataset, split, **settings.reading)
     parts = sorted(path for path in folder.iterdir() if path.is_dir() and path.name not in ("snapshots", "evaluation"))
     models = {"pipeline": describe_model(model, folder, *parts)}
-    models |= {name: describe_model(names[name], path) for name, path in folders.items() if path is not None}
+    named = (("clip", clip, clip_folder), ("text_encoder", text_encoder, text_folder))
+    models |= {role: describe_model(name, path) for role, name, path in named if path is not None}
     drawing = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
     drawing = {name: value for name, value in drawing.items() if value is not None}
-    references_sha256 = references_digest(rows)
-    description = {
-        "task": "reconstruction",
-        "weights": weights_of(models),
-        "references": references_sha256,
-        "drawing": drawing,
-        "seed": seed,
+    predictor = Drawings(folder, clip_folder, text_folder, drawing, seed)
+    deciding = {"drawing": drawing, "seed": seed}
+    found, report = measure("reconstruction", predictor, rows, (dataset, split), models, deciding, settings, 64)
+    report.scores, report.not_measured = _scores_of(found)
+    report.not_measured |= NEEDS_DOWNLOAD
+    if clip_folder is None:
+        report.not_measured["CLIP similarity"] = NO_CLIP
+    report.settings |= {
+        "similarity": str(clip),
+        "text_encoder": text_encoder and str(text_encoder),
+        "drawing": _drawing_of(folder) | drawing,
     }
-    with tempfile.TemporaryDirectory() as temporary:
-        found, counts = run_predictor(
-            Drawings(folder, folders["clip"], folders["text_encoder"], drawing, seed),
-            rows,
-            work_dir or temporary,
-            description,
-            batch_size=batch_size,
-            num_processes=num_processes,
-            rows_per_part=64,
-        )
-    if not found:
-        raise ValueError(f"`dataset` {dataset!r} has no picture that can be read.")
-    scores, not_measured = _scores_of(found)
-    not_measured |= NEEDS_DOWNLOAD
-    if folders["clip"] is None:
-        not_measured["CLIP similarity"] = NO_CLIP
-    return EvaluationReport(
-        task="reconstruction",
-        scores=scores,
-        not_measured=not_measured,
-        models=models,
-        data={
-            "dataset": dataset,
-            "split": split,
-            "num_images": counts["num_images"],
-            "num_skipped": counts["num_skipped"],
-            "sha256": content_digest(references_sha256, counts["pictures_sha256"]),
-        },
-        settings={
-            "similarity": str(names["clip"]),
-            "text_encoder": names["text_encoder"] and str(names["text_encoder"]),
-            "drawing": _drawing_of(folder) | drawing,
-            "batch_size": counts["batch_size"],
-            "seed": seed,
-        },
-        seconds=time.monotonic() - started,
-    )
+    return report
 
 
 def _scores_of(found: list[dict[str, list[float]]]) -> tuple[dict[str, float], dict[str, str]]:

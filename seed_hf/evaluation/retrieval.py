@@ -1,20 +1,19 @@
 """Table 1 of the paper: captions found by pictures and pictures by captions, from causal embeddings and from codes."""
 
 import os
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoTokenizer
 
-from ..hub.fetch import find_image_tokenizer, resolve_mini
+from ..hub.fetch import find_image_tokenizer
 from ..models.image_processing_seed import SeedImageProcessor
 from ..models.modeling_seed_image_tokenizer import SeedImageTokenizer
-from ..provenance import content_digest, describe_model, references_digest, weights_of
+from ..provenance import describe_model
 from .datasets import load_captioned_rows, references_of
-from .predictor import Predictor, run_predictor
+from .measuring import measure, timed
+from .predictor import DEFAULT_SETTINGS, Predictor, RunSettings
 from .report import EvaluationReport
 from .retrieval_metrics import codebook_use, retrieval_recall
 
@@ -90,44 +89,33 @@ def pair_texts(references: list[list[str]], merge_equal: bool) -> tuple[list[str
     return texts, [list(range(end - len(captions), end)) for captions, end in zip(references, ends, strict=True)]
 
 
+@timed
 def evaluate_retrieval(
     model: str | os.PathLike,
     dataset: str,
     split: str = "test",
+    settings: RunSettings = DEFAULT_SETTINGS,
     *,
-    revision: str | None = None,
-    work_dir: str | os.PathLike | None = None,
-    batch_size: int | None = None,
-    num_processes: int = 1,
-    limit: int | None = None,
-    allow_outside_paths: bool = False,
     max_text_tokens: int = 32,
     merge_equal_captions: bool | None = None,
     dtype: str = "float32",
     block_size: int = 4096,
 ) -> EvaluationReport:
     r"""
-    Retrieval in both directions from causal embeddings and from codes, as Table 1 of the paper.
+    Measures retrieval in both directions from causal embeddings and from codes, as Table 1 of the paper.
 
     Args:
         model (`str` or `os.PathLike`): `"seed-mini"`, or folder or Hub id of an image tokenizer or a pipeline, with
             the text tokenizer of its Q-Former. Codes are measured where it has the blocks that rebuild causal
             embeddings (the published inference weights leave them out).
-        dataset (`str`): see [`~seed_hf.evaluation.load_captioned_rows`].
-        split (`str`, defaults to `"test"`): of it.
-        revision (`str`, *optional*): of the model on the Hub.
-        work_dir (`str` or `os.PathLike`, *optional*): keeps what is computed, so that the same call after a kill goes
-            on. By default nothing is kept.
-        batch_size (`int`, *optional*): pictures at once; by default found.
-        num_processes (`int`, defaults to 1): on this machine.
-        limit (`int`, *optional*): the first rows only.
-        allow_outside_paths (`bool`, defaults to `False`): also read images that the data set names by a path or URL
-            outside of its own folder or source.
-        max_text_tokens (`int`, defaults to 32): captions are cut to it.
-        merge_equal_captions (`bool`, *optional*): count equal captions of different pictures as one text. By default
-            only for data with one caption for each picture.
-        dtype (`str`, defaults to `"float32"`): of the weights.
-        block_size (`int`, defaults to 4096): images and texts compared at once.
+        dataset (`str`): See [`~seed_hf.evaluation.load_captioned_rows`].
+        split (`str`, defaults to `"test"`): Split to evaluate, possibly with a slice.
+        settings ([`RunSettings`], *optional*): How to run.
+        max_text_tokens (`int`, defaults to 32): Number of tokens that captions are cut to.
+        merge_equal_captions (`bool`, *optional*): Whether equal captions of different images count as one text. By
+            default only for data with one caption for each image.
+        dtype (`str`, defaults to `"float32"`): Type of the weights.
+        block_size (`int`, defaults to 4096): Number of images and texts compared at once.
 
     Returns:
         [`EvaluationReport`]: scores such as `causal_embeddings_i2t_r1` and `codes_r_mean`, in percent.
@@ -138,29 +126,17 @@ def evaluate_retrieval(
     Example:
 
     ```python
-    >>> from seed_hf.evaluation import evaluate_retrieval
+    >>> from seed_hf.evaluation import RunSettings, evaluate_retrieval
 
-    >>> report = evaluate_retrieval("seed-mini", "emoji", "test_concepts", limit=32)  # doctest: +SKIP
+    >>> report = evaluate_retrieval("seed-mini", "emoji", "test_concepts", RunSettings(limit=32))  # doctest: +SKIP
     >>> report.scores["codes_r_mean"]  # doctest: +SKIP
     ```
     """
-    started = time.monotonic()
-    folders = find_image_tokenizer(resolve_mini(model, "pipeline"), revision)
-    rows = load_captioned_rows(dataset, split, limit, allow_outside_paths=allow_outside_paths)
+    folders = find_image_tokenizer(model, settings.revision)
+    rows = load_captioned_rows(dataset, split, **settings.reading)
     models = {"image_tokenizer": describe_model(model, *folders)}
-    references_sha256 = references_digest(rows)
-    description = {"task": "retrieval", "weights": weights_of(models), "references": references_sha256, "dtype": dtype}
-    with tempfile.TemporaryDirectory() as temporary:
-        found, counts = run_predictor(
-            ImageFeatures(folders, dtype),
-            rows,
-            work_dir or temporary,
-            description,
-            batch_size=batch_size,
-            num_processes=num_processes,
-        )
-    if not found:
-        raise ValueError(f"`dataset` {dataset!r} has no picture that can be read.")
+    predictor = ImageFeatures(folders, dtype)
+    found, report = measure("retrieval", predictor, rows, (dataset, split), models, {"dtype": dtype}, settings)
     references = [references_of(row) for row in rows.remove_columns("image").select([row["row"] for row in found])]
     if merge_equal_captions is None:
         merge_equal_captions = all(len(captions) == 1 for captions in references)
@@ -168,38 +144,18 @@ def evaluate_retrieval(
     image_tokenizer = SeedImageTokenizer.from_pretrained(folders[0], dtype=dtype).eval()
     image_tokenizer.to("cuda" if torch.cuda.is_available() else "cpu")
     features = text_features(image_tokenizer, AutoTokenizer.from_pretrained(folders[0]), texts, max_text_tokens)
-    scores, not_measured = {}, {}
     for source in SOURCES:
         if source not in found[0]:
-            not_measured[source] = "the image tokenizer has no blocks that rebuild causal embeddings from codes"
+            report.not_measured[source] = "the image tokenizer has no blocks that rebuild causal embeddings from codes"
             continue
         images = torch.tensor([row[source] for row in found], device=features.device)
         recall = retrieval_recall(images, features, image_to_text, block_size=block_size)
-        scores |= {f"{source}_{name}": value for name, value in recall.items()}
-    scores |= codebook_use(torch.tensor([row["code_ids"] for row in found]), image_tokenizer.config.codebook_size)
-    pictures_sha256 = counts.pop("pictures_sha256")
-    return EvaluationReport(
-        task="retrieval",
-        scores=scores,
-        not_measured=not_measured,
-        models=models,
-        data={
-            "dataset": dataset,
-            "split": split,
-            "num_images": counts["num_images"],
-            "num_texts": len(texts),
-            "num_skipped": counts["num_skipped"],
-            "sha256": content_digest(references_sha256, pictures_sha256),
-        },
-        settings={
-            "batch_size": counts["batch_size"],
-            "dtype": dtype,
-            "max_text_tokens": max_text_tokens,
-            "merge_equal_captions": merge_equal_captions,
-            "seed": None,
-        },
-        seconds=time.monotonic() - started,
-    )
+        report.scores |= {f"{source}_{name}": value for name, value in recall.items()}
+    codes = torch.tensor([row["code_ids"] for row in found])
+    report.scores |= codebook_use(codes, image_tokenizer.config.codebook_size)
+    report.data["num_texts"] = len(texts)
+    report.settings |= {"max_text_tokens": max_text_tokens, "merge_equal_captions": merge_equal_captions}
+    return report
 
 
 def tokenize(tokenizer, captions: list[str], max_length: int):

@@ -2,98 +2,95 @@
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..hub.fetch import MINI_NAME, resolve_mini
+from transformers import GenerationConfig
+
+from ..hub.fetch import MINI_NAME, find_folder
 from ..models.processing_seed import SeedProcessor
-from ..provenance import content_digest, describe_model, references_digest, weights_of
-from .models import TextWriter, choose_prompt, find_folder
-from .predictor import run_predictor
+from ..provenance import describe_model
+from .measuring import measure
+from .models import TextWriter, choose_prompt
+from .predictor import RunSettings
+from .report import EvaluationReport
 
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+# the original's evaluation: words, beams, and lengths in tokens
+_PAPER = {
+    "caption": ("a photo of", {"num_beams": 5, "max_new_tokens": 30, "min_new_tokens": 8, "do_sample": False}),
+    "vqa": (
+        "Question: {} Short answer.",
+        {"num_beams": 5, "max_new_tokens": 10, "min_new_tokens": 1, "do_sample": False},
+    ),
+}
+# its own words, which it was trained on; names of emoji are short
+_MINI = {
+    "caption": ("model", {"num_beams": 1, "max_new_tokens": 20, "do_sample": False}),
+    "vqa": ("model", {"num_beams": 1, "max_new_tokens": 10, "do_sample": False}),
+}
+
 
 def write_texts(
-    rows: "Dataset",
     task: str,
     model: str | os.PathLike,
+    rows: "Dataset",
+    data: tuple[str, str],
+    run: RunSettings,
     *,
     image_tokenizer: str | os.PathLike | None,
-    revision: str | None,
     prompt: str | None,
-    paper_prompt: str,
-    generation: dict[str, Any],
-    mini_generation: dict[str, Any],
-    paper_generation: dict[str, Any],
     dtype: str,
-    work_dir: str | os.PathLike | None,
-    batch_size: int | None,
-    num_processes: int,
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    generation: dict[str, Any],
+) -> tuple[list[dict[str, Any]], EvaluationReport]:
     """
-    Texts for rows.
+    Writes a text for each row.
 
     Args:
-        rows (`datasets.Dataset`): with `image` or `codes`, and perhaps `question`.
         task (`str`): `"caption"` or `"vqa"`.
         model (`str` or `os.PathLike`): `"seed-mini"`, or folder or Hub id of a language model or LoRA adapter.
-        image_tokenizer (`str` or `os.PathLike`, *optional*): where the language model has none inside; by default what
-            its tokenizer names.
-        revision (`str`, *optional*): of the model on the Hub.
-        prompt (`str`, *optional*): see [`choose_prompt`].
-        paper_prompt (`str`): its default.
-        generation (`dict`): for `generate()`; settings that are `None` take their default.
-        mini_generation (`dict`): defaults for seed-mini.
-        paper_generation (`dict`): defaults for other models.
-        dtype (`str`): of the weights.
-        work_dir (`str` or `os.PathLike`, *optional*): of [`run_predictor`].
-        batch_size (`int`, *optional*): of [`run_predictor`].
-        num_processes (`int`): of [`run_predictor`].
+        rows (`datasets.Dataset`): Rows with `image` or `codes`, and perhaps `question`.
+        data (`tuple[str, str]`): Names of their data set and split.
+        run ([`RunSettings`]): How to run.
+        image_tokenizer (`str` or `os.PathLike`, *optional*): Image tokenizer or pipeline, where the language model has
+            none inside; by default the one that its tokenizer names.
+        prompt (`str`, *optional*): Words that ask, see [`choose_prompt`].
+        dtype (`str`): Type of the weights.
+        generation (`dict`): Settings of `generate()`; those that are `None` take their default.
 
     Returns:
-        `tuple[list[dict], dict]`: rows with `row` and `text`; and what the report needs: `models`, `data`, `settings`.
+        `tuple[list[dict], EvaluationReport]`: `row` and `text` of each row; a report without scores.
 
     Raises:
-        ValueError: if no picture can be read.
+        ValueError: No image can be read, or `generation` has a setting that `generate()` has not.
     """
+    if unknown := [name for name in generation if not hasattr(GenerationConfig(), name)]:
+        raise ValueError(f"{unknown} are no settings of `generate()`; allowed: those of `GenerationConfig`.")
     is_mini = str(model) == MINI_NAME
-    folder = find_folder(resolve_mini(model, "language_model"), revision)
+    folder = find_folder(model, "language_model", run.revision)
     processor = SeedProcessor.from_pretrained(folder)
     if image_tokenizer is None and "codes" not in rows.column_names:
         image_tokenizer = MINI_NAME if is_mini else _named_image_tokenizer(folder, processor)
-    pipeline_folder = None if image_tokenizer is None else find_folder(resolve_mini(image_tokenizer, "pipeline"))
+    pipeline_folder = None if image_tokenizer is None else find_folder(image_tokenizer)
+    default_prompt, defaults = (_MINI if is_mini else _PAPER)[task]
     own_prompt = processor.caption_prompt if task == "caption" else processor.question_prompt
-    prompt = choose_prompt(prompt, own_prompt, paper_prompt, is_mini)
-    defaults = mini_generation if is_mini else paper_generation
-    generation = defaults | {name: value for name, value in generation.items() if value is not None}
+    settings = {
+        "prompt": choose_prompt(prompt or default_prompt, own_prompt),
+        "generation": defaults | {name: value for name, value in generation.items() if value is not None},
+        "dtype": dtype,
+    }
     models = {"language_model": describe_model(model, folder)}
     if pipeline_folder is not None:
         parts = (pipeline_folder, pipeline_folder / "image_tokenizer", pipeline_folder / "image_processor")
         models["image_tokenizer"] = describe_model(image_tokenizer, *parts)
-    references_sha256 = references_digest(rows)
-    settings = {"prompt": prompt, "generation": generation, "dtype": dtype}
-    with tempfile.TemporaryDirectory() as temporary:
-        found, counts = run_predictor(
-            TextWriter(folder, pipeline_folder, prompt, generation, dtype),
-            rows,
-            work_dir or temporary,
-            {"task": task, "weights": weights_of(models), "references": references_sha256, **settings},
-            batch_size=batch_size,
-            num_processes=num_processes,
-        )
-    if not found:
-        raise ValueError("`dataset` has no picture that can be read.")
-    sha256 = content_digest(references_sha256, counts["pictures_sha256"])
-    data = {"num_rows": counts["num_images"], "num_skipped": counts["num_skipped"], "sha256": sha256}
-    return found, {
-        "models": models,
-        "data": data,
-        "settings": {**settings, "batch_size": counts["batch_size"]},
-    }
+    writer = TextWriter(folder, pipeline_folder, **settings)
+    texts, report = measure(task, writer, rows, data, models, settings, run)
+    # without images where codes are read
+    report.data["num_rows"] = report.data.pop("num_images")
+    return texts, report
 
 
 def _named_image_tokenizer(folder: Path, processor: SeedProcessor) -> str | None:

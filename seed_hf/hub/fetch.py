@@ -1,17 +1,39 @@
 """Finds folders by name: models here or on the Hub, seed-mini, and the emoji drawings that it was trained on."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
+
+
+def find_folder(
+    name: str | os.PathLike, part: str = "pipeline", revision: str | None = None, left_out: Sequence[str] = ()
+) -> Path:
+    """Finds a model, downloading it if need be.
+
+    Args:
+        name (`str` or `os.PathLike`): `"seed-mini"`, a folder or a Hub id.
+        part (`str`, defaults to `"pipeline"`): Part of seed-mini, see [`resolve_mini`].
+        revision (`str`, *optional*): Commit, branch or tag, for a Hub id.
+        left_out (`Sequence[str]`, defaults to `()`): Patterns of further files not to download.
+
+    Returns:
+        `Path`: The folder.
+    """
+    folder = Path(resolve_mini(name, part))
+    if folder.is_dir():
+        return folder
+    other_formats = ["*.bin", "*.pth", "*.msgpack", "*.h5"]
+    return Path(snapshot_download(str(name), revision=revision, ignore_patterns=[*other_formats, *left_out]))
 
 
 def find_image_tokenizer(name: str | os.PathLike, revision: str | None = None) -> tuple[Path, Path]:
     """Finds the weights of an image tokenizer, downloading them if need be.
 
     Args:
-        name (`str` or `os.PathLike`): Folder or Hub id of an image tokenizer or of a pipeline.
-        revision (`str`, *optional*): Branch, tag or commit of a repository on the Hub.
+        name (`str` or `os.PathLike`): `"seed-mini"`, or folder or Hub id of an image tokenizer or a pipeline.
+        revision (`str`, *optional*): Commit, branch or tag, for a Hub id.
 
     Returns:
         `tuple[Path, Path]`: Folder of the model, and folder of its image processor.
@@ -19,10 +41,7 @@ def find_image_tokenizer(name: str | os.PathLike, revision: str | None = None) -
     Raises:
         ValueError: There is no image tokenizer with its image processor.
     """
-    folder = Path(name)
-    if not folder.is_dir():
-        others = ["unet/*", "vae/*", "text_encoder/*", "*.bin", "*.pth"]
-        folder = Path(snapshot_download(str(name), revision=revision, ignore_patterns=others))
+    folder = find_folder(name, revision=revision, left_out=["unet/*", "vae/*", "text_encoder/*"])
     is_pipeline = (folder / "image_tokenizer").is_dir()
     model, processor = (folder / "image_tokenizer", folder / "image_processor") if is_pipeline else (folder, folder)
     if not (model / "config.json").is_file() or not (processor / "preprocessor_config.json").is_file():

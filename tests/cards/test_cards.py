@@ -17,7 +17,7 @@ from seed_hf.cards import write_card
 from seed_hf.cards.emissions import WORLD_INTENSITY
 from seed_hf.cards.origins import find_origins
 from seed_hf.commands import main
-from seed_hf.evaluation import EvaluationReport, evaluate_retrieval
+from seed_hf.evaluation import EvaluationReport, RunSettings, evaluate_retrieval
 from seed_hf.hub.files import find_repository_files
 from seed_hf.licences import HUB_LICENCES, LICENCES, SEED_2_TERMS
 from seed_hf.provenance import describe_model
@@ -139,7 +139,8 @@ def test_codes(tmp_path, hub):
 def test_numbers_of_a_real_run(copy, hub, tmp_path):
     """From `seed-hf eval` to the metadata, by the command line."""
     folder = copy("pipeline")
-    evaluate_retrieval(str(folder), "training/data/emoji", "test_concepts", limit=6).save(tmp_path / "retrieval.json")
+    report = evaluate_retrieval(str(folder), "training/data/emoji", "test_concepts", RunSettings(limit=6))
+    report.save(tmp_path / "retrieval.json")
     command = [
         "card",
         str(folder),

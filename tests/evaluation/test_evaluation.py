@@ -1,6 +1,7 @@
 """The evaluations end to end on toy models: standard layouts, reports, resuming, processes, unreadable pictures."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionMode
 from seed_hf.commands import main
 from seed_hf.evaluation import (
     EvaluationReport,
+    RunSettings,
     caption_metrics,
     evaluate_captions,
     evaluate_reconstruction,
@@ -94,8 +96,8 @@ def same_but_time(report, other):
 
 
 def test_retrieval_of_a_karpathy_split(models, coco, tmp_path):
-    settings = {"work_dir": tmp_path / "work", "batch_size": 2}
-    report = evaluate_retrieval(models / "pipeline", str(coco), "test", **settings)
+    settings = RunSettings(work_dir=tmp_path / "work", batch_size=2)
+    report = evaluate_retrieval(models / "pipeline", str(coco), "test", settings)
     assert report.data["num_images"] == 5 and report.data["num_skipped"] == 1
     assert report.data["num_texts"] == 10 and not report.settings["merge_equal_captions"]
     assert {f"{source}_i2t_r10" for source in ("causal_embeddings", "codes")} <= set(report.scores)
@@ -104,13 +106,14 @@ def test_retrieval_of_a_karpathy_split(models, coco, tmp_path):
     report.save(tmp_path / "report.json")
     assert vars(EvaluationReport.load(tmp_path / "report.json")) == vars(report)
     # anew from nothing, and from what is kept: the same to the last digit
-    assert same_but_time(evaluate_retrieval(models / "pipeline", str(coco), "test", batch_size=2), report)
+    anew = evaluate_retrieval(models / "pipeline", str(coco), "test", RunSettings(batch_size=2))
+    assert same_but_time(anew, report)
     (part,) = (tmp_path / "work").glob("*.parquet")
     written = part.stat().st_mtime_ns
-    assert same_but_time(evaluate_retrieval(models / "pipeline", str(coco), "test", **settings), report)
+    assert same_but_time(evaluate_retrieval(models / "pipeline", str(coco), "test", settings), report)
     assert part.stat().st_mtime_ns == written
     with pytest.raises(ValueError, match="was made with .*'references'"):
-        evaluate_retrieval(models / "pipeline", str(coco), "test", limit=3, **settings)
+        evaluate_retrieval(models / "pipeline", str(coco), "test", replace(settings, limit=3))
 
 
 def test_content_hash_follows_pictures_and_captions(models, coco, tmp_path):
@@ -191,22 +194,22 @@ def test_equal_captions_are_one_text_where_asked():
 
 def test_processes_and_parts_give_the_same_captions(models, coco, tmp_path, monkeypatch):
     """Two processes on parts of two pictures, against one process; then after losing a part."""
-    from seed_hf.evaluation import predictor, text_writing
+    from seed_hf.evaluation import measuring, predictor
 
-    def in_parts(*args, **kwargs):
-        return predictor.run_predictor(*args, **kwargs, rows_per_part=2)
+    def in_parts(predicts, rows, work_dir, description, run, rows_per_part):
+        return predictor.run_predictor(predicts, rows, work_dir, description, run, rows_per_part=2)
 
-    monkeypatch.setattr(text_writing, "run_predictor", in_parts)
+    monkeypatch.setattr(measuring, "run_predictor", in_parts)
     arguments = {"model": models / "language_model", "dataset": str(coco), "metrics": ["BLEU-4"], "num_beams": 2}
-    alone = evaluate_captions(**arguments, batch_size=2)
+    alone = evaluate_captions(**arguments, settings=RunSettings(batch_size=2))
     assert alone.settings["prompt"] == "<image>a photo of" and alone.data["num_skipped"] == 1
     assert alone.settings["generation"]["num_beams"] == 2 and alone.settings["generation"]["min_new_tokens"] == 8
-    together = evaluate_captions(**arguments, batch_size=2, num_processes=2, work_dir=tmp_path)
-    assert same_but_time(together, alone)
+    kept = RunSettings(batch_size=2, work_dir=tmp_path)
+    assert same_but_time(evaluate_captions(**arguments, settings=replace(kept, num_processes=2)), alone)
     lost = sorted(tmp_path.glob("part-*.parquet"))[1]
     before = lost.read_bytes()
     lost.unlink()
-    assert same_but_time(evaluate_captions(**arguments, batch_size=2, work_dir=tmp_path), alone)
+    assert same_but_time(evaluate_captions(**arguments, settings=kept), alone)
     assert lost.read_bytes() == before
 
 
@@ -294,20 +297,22 @@ def test_reconstruction(models, coco, tmp_path):
     CLIPVisionModelWithProjection(config).save_pretrained(tmp_path / "clip")
     size = {"height": 32, "width": 32}
     CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=size).save_pretrained(tmp_path / "clip")
-    arguments = {"model": models / "pipeline", "dataset": str(coco), "limit": 3, "clip": tmp_path / "clip"}
-    report = evaluate_reconstruction(**arguments, text_encoder=models / "bert", num_inference_steps=1)
+    arguments = {"model": models / "pipeline", "dataset": str(coco), "clip": tmp_path / "clip"}
+    arguments |= {"text_encoder": models / "bert", "num_inference_steps": 1}
+    report = evaluate_reconstruction(**arguments, settings=RunSettings(limit=3))
     similarities = {"reconstruction", "caption_drawing", "reconstruction_to_caption_drawing"}
     distances = {"reconstruction_frechet_distance", "caption_drawing_frechet_distance"}
     assert set(report.scores) == similarities | distances and {"LPIPS", "FID"} <= set(report.not_measured)
     assert report.settings["drawing"]["num_inference_steps"] == 1
     assert all(-100 <= value <= 100 for value in report.scores.values())
     # noise belongs to the picture: other batches change rounding only
-    again = evaluate_reconstruction(**arguments, text_encoder=models / "bert", num_inference_steps=1, batch_size=1)
+    again = evaluate_reconstruction(**arguments, settings=RunSettings(limit=3, batch_size=1))
     assert again.scores == pytest.approx(report.scores, abs=0.05)
-    own = evaluate_reconstruction(models / "pipeline", str(coco), clip="own", limit=2, num_inference_steps=1)
+    settings = RunSettings(limit=2)
+    own = evaluate_reconstruction(models / "pipeline", str(coco), settings=settings, clip="own", num_inference_steps=1)
     assert (
         set(own.scores) == {"reconstruction", "reconstruction_frechet_distance"}
-        and "can not be compared" in own.not_measured["CLIP similarity"]
+        and "cannot be compared" in own.not_measured["CLIP similarity"]
     )
     assert "caption_drawing" in own.not_measured
 
@@ -315,7 +320,7 @@ def test_reconstruction(models, coco, tmp_path):
 def test_upper_bound_from_own_features_of_captions(coco, tmp_path):
     """A decoder of one generation embedding, which is the image tokenizer's own feature of a caption."""
     save_pipeline(tmp_path / "pipeline", num_generation_tokens=1, projection_dim=32)
-    settings = {"clip": "own", "text_encoder": "own", "limit": 3, "num_inference_steps": 1}
+    settings = {"clip": "own", "text_encoder": "own", "settings": RunSettings(limit=3), "num_inference_steps": 1}
     report = evaluate_reconstruction(tmp_path / "pipeline", str(coco), **settings)
     assert {"caption_drawing", "reconstruction_to_caption_drawing"} <= set(report.scores)
     assert report.settings["text_encoder"] == report.models["text_encoder"]["id"] == "own"
@@ -344,7 +349,7 @@ def test_command_line(models, coco, tmp_path, capsys):
     command = ["eval", "retrieval", str(models / "pipeline"), "--dataset", str(coco), "--output", str(output)]
     assert main(command) == 0
     shown = capsys.readouterr().out
-    assert "codes_r_mean" in shown and "1 pictures could not be read" in shown
+    assert "codes_r_mean" in shown and "1 images could not be read" in shown
     assert json.loads(output.read_text())["task"] == "retrieval"
     assert main([*command, "--limit", "0"]) == 1
     assert "`limit` is 0; allowed" in capsys.readouterr().err

@@ -31,6 +31,7 @@ from seed_hf.cards.markdown import update_file
 from seed_hf.data.captioned_images import open_image
 from seed_hf.evaluation import (
     EvaluationReport,
+    RunSettings,
     evaluate_captions,
     evaluate_reconstruction,
     evaluate_retrieval,
@@ -150,7 +151,7 @@ def retrieval_rows(args: argparse.Namespace) -> dict[str, list[float | None]]:
         args, "train_codebook.py", "stage2.yaml", out / "codes", init_model=stage1["causal"], dataset=args.dataset,
         target_model=args.target_model, max_steps=args.stage2_steps, cache_views=0,
     )  # fmt: skip
-    settings = {"dataset": args.dataset, "split": args.test_split, "limit": args.limit}
+    settings = {"dataset": args.dataset, "split": args.test_split, "settings": RunSettings(limit=args.limit)}
     baseline = measured(out / "bidirectional-retrieval.json", evaluate_retrieval, stage1["bidirectional"], **settings)
     ours = measured(out / "codes-retrieval.json", evaluate_retrieval, stage2, **settings)
     return {
@@ -163,9 +164,9 @@ def retrieval_rows(args: argparse.Namespace) -> dict[str, list[float | None]]:
 def reconstruction_rows(args: argparse.Namespace) -> dict[str, list[float | None]]:
     """Table 2, of seed-mini."""
     limit = min(args.num_drawn, args.limit or args.num_drawn)
-    arguments = {"dataset": args.dataset, "split": args.test_split, "limit": limit, "clip": "own"}
+    arguments = {"dataset": args.dataset, "split": args.test_split, "settings": RunSettings(limit=limit)}
     path = args.output_dir / "reconstruction.json"
-    scores = measured(path, evaluate_reconstruction, args.model, **arguments)
+    scores = measured(path, evaluate_reconstruction, args.model, clip="own", **arguments)
     return {
         "drawn from the caption (upper bound)": [scores.get("caption_drawing")],
         "drawn from the codes": [scores["reconstruction"]],
@@ -175,7 +176,8 @@ def reconstruction_rows(args: argparse.Namespace) -> dict[str, list[float | None
 
 def language_rows(args: argparse.Namespace) -> dict[str, list[float | None]]:
     """Table 3, of seed-mini."""
-    arguments = {"dataset": args.dataset, "split": args.test_split, "limit": args.limit, "prompt": "model"}
+    arguments = {"dataset": args.dataset, "split": args.test_split, "settings": RunSettings(limit=args.limit)}
+    arguments["prompt"] = "model"
     captions = measured(args.output_dir / "caption.json", evaluate_captions, args.language_model, **arguments)
     answers = {}
     if args.dataset == "emoji":  # others have no rules to make questions by
