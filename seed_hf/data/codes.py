@@ -10,7 +10,6 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from transformers.utils import logging
 
@@ -19,9 +18,6 @@ from ..provenance import weights_digest
 from ..sealed_files import read_part_record
 from .resumable import read_description
 
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.get_logger(__name__)
 
@@ -213,4 +209,4 @@ def _warn_of_other_weights(description: dict, image_tokenizer: str | os.PathLike
         )
 
 
-__all__ = ["count_encoded", "find_image_tokenizer", "read_codes"]
+__all__ = ["count_encoded", "read_codes", "split_name"]

@@ -27,7 +27,7 @@ from .codes import (
 )
 from .part_records import PartRecords
 from .resumable import check_description, check_positive, run_parts
-from .row_parts import RowParts, Sample
+from .row_parts import RowParts, Sample, without_codes
 from .seeds import derive_seed
 
 
@@ -201,11 +201,8 @@ class _CodeParts(RowParts):
         """Computes views x codes for each image; a reason where a view has none."""
         pixel_values = torch.from_numpy(np.stack([sample.row["image"] for sample in samples]))
         codes = self.model.try_encode(pixel_values.flatten(0, 1).to(self.model.device, self.model.dtype))
-        codes = codes.unflatten(0, pixel_values.shape[:2]).cpu()
-        reason = (
-            f"no codes: NaN or infinity in what it computes with {self.model.dtype}; `dtype` float32 has more room"
-        )
-        return [reason if (views < 0).any() else views.tolist() for views in codes]
+        codes = codes.unflatten(0, pixel_values.shape[:2])
+        return without_codes(codes.tolist(), codes, self.model.dtype)
 
     def predict_part(self, batch_size: int, part: int, progress) -> list[Sample]:
         """Lists what is left out beside the part."""

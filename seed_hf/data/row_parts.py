@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from accelerate.utils import find_executable_batch_size
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
@@ -159,4 +160,20 @@ class _Reader(Dataset):
         return sample
 
 
-__all__ = ["RowParts", "Sample"]
+def without_codes(predictions: list[Any], codes: torch.LongTensor, dtype: torch.dtype) -> list[Any]:
+    """Replaces what was predicted for images without codes by the reason.
+
+    Args:
+        predictions (`list`): A prediction for each image.
+        codes (`torch.LongTensor` of shape `(num_images, ...)`): Codes as [`SeedImageTokenizer.try_encode`] gives them.
+        dtype (`torch.dtype`): What they were computed with.
+
+    Returns:
+        `list`: for [`RowParts.predict`].
+    """
+    reason = f"no codes: NaN or infinity in what it computes with {dtype}; `dtype` float32 has more room"
+    is_missing = (codes < 0).flatten(1).any(1).tolist()
+    return [reason if missing else found for missing, found in zip(is_missing, predictions, strict=True)]
+
+
+__all__ = ["RowParts", "Sample", "without_codes"]

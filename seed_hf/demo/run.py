@@ -19,6 +19,8 @@ from diffusers.utils import logging as diffusers_logging
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
+from ..evaluation.models import generate_texts
+from ..evaluation.retrieval import text_features
 from ..mini import (
     mini_image_generation,
     mini_language_model,
@@ -169,7 +171,7 @@ class Demo:
             origin = f"{kinds[entry['split']]}, {entry['style']}"
             image = load_rgb_image(folder / entry["file"])
             self.results.seen.append(SeenPicture(entry["caption"], origin, image))
-        self.captions = (folder / "captions.txt").read_text(encoding="utf-8").splitlines()
+        self.captions = (folder / "captions.txt").read_text(encoding="utf-8").rstrip("\n").split("\n")
 
     def look(self):
         """Pictures to codes, and from the codes alone: nearest captions, text, pictures."""
@@ -225,14 +227,7 @@ class Demo:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         # by length, so that little is padding
         self.captions.sort(key=len)
-        features = []
-        for start in range(0, len(self.captions), 128):
-            part = self.captions[start : start + 128]
-            batch = tokenizer(part, padding=True, truncation=True, max_length=24, return_tensors="pt")
-            with torch.no_grad():
-                outputs = self.image_tokenizer.get_text_features(batch["input_ids"], batch["attention_mask"])
-                features.append(outputs.pooler_output)
-        self.caption_features = torch.cat(features)
+        self.caption_features = text_features(self.image_tokenizer, tokenizer, self.captions, max_length=24)
 
     @torch.no_grad()
     def find_captions(self, count: int = 3, **image) -> list[list[tuple[str, float]]]:
@@ -258,10 +253,8 @@ class Demo:
             print("  read back as: " + ", ".join(f"{name} -> {caption}" for name, caption in pairs))
 
     def write_text(self, codes: torch.Tensor, prompt: str) -> list[str]:
-        """Greedy continuations of a prompt with one picture, one for each row of codes."""
-        inputs = self.processor(text=[prompt] * len(codes), codes=codes, padding=True, return_tensors="pt")
-        ids = self.language_model.generate(**inputs, max_new_tokens=16, do_sample=False)
-        return self.processor.post_process_generation(ids, prompt_length=inputs["input_ids"].shape[1])
+        """Greedy continuations of a prompt with one image, one for each row of codes."""
+        return generate_texts(self.language_model, self.processor, codes, prompt, max_new_tokens=16)
 
     def decode(self, codes: torch.Tensor) -> list:
         """Pictures of codes, each from noise of its own."""

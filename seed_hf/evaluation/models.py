@@ -1,11 +1,13 @@
 """The models that are evaluated: where they are and how they are loaded."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..data.row_parts import without_codes
 from ..hub.fetch import find_image_tokenizer
 from ..mini import mini_language_model, mini_language_model_path
 from ..models.modeling_seed import SeedForCausalLM
@@ -42,14 +44,50 @@ class TextWriter(Predictor):
             codes = torch.tensor([row["codes"] for row in rows])
         else:
             images = self.processor.image_processor([row["image"] for row in rows], return_tensors="pt")
-            codes = self.model.get_image_codes(images["pixel_values"].to(self.device)).cpu()
+            if (image_tokenizer := self.model.image_tokenizer) is None:
+                raise ValueError(f"{self.folder} has no image tokenizer and names none; allowed: `image_tokenizer`.")
+            pixel_values = images["pixel_values"].to(self.device, image_tokenizer.dtype)
+            codes = image_tokenizer.try_encode(pixel_values).cpu()
         as_text = self.processor.tokenizer.escape_control_tokens
         prompts = [self.prompt.replace("{question}", as_text(row.get("question", ""))) for row in rows]
-        inputs = self.processor(text=prompts, codes=codes, padding=True, return_tensors="pt").to(self.device)
-        ids = self.model.generate(**inputs, **self.generation)
-        texts = self.processor.post_process_generation(ids, prompt_length=inputs["input_ids"].shape[1])
+        texts = generate_texts(self.model, self.processor, codes.clamp(min=0), prompts, **self.generation)
         # a new line ends an answer, as with BLIP-2
-        return [{"text": text.split("\n")[0].strip()} for text in texts]
+        predictions = [{"text": text.split("\n")[0].strip()} for text in texts]
+        return without_codes(predictions, codes, self.model.dtype)
+
+
+@torch.no_grad()
+def generate_texts(
+    model: SeedForCausalLM,
+    processor: SeedProcessor,
+    codes: torch.Tensor | Sequence[Sequence[int]],
+    prompts: str | Sequence[str],
+    batch_size: int | None = None,
+    **generation,
+) -> list[str]:
+    """
+    Continues prompts with an image in each.
+
+    Args:
+        model ([`SeedForCausalLM`]): The language model, or a PEFT model around it.
+        processor ([`SeedProcessor`]): Its processor.
+        codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)` or lists): Codes of the images.
+        prompts (`str` or `Sequence[str]`): Words with one `<image>`, the same for all images or one for each.
+        batch_size (`int`, *optional*): Number of images at once; by default all.
+        generation: Settings of `generate()`; greedy by default.
+
+    Returns:
+        `list[str]`: what the model wrote for each image.
+    """
+    codes, texts = torch.as_tensor(codes), []
+    batch_size = batch_size or max(1, len(codes))
+    prompts = [prompts] * len(codes) if isinstance(prompts, str) else prompts
+    for start in range(0, len(codes), batch_size):
+        part = slice(start, start + batch_size)
+        inputs = processor(text=prompts[part], codes=codes[part], padding=True, return_tensors="pt").to(model.device)
+        ids = model.generate(**inputs, **{"do_sample": False, **generation})
+        texts += processor.post_process_generation(ids, prompt_length=inputs["input_ids"].shape[1])
+    return texts
 
 
 def load_language_model(
@@ -96,4 +134,4 @@ def choose_prompt(prompt: str, processor_prompt: str) -> str:
     return text if "<image>" in text else f"<image>{text}"
 
 
-__all__ = ["TextWriter", "choose_prompt", "load_language_model"]
+__all__ = ["TextWriter", "choose_prompt", "generate_texts", "load_language_model"]

@@ -88,7 +88,8 @@ class Predictor(ABC):
             numbers (`list[int]`): their numbers in the data set, for seeds.
 
         Returns:
-            `list[dict]`: for each row what its parquet file holds: strings, numbers and lists of numbers.
+            `list[dict]`: for each row what its parquet file holds: strings, numbers and lists of numbers; or a text
+            that says why there is no prediction.
         """
 
 

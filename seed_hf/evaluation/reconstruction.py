@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from transformers import AutoImageProcessor, CLIPVisionModelWithProjection
 
+from ..data.row_parts import without_codes
 from ..data.seeds import derive_seed
 from ..hub.fetch import MINI_NAME, find_folder
 from ..provenance import describe_model
@@ -66,12 +67,15 @@ class Drawings(Predictor):
     def predict(self, rows: list[dict[str, Any]], numbers: list[int]) -> list[dict[str, Any]]:
         """Features of each picture: `original`, `reconstruction`, and with a text encoder `caption`."""
         images = [row["image"] for row in rows]
-        drawn = {"reconstruction": self.draw(numbers, codes=self.pipeline.encode_image(images))}
+        pixel_values = self.pipeline.image_processor(images, return_tensors="pt")["pixel_values"]
+        codes = self.image_tokenizer.try_encode(pixel_values.to(self.device, self.image_tokenizer.dtype))
+        drawn = {"reconstruction": self.draw(numbers, codes=codes.clamp(min=0))}
         if self.text_encoder is not None:
             condition = self.encode_captions([row["caption"] for row in rows]).to(self.device)
             drawn["caption"] = self.draw(numbers, generation_embeds=condition)
         found = {name: self.features(pictures).tolist() for name, pictures in {"original": images, **drawn}.items()}
-        return [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
+        predictions = [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
+        return without_codes(predictions, codes, self.image_tokenizer.dtype)
 
     def draw(self, numbers: list[int], **condition) -> list:
         """Pictures, each from noise of its own, the same for codes and caption."""

@@ -5,13 +5,10 @@ import os
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..data.resumable import write_whole
 from ..provenance import describe_machine, package_versions
-
-
-if TYPE_CHECKING:
-    pass
 
 
 _MAPPINGS = ("scores", "not_measured", "models", "data", "settings", "versions")
@@ -63,11 +60,8 @@ class EvaluationReport:
         Args:
             path (`str` or `os.PathLike`): the file; its folder is made.
         """
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.incomplete")
-        temporary.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        with write_whole(Path(path)) as temporary:
+            temporary.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "EvaluationReport":

@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
+from ..data.row_parts import without_codes
 from ..hub.fetch import find_image_tokenizer
 from ..models.image_processing_seed import SeedImageProcessor
 from ..models.modeling_seed_image_tokenizer import SeedImageTokenizer
+from ..models.modeling_seed_quantizer import NO_CODE
 from ..provenance import describe_model
 from .datasets import load_captioned_rows, references_of
 from .measuring import measure, timed
@@ -38,11 +40,15 @@ class ImageFeatures(Predictor):
         """For each picture the features `causal_embeddings` and `codes`, and the codes themselves as `code_ids`."""
         pixel_values = self.processor([row["image"] for row in rows], return_tensors="pt")["pixel_values"]
         causal = self.model.get_image_features(pixel_values.to(self.device, self.model.dtype))
-        codes = self.model.quantizer.nearest(self.model.quantizer.project(causal.last_hidden_state))
-        found = {"causal_embeddings": causal.pooler_output.tolist(), "code_ids": codes.tolist()}
+        codes = self.model.quantizer(causal.last_hidden_state, codes_only=True).codes
+        features = {"causal_embeddings": causal.pooler_output}
         if self.model.reconstruction_decoder is not None:
-            found["codes"] = self.model.get_image_features(codes=codes).pooler_output.tolist()
-        return [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
+            features["codes"] = self.model.get_image_features(codes=codes.clamp(min=0)).pooler_output
+        for feature in features.values():
+            codes = codes.where(feature.isfinite().all(1, keepdim=True), NO_CODE)
+        columns = {name: feature.tolist() for name, feature in features.items()} | {"code_ids": codes.tolist()}
+        predictions = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        return without_codes(predictions, codes, self.model.dtype)
 
 
 @torch.no_grad()

@@ -196,10 +196,7 @@ class SeedQuantizer(nn.Module):
         self.embedding.weight.copy_(candidates[chosen.to(candidates.device)].transpose(0, 1).flatten(0, 1))
         for _ in range(num_iterations):
             codes = self.nearest(vectors).flatten()
-            counts = torch.bincount(codes, minlength=num_codes).unsqueeze(1)
-            sums = torch.zeros_like(self.embedding.weight)
-            sums.index_add_(0, codes, vectors.flatten(0, -2).to(self.embedding.weight))
-            self.embedding.weight.copy_(torch.where(counts > 0, sums / counts.clamp(min=1), self.embedding.weight))
+            self.embedding.weight.copy_(move_to_means(self.embedding.weight, vectors.flatten(0, -2), codes))
         if self.ema_decay > 0:
             self.ema_count.fill_(1.0)
             self.ema_sum.copy_(self.embedding.weight)
@@ -231,6 +228,13 @@ class SeedQuantizer(nn.Module):
         self.ema_sum.copy_(torch.where(dead.unsqueeze(1), picks, self.ema_sum))
         self.ema_count.masked_fill_(dead, 1.0)
         self.steps_unused.masked_fill_(dead, 0)
+
+
+def move_to_means(centres: torch.Tensor, vectors: torch.Tensor, nearest: torch.LongTensor) -> torch.Tensor:
+    """One step of k-means: each centre at the mean of the vectors that are `nearest` to it, if there are any."""
+    counts = torch.bincount(nearest, minlength=len(centres)).unsqueeze(1)
+    sums = torch.zeros_like(centres).index_add_(0, nearest, vectors.to(centres))
+    return torch.where(counts > 0, sums / counts.clamp(min=1), centres)
 
 
 def check_finite(codes: torch.LongTensor, dtype: torch.dtype) -> torch.LongTensor:

@@ -14,6 +14,7 @@ from tiny.pictures import build_images
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from seed_hf.commands import main
+from seed_hf.data.reading import TooManyUnreadableSamplesError
 from seed_hf.evaluation import (
     EvaluationReport,
     RunSettings,
@@ -355,3 +356,30 @@ def test_command_line(models, coco, tmp_path, capsys):
     assert "`limit` is 0; allowed" in capsys.readouterr().err
     assert main([*command[:3], "--dataset", str(tmp_path), "--output", str(output)]) == 1
     assert "allowed: tar shards" in capsys.readouterr().err
+
+
+def test_an_image_that_half_precision_has_no_room_for_costs_no_other(tmp_path):
+    """The first channel sums the pixels of a patch, which is infinity in float16 where an image is bright."""
+    torch.manual_seed(0)
+    image_tokenizer = save_pipeline(tmp_path / "pipeline")
+    with torch.no_grad():
+        patches = next(module for module in image_tokenizer.modules() if isinstance(module, torch.nn.Conv2d))
+        patches.weight[0] = 1000.0
+    image_tokenizer.save_pretrained(tmp_path / "pipeline" / "image_tokenizer")
+    model, processor = build_seed(image_tokenizer)
+    model.attach_image_tokenizer(image_tokenizer)
+    model.save_pretrained(tmp_path / "language_model")
+    processor.save_pretrained(tmp_path / "language_model")
+    (tmp_path / "images").mkdir()
+    for number, value in enumerate((110, 255, 120)):
+        Image.new("RGB", (32, 32), (value, value, value)).save(tmp_path / "images" / f"{number}.png")
+    lines = ["file_name,caption", *(f"{number}.png,grey {number}" for number in range(3))]
+    (tmp_path / "images" / "captions.csv").write_text("\n".join(lines))
+    data = {"dataset": str(tmp_path / "images"), "split": "train", "dtype": "float16"}
+    for report in (
+        evaluate_retrieval(tmp_path / "pipeline", **data),
+        evaluate_captions(tmp_path / "language_model", metrics=["BLEU-4"], num_beams=1, **data),
+    ):
+        assert report.data["num_skipped"] == 1
+    with pytest.raises(TooManyUnreadableSamplesError, match=r"1 of 3 samples .*no codes: NaN or infinity"):
+        evaluate_retrieval(tmp_path / "pipeline", settings=RunSettings(max_unreadable_share=0), **data)

@@ -40,6 +40,7 @@ from seed_hf.evaluation import (
 )
 from seed_hf.mini import mini_pipeline_path
 from seed_hf.mini.base_model import load_base_tokenizer
+from seed_hf.models.modeling_seed_quantizer import move_to_means
 from seed_hf.trainer.arguments import HelpFormatter
 
 
@@ -270,9 +271,7 @@ def kmeans(vectors: torch.Tensor, num_centres: int, num_iterations: int = 10, se
     centres = vectors[torch.randperm(len(vectors), generator=generator)[:num_centres]].clone()
     for _ in range(num_iterations):
         nearest = torch.cat([torch.cdist(part, centres).argmin(-1) for part in vectors.split(8192)])
-        sums = torch.zeros_like(centres).index_add_(0, nearest, vectors)
-        counts = torch.bincount(nearest, minlength=len(centres))[:, None]
-        centres = torch.where(counts > 0, sums / counts.clamp(min=1), centres)
+        centres = move_to_means(centres, vectors, nearest)
     return centres
 
 
