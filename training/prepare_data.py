@@ -29,11 +29,11 @@ import pyarrow as pa
 from PIL import Image
 from tqdm.auto import tqdm
 
-from seed_hf.data.captioned_images import load_rows
 from seed_hf.data.codes import split_name
 from seed_hf.data.part_records import PartRecords
 from seed_hf.data.reading import SkippedSamples, UnreadableSampleError, read_image_bytes, row_key, try_image
 from seed_hf.data.resumable import PartMaker, check_description, drop_parts, run_parts, write_whole
+from seed_hf.data.rows import load_rows
 from seed_hf.data.shards import clean_captions
 from seed_hf.models.image_formats_seed import IMAGE_FORMATS
 from seed_hf.models.image_processing_seed import load_rgb_image

@@ -7,27 +7,14 @@ import torch
 from datasets import Dataset
 from PIL import Image
 
-from ..hub.fetch import emoji_folder
 from .augmentation import uniform
 from .reading import UnreadableSampleError, read_image, row_key
-from .rows import load_rows as load_any_rows
+from .rows import load_rows
 
 
 logger = logging.getLogger(__name__)
 
 
-def load_rows(dataset: str, split: str, **settings) -> Dataset:
-    """Reads the rows of one split.
-
-    Args:
-        dataset (`str`): `"emoji"` for the set in this repository, or what [`~seed_hf.data.rows.load_rows`] takes.
-        split (`str`): Name of the split.
-        settings: Further arguments of [`~seed_hf.data.rows.load_rows`].
-
-    Returns:
-        `datasets.Dataset`: The rows.
-    """
-    return load_any_rows(str(emoji_folder() / "*.parquet") if dataset == "emoji" else dataset, split, **settings)
 
 
 class CaptionedImages(torch.utils.data.Dataset):
@@ -37,7 +24,7 @@ class CaptionedImages(torch.utils.data.Dataset):
     group a pass shows, and which of its captions, is drawn from the sample's generator.
 
     Args:
-        rows (`datasets.Dataset`): What [`load_rows`] gives; optionally with `tags`.
+        rows (`datasets.Dataset`): What [`~seed_hf.data.rows.load_rows`] gives; optionally with `tags`.
         group_by (`str`, defaults to `"caption"`): Column of whose equal values a pass shows one; `""` for none.
 
     Attributes:

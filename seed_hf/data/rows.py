@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+from ..hub.fetch import emoji_folder
 from ..models.image_formats_seed import IMAGE_SUFFIXES
 from .captions import CAPTION_FILES, captioned_pictures, find_caption_file, picture_folders
 from .columns import drop_unusable, forgive_missing_captions, name_columns, with_problems
@@ -41,7 +42,8 @@ def load_rows(
             (the WebDataset layout, see [`~seed_hf.data.shards.index_shards`]); parquet files, a glob; a folder that
             holds shards, parquet files or pictures with a caption file (COCO's `captions_*.json`, Karpathy's
             `dataset_coco.json` or `dataset_flickr30k.json`, Unsplash's `photos.tsv*`, or `metadata` / `captions` as
-            `.csv`, `.tsv` or `.jsonl` with a column `file_name`); anything else is an id for `datasets.load_dataset`.
+            `.csv`, `.tsv` or `.jsonl` with a column `file_name`); `"emoji"`, the drawings that seed-mini learned from
+            (in a checkout of the repository); anything else is an id for `datasets.load_dataset`.
             `{split}` in it stands for the name of the split.
         split (`str`, *optional*, defaults to `"train"`): Name of the split, possibly with a slice, as
             `"train[:1000]"`; it counts all rows, those of no use too. Parquet and caption files can also have a column
@@ -79,6 +81,8 @@ def load_rows(
 
     ```
     """
+    if dataset == "emoji":
+        dataset = str(emoji_folder() / "*.parquet")
     match = _SLICE.fullmatch(split)
     if match is None:
         raise ValueError(f"`split` is {split!r}; allowed: a name, or a name and a slice of rows as 'train[:1000]'.")

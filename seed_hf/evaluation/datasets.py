@@ -10,7 +10,6 @@ from ..data.codes import read_codes
 from ..data.columns import drop_unusable
 from ..data.rows import load_rows
 from ..data.seeds import derive_seed
-from ..hub.fetch import emoji_folder
 from ..mini.emoji import make_questions
 from .layouts import answer_texts, load_nocaps, load_questions, question_problem
 
@@ -46,8 +45,7 @@ def load_captioned_rows(dataset: str, split: str, limit: int | None = None, **re
         ValueError: if nothing is found.
     """
     if dataset == "emoji":
-        rows = load_rows(str(emoji_folder() / "*.parquet"), split)
-        rows = rows.filter(lambda is_flag: not is_flag, input_columns="is_flag")
+        rows = load_rows(dataset, split).filter(lambda is_flag: not is_flag, input_columns="is_flag")
     elif _holds_codes(dataset):
         rows = read_codes(dataset, split)
     elif (rows := load_nocaps(dataset, split, **reading)) is None:

@@ -91,11 +91,6 @@ def base_model_folder(cache_dir: str | os.PathLike | None = None) -> Path:
     return folder
 
 
-def load_base_model(cache_dir: str | os.PathLike | None = None, dtype: torch.dtype = torch.float32):
-    """SmolLM2-135M-Instruct as a `LlamaForCausalLM`, see [`base_model_folder`]."""
-    return LlamaForCausalLM.from_pretrained(base_model_folder(cache_dir), dtype=dtype)
-
-
 def load_base_tokenizer(cache_dir: str | os.PathLike | None = None):
     """The tokenizer of SmolLM2-135M-Instruct; the first call reads it from the GGUF file (some ten seconds)."""
     folder = base_model_folder(cache_dir)
@@ -150,4 +145,4 @@ def _undo_rotary_order(weight: torch.Tensor, head_dim: int) -> torch.Tensor:
     return weight.reshape(-1, head_dim // 2, 2, columns).transpose(1, 2).reshape(rows, columns)
 
 
-__all__ = ["base_model_folder", "convert_gguf", "find_gguf_file", "load_base_model", "load_base_tokenizer"]
+__all__ = ["base_model_folder", "convert_gguf", "find_gguf_file", "load_base_tokenizer"]

@@ -134,10 +134,6 @@ class ImageTokenLayout:
         codes = self.check_image_codes(codes)
         return [self.boi_token_id, *(codes[0] + self.first_image_token_id).tolist(), self.eoi_token_id]
 
-    def placeholder_span(self) -> list[int]:
-        """Token ids of an image span whose codes are not known yet."""
-        return [self.boi_token_id, *[self.image_placeholder_token_id] * self.num_query_tokens, self.eoi_token_id]
-
     def insert_codes(self, input_ids: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         """
         Replaces placeholders by image tokens, in reading order; the length stays the same.

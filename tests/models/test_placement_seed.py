@@ -12,6 +12,7 @@ from tiny.language import (
     build_language_model,
     build_seed_model,
     build_tokenizer,
+    placeholder_span,
 )
 from transformers import StaticCache
 
@@ -51,7 +52,7 @@ def saved(request, tmp_path_factory):
     )  # fmt: skip
     folder = tmp_path_factory.mktemp(embedding)
     model.save_pretrained(folder)
-    ids = torch.tensor([[5 + i, *tokenizer.image_token_layout.placeholder_span(), 7] for i in range(2)])
+    ids = torch.tensor([[5 + i, *placeholder_span(tokenizer.image_token_layout), 7] for i in range(2)])
     inputs = {"input_ids": ids, "pixel_values": torch.randn(2, 3, 28, 28)}
     return folder, inputs, model(**inputs).logits, model.generate(**inputs, max_new_tokens=4, do_sample=False)
 

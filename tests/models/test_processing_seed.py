@@ -6,7 +6,14 @@ import pickle
 import pytest
 import torch
 from PIL import Image
-from tiny.language import NUM_QUERY_TOKENS, build_codes, build_image_tokenizer, build_seed_model, build_tokenizer
+from tiny.language import (
+    NUM_QUERY_TOKENS,
+    build_codes,
+    build_image_tokenizer,
+    build_seed_model,
+    build_tokenizer,
+    placeholder_span,
+)
 from transformers import AutoProcessor
 
 from seed_hf import SeedImageProcessor, SeedProcessor
@@ -28,7 +35,7 @@ def test_each_image_becomes_a_span_of_placeholders(kind):
     assert inputs["pixel_values"].shape == (1, 3, 28, 28)
     ids = inputs["input_ids"][0].tolist()
     start = ids.index(tokenizer.boi_token_id)
-    span = tokenizer.image_token_layout.placeholder_span()
+    span = placeholder_span(tokenizer.image_token_layout)
     assert ids[start : start + len(span)] == span
     with_codes = processor(text="<image>A photo of", codes=build_codes(), return_tensors="pt")
     assert with_codes["input_ids"].shape == inputs["input_ids"].shape and "pixel_values" not in with_codes

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from tiny.image_tokenizer import tiny_image_tokenizer, tiny_pixels
-from tiny.language import build_codes, build_seed_model
+from tiny.language import build_codes, build_seed_model, placeholder_span
 from torch.nn.functional import cross_entropy, pad
 from transformers import Trainer, TrainingArguments
 from transformers.utils.generic import find_labels
@@ -14,7 +14,7 @@ from seed_hf import SeedForCausalLM
 def image_and_text(tokenizer):
     """Ids with `<image>`, the same with image tokens, and the codes; two rows, in the second the image comes last."""
     layout, codes = tokenizer.image_token_layout, build_codes(2)
-    empty, spans = layout.placeholder_span(), [layout.span(row) for row in codes]
+    empty, spans = placeholder_span(layout), [layout.span(row) for row in codes]
     before = torch.tensor([[*empty, 5, 6], [5, 6, *empty]])
     return before, torch.tensor([[*spans[0], 5, 6], [5, 6, *spans[1]]]), codes
 

@@ -33,6 +33,11 @@ _TEXT = (
 )
 
 
+def placeholder_span(layout) -> list[int]:
+    """Token ids of an image span whose codes are not known yet."""
+    return [layout.boi_token_id, *[layout.image_placeholder_token_id] * layout.num_query_tokens, layout.eoi_token_id]
+
+
 def build_base_tokenizer(kind: str = "gpt2") -> PreTrainedTokenizerFast:
     """A byte-level BPE (`"gpt2"`) or a metaspace BPE with a begin token (`"llama"`), trained on four sentences."""
     if kind == "gpt2":

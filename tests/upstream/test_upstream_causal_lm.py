@@ -6,6 +6,7 @@ from unittest import mock
 
 import torch
 from tiny.image_tokenizer import TINY
+from tiny.language import placeholder_span
 from tiny_upstream import without_strict_loading
 from transformers import LlamaConfig, OPTConfig, PreTrainedModel
 from transformers_tests.test_configuration_common import ConfigTester
@@ -45,7 +46,7 @@ class SeedForCausalLMTester:
     def prepare_config_and_inputs_for_common(self):
         config = self.get_config()
         text = torch.randint(1, TEXT_TOKENS, (self.batch_size, 7))
-        span = torch.tensor(config.image_token_layout.placeholder_span()).expand(self.batch_size, -1)
+        span = torch.tensor(placeholder_span(config.image_token_layout)).expand(self.batch_size, -1)
         ids = torch.cat([text[:, :2], span, text[:, 2:]], dim=1)
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         return config, {**inputs, "pixel_values": torch.randn(self.batch_size, 3, 28, 28)}
