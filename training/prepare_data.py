@@ -1,9 +1,9 @@
-"""Any image-text data set to checked tar shards for training: every picture decoded, duplicates out, nothing silent.
+"""Any image-text data set to checked tar shards for training: every image decoded, duplicates out, nothing silent.
 
     python training/prepare_data.py --dataset "raw/cc3m-{split}-*.tar" --output_dir cc3m --num_processes 16 \
         --min_side 180 --min_aspect_ratio 0.55 --shrink_to 512
 
-    OUT/train-00000.tar ...         pictures, captions (.txt, one a line), and a .json with source, sizes and hash
+    OUT/train-00000.tar ...         images, captions (.txt, one a line), and a .json with source, sizes and hash
     OUT/prepared-train.json         counts, reasons, settings; size and hash of every shard
     OUT/kept-train.parquet          what is in which shard, with hashes
     OUT/dropped-train.parquet       what is not, and why
@@ -48,24 +48,28 @@ ROWS_PER_CHECK = 4096
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Flags."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True, help="tar shards, parquet files, a folder, or a Hub id")
-    parser.add_argument("--split", default="train")
-    parser.add_argument("--output_dir", required=True)
-    parser.add_argument("--num_processes", type=int, default=1, help="on this machine")
+    parser.add_argument("--split", default="train", help="split to prepare, also with a slice (default: %(default)s)")
+    parser.add_argument("--output_dir", required=True, help="folder to write")
+    parser.add_argument("--num_processes", type=int, default=1, help="number of processes on this machine")
     parser.add_argument("--check_only", action="store_true", help="write what is wrong, and no shards")
-    parser.add_argument("--samples_per_shard", type=int, default=5000)
-    parser.add_argument("--seed", type=int, default=42, help="of the order in the shards, so that each is a mixture")
-    group = parser.add_argument_group("what to keep (SEED-2's filters in brackets; its CLIP similarity is not here)")
-    group.add_argument("--min_side", type=int, default=0, help="of the shorter side, in pixels (SEED-2: 180)")
-    group.add_argument("--min_aspect_ratio", type=float, default=0, help="shorter by longer side (SEED-2: 0.55)")
-    group.add_argument(
-        "--shrink_to", type=int, default=0, help="shorter side of larger pictures, as JPEG; 0 = as they are"
+    parser.add_argument("--samples_per_shard", type=int, default=5000, help="default: %(default)s")
+    parser.add_argument(
+        "--seed", type=int, default=42, help="seed of the order in the shards, so that each is a mixture"
     )
-    group.add_argument("--near_duplicates", action="store_true", help="also drop pictures of equal difference hash")
-    group.add_argument("--not_in", nargs="*", default=[], help="kept-*.parquet of splits whose pictures to drop here")
-    unreadable_help = "stop when more than this share of the pictures cannot be read"
+    group = parser.add_argument_group("what to keep (SEED-2's filters in brackets; its CLIP similarity is not here)")
+    group.add_argument("--min_side", type=int, default=0, help="least shorter side in pixels (SEED-2: 180)")
+    group.add_argument(
+        "--min_aspect_ratio", type=float, default=0, help="least quotient of shorter and longer side (SEED-2: 0.55)"
+    )
+    group.add_argument(
+        "--shrink_to", type=int, default=0, help="shorter side of larger images, as JPEG; 0 = as they are"
+    )
+    group.add_argument("--near_duplicates", action="store_true", help="also drop images of equal difference hash")
+    group.add_argument("--not_in", nargs="*", default=[], help="kept-*.parquet of splits whose images to drop here")
+    unreadable_help = "share of the images that may be unreadable (default: %(default)s)"
     outside_help = "also read what the data set names by a path or URL outside of its own folder or source"
     group.add_argument("--allow_outside_paths", action="store_true", help=outside_help)
     group.add_argument("--max_unreadable_share", type=float, default=0.01, help=unreadable_help)
@@ -73,13 +77,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def difference_hash(image: Image.Image) -> str:
-    """64 bits that stay when a picture is scaled or compressed anew: whether brightness rises from left to right."""
+    """Computes 64 bits that survive scaling and compression: whether brightness rises from left to right."""
     grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BILINEAR), dtype=np.int16)
     return np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes().hex()
 
 
 def check_row(row: dict, number: int, image: Image.Image | UnreadableSampleError, args: argparse.Namespace) -> dict:
-    """What there is to know about a row; `reason` says why it is of no use, else it is empty."""
+    """Describes a row; `reason` says why it cannot be used, and is empty otherwise."""
     checked = {"number": number, "key": row_key(row), "width": 0, "height": 0, "sha256": "", "difference_hash": ""}
     checked["captions"] = clean_captions(row.get("captions") or [row["caption"]])
     checked |= {"reason": "" if checked["captions"] else "no caption", "detail": ""}
@@ -124,12 +128,12 @@ class Checks(PartMaker):
 
 
 def drop_duplicates(table: pd.DataFrame, args: argparse.Namespace) -> pd.DataFrame:
-    """Marks rows whose picture an earlier row, or another split, has; the captions of the same picture are joined."""
+    """Marks rows whose image an earlier row, or another split, has; the captions of the same image are joined."""
     table = table.copy()
     for path in args.not_in:
         other = set(pd.read_parquet(path)["sha256"])
         elsewhere = (table["reason"] == "") & table["sha256"].isin(other)
-        table.loc[elsewhere, ["reason", "detail"]] = ["picture of another split", path]
+        table.loc[elsewhere, ["reason", "detail"]] = ["image of another split", path]
     columns = {"sha256": "duplicate"} | ({"difference_hash": "near-duplicate"} if args.near_duplicates else {})
     for column, reason in columns.items():
         usable = table[table["reason"] == ""]
@@ -145,7 +149,7 @@ def drop_duplicates(table: pd.DataFrame, args: argparse.Namespace) -> pd.DataFra
 
 
 def file_suffix(data: bytes) -> str:
-    """The ending that `load_rows` knows a file of this format by."""
+    """Gives the ending by which `load_rows` recognises a file of this format."""
     if data.startswith(b"\xff\xd8\xff"):
         # Pillow refuses to open the largest, which are read at half their size; those of several frames are JPEGs, too
         return "jpg"
@@ -155,7 +159,7 @@ def file_suffix(data: bytes) -> str:
 
 
 def shrink(data: bytes, size: tuple[int, int], shorter_side: int) -> tuple[bytes, str]:
-    """The file as it is, or a smaller JPEG; and its ending."""
+    """Gives the file as it is, or a smaller JPEG, with its ending."""
     if not shorter_side or min(size) <= shorter_side:
         return data, file_suffix(data)
     image = load_rgb_image(data)
@@ -183,7 +187,7 @@ class Shards(PartMaker):
                 progress.update()
 
     def add_sample(self, tar: tarfile.TarFile, checked: dict) -> None:
-        """Image, captions and description, under the number of the row."""
+        """Adds image, captions and description under the number of the row."""
         data, size = read_image_bytes(self.rows[checked["number"]]), (checked["width"], checked["height"])
         image, suffix = shrink(data, size, self.args.shrink_to)
         about = self.describe(checked)
@@ -211,7 +215,7 @@ class Shards(PartMaker):
 
 
 def write_summary(output: Path, name: str, table: pd.DataFrame, paths: list[Path], args: argparse.Namespace) -> dict:
-    """Tables of what was kept and dropped, and the numbers."""
+    """Writes tables of what was kept and dropped, and the numbers."""
     dropped = table[table["reason"] != ""]
     for kind, part in (("kept", table[table["reason"] == ""]), ("dropped", dropped)):
         with write_whole(output / f"{kind}-{name}.parquet") as temporary:
@@ -233,7 +237,7 @@ def write_summary(output: Path, name: str, table: pd.DataFrame, paths: list[Path
 
 
 def main(argv: list[str] | None = None) -> dict:
-    """Check, deduplicate, write."""
+    """Checks, deduplicates and writes."""
     args = parse_args(argv)
     reading = {"max_unreadable_share": args.max_unreadable_share, "allow_outside_paths": args.allow_outside_paths}
     rows = load_rows(args.dataset, args.split, keep_unusable=True, **reading)

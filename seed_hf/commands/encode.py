@@ -1,4 +1,4 @@
-"""`seed-hf encode`: [`~encoding_seed.encode_rows`] on the command line."""
+"""`seed-hf encode`: [`~seed_hf.data.encode.encode_rows`] on the command line."""
 
 import argparse
 
@@ -17,32 +17,35 @@ Start the same command again after a kill, or on more machines that share the fo
 
 def add_arguments(parser: argparse.ArgumentParser):
     """Adds the arguments of the sub-command."""
+    add = parser.add_argument
     parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLES
-    parser.add_argument("image_tokenizer", help="'seed-mini', or folder or Hub id of an image tokenizer or a pipeline")
-    parser.add_argument("dataset", help="tar shards, parquet files, a folder, or a Hub id; {split} stands for --split")
-    parser.add_argument("output", help="folder to write; several splits may share it")
-    parser.add_argument("--split", default="train", help="possibly with a slice, as 'train[:1000]' (default: train)")
-    parser.add_argument("--columns", nargs="*", default=[], help="columns to keep beside key and caption")
-    parser.add_argument("--augmented-views", type=int, default=0, help="codes of so many changed views (default: 0)")
-    parser.add_argument("--batch-size", type=int, default=64, help="pictures per forward pass (default: 64)")
-    parser.add_argument("--num-processes", type=int, default=1, help="on this machine, dealt to its GPUs (default: 1)")
-    parser.add_argument("--num-workers", type=int, default=0, help="readers of pictures per process (default: 0)")
-    parser.add_argument("--rows-per-file", type=int, default=8192, help="what a kill costs at most (default: 8192)")
-    parser.add_argument("--dtype", default="auto", help="of the weights; take that of inference (default: as saved)")
-    parser.add_argument("--max-unreadable-share", type=float, default=0.01, help="stop beyond it (default: 0.01)")
+    add("image_tokenizer", help="'seed-mini', or folder or Hub id of an image tokenizer or a pipeline")
+    add("dataset", help="tar shards, parquet files, a folder, or a Hub id; {split} stands for --split")
+    add("output", help="folder to write; several splits may share it")
+    add("--split", default="train", help="split to encode, also with a slice, as 'train[:1000]' (default: train)")
+    add("--columns", nargs="*", default=[], help="columns to keep beside key and caption")
+    add("--augmented-views", type=int, default=0, help="number of changed views to encode too (default: 0)")
+    add("--batch-size", type=int, default=64, help="images per forward pass (default: 64)")
+    add("--num-processes", type=int, default=1, help="processes on this machine, dealt to its GPUs (default: 1)")
+    add("--num-workers", type=int, default=0, help="number of readers of images in each process (default: 0)")
+    add("--rows-per-file", type=int, default=8192, help="rows in a file, which a kill can cost (default: 8192)")
+    add("--dtype", default="auto", help="type of the weights; take that of inference (default: as saved)")
+    add(
+        "--max-unreadable-share", type=float, default=0.01, help="share of images that may be left out (default: 0.01)"
+    )
     outside_help = "also read what the data set names by a path or URL outside of its own folder or source"
-    parser.add_argument("--allow-outside-paths", action="store_true", help=outside_help)
-    parser.add_argument("--revision", help="of the image tokenizer's repository")
-    parser.add_argument("--push-to-hub", metavar="USER/NAME", help="upload to this data set repository afterwards")
-    parser.add_argument("--licence", default="unknown", help="of captions and codes, for its card (default: unknown)")
-    parser.add_argument("--private", action="store_true", help="if that repository is new")
+    add("--allow-outside-paths", action="store_true", help=outside_help)
+    add("--revision", help="commit, branch or tag of the image tokenizer's repository")
+    add("--push-to-hub", metavar="USER/NAME", help="upload to this data set repository afterwards")
+    add("--licence", default="unknown", help="licence of captions and codes, for the card (default: unknown)")
+    add("--private", action="store_true", help="make a new repository private")
 
 
 def run(args: argparse.Namespace):
     """Encodes, says how fast, and uploads if asked to."""
     names = ["augmented_views", "batch_size", "num_processes", "num_workers", "rows_per_file", "dtype", "columns"]
     names += ["max_unreadable_share", "revision"]
-    # what is of no use is listed with the images that cannot be read; codes need no captions
+    # unusable rows are listed with the images that cannot be read; codes need no captions
     reading = {"keep_unusable": True, "captions": "optional", "allow_outside_paths": args.allow_outside_paths}
     rows = load_rows(args.dataset, args.split, max_unreadable_share=args.max_unreadable_share, **reading)
     settings = {name: getattr(args, name) for name in names}

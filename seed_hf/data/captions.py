@@ -1,4 +1,4 @@
-"""Caption files beside pictures: COCO's, Karpathy's, Unsplash's, and tables with a column `file_name`."""
+"""Caption files beside images: COCO's, Karpathy's, Unsplash's, and tables with a column `file_name`."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from .tables import is_utf8, open_text, read_table
 
 
 CAPTION_FILES = "metadata.csv or captions.csv with the columns file_name,text, likewise .tsv and .jsonl"
-# "restval" are the pictures of the validation set that everybody trains on
+# "restval" are the images of the validation set that everybody trains on
 _KARPATHY_SPLITS = {"restval": "train", "val": "validation"}
 
 
@@ -24,11 +24,11 @@ class Record:
     """One entry of a caption file.
 
     Args:
-        where (`str`): its place in the file.
-        name (`str`, *optional*): file of the picture.
-        captions (`list[str]`, *optional*): of the picture.
-        split (`str`, *optional*): that it belongs to, where the file says so.
-        problem (`str`, *optional*): why it is of no use, else `""`.
+        where (`str`): Place of the entry in the file.
+        name (`str`, *optional*): File of the image.
+        captions (`list[str]`, *optional*): Captions of the image.
+        split (`str`, *optional*): Split of the entry, where the file names one.
+        problem (`str`, *optional*): Why it is of no use, else `""`.
     """
 
     where: str
@@ -42,8 +42,8 @@ def find_caption_file(folder: Path, split: str) -> tuple[Path, bool] | None:
     """Finds the caption file of a split.
 
     Args:
-        folder (`Path`): of the data set.
-        split (`str`): its name.
+        folder (`Path`): Folder of the data set.
+        split (`str`): Name of the split.
 
     Returns:
         `tuple[Path, bool]`: the file, and whether its place or name says that it is of this split alone.
@@ -64,13 +64,13 @@ def read_records(file: Path) -> list[Record]:
     """Reads a caption file of any kind.
 
     Args:
-        file (`Path`): the file.
+        file (`Path`): The file.
 
     Returns:
         `list[Record]`: all entries, the broken ones with their `problem`.
 
     Raises:
-        ValueError: if the file as a whole is not what its name says.
+        ValueError: If the file as a whole is not what its name says.
     """
     if file.suffix == ".json":
         return list(json_records(read_json(file, "caption file"), file))
@@ -86,14 +86,14 @@ def read_json(file: Path, role: str = "file") -> Any:
     """Reads a JSON file of a data set.
 
     Args:
-        file (`Path`): the file, with or without a byte order mark.
-        role (`str`, defaults to `"file"`): what it is, for messages.
+        file (`Path`): The file, with or without a byte order mark.
+        role (`str`, defaults to `"file"`): What it is, for messages.
 
     Returns:
         `Any`: the content.
 
     Raises:
-        ValueError: if it is no JSON, or nested too deeply.
+        ValueError: If it is no JSON, or nested too deeply.
     """
     with open_text(file) as lines:
         try:
@@ -110,7 +110,7 @@ def _parse_json(text: str) -> Any:
 
 
 def _record(where: str, name: Any, captions: list[str], split: Any = None) -> Record:
-    """An entry, checked."""
+    """Checks an entry."""
     split = None if split in (None, "") else str(split)
     if not isinstance(name, str) or not name:
         return Record(where, split=split, problem="no file name")
@@ -160,14 +160,14 @@ def json_records(content: Any, file: Path) -> Iterator[Record]:
     """Lists the entries of COCO's and Karpathy's files.
 
     Args:
-        content (`Any`): of the file.
-        file (`Path`): for messages.
+        content (`Any`): Content of the file.
+        file (`Path`): The file, for messages.
 
     Returns:
         `Iterator[Record]`: all entries, the broken ones with their `problem`.
 
     Raises:
-        ValueError: if it is neither.
+        ValueError: If it is neither.
     """
     lists = {name: content.get(name) for name in ("images", "annotations")} if isinstance(content, dict) else {}
     kinds = {name: type(value).__name__ for name, value in lists.items() if value is not None}
@@ -189,7 +189,7 @@ def _coco_records(images: list, annotations: list) -> Iterator[Record]:
         if not isinstance(found, dict):
             yield Record(where, problem="no object")
         elif not isinstance(image := found.get("image_id"), int | str) or image not in names:
-            yield Record(where, problem=f"unknown picture: no image has the id {str(image)[:80]}")
+            yield Record(where, problem=f"unknown image: no image has the id {str(image)[:80]}")
         else:
             yield _record(where, names[image], clean_captions(found.get("caption")))
 
@@ -206,19 +206,19 @@ def _karpathy_records(images: list) -> Iterator[Record]:
 
 
 def records_of_split(records: list[Record], split: str, file: Path, is_named: bool) -> list[Record]:
-    """Picks the entries of one split; those that could be of any become a problem.
+    """Picks the entries of one split; an entry that could belong to any gets a problem.
 
     Args:
-        records (`list[Record]`): of [`read_records`].
-        split (`str`): its name.
-        file (`Path`): for messages.
-        is_named (`bool`): whether the file is of this split alone; what its entries say counts all the same.
+        records (`list[Record]`): Entries from [`read_records`].
+        split (`str`): Name of the split.
+        file (`Path`): The file, for messages.
+        is_named (`bool`): Whether the file is of this split alone; what its entries say counts all the same.
 
     Returns:
         `list[Record]`: of the split.
 
     Raises:
-        ValueError: if nothing says which entries belong to the split.
+        ValueError: If nothing says which entries belong to the split.
     """
     splits = {record.split for record in records if record.split}
     if not splits and not is_named:
@@ -244,14 +244,14 @@ def records_of_split(records: list[Record], split: str, file: Path, is_named: bo
 
 
 def captioned_pictures(folder: str, file: str, split: str, is_named: bool, allow_outside_paths: bool, **_):
-    """Makes rows of a caption file; a picture with several entries becomes one row with several captions.
+    """Makes rows of a caption file; an image with several entries becomes one row with several captions.
 
     Args:
-        folder (`str`): of the data set.
-        file (`str`): the caption file.
-        split (`str`): its name.
-        is_named (`bool`): whether the file is of this split alone.
-        allow_outside_paths (`bool`): whether pictures may lie outside of the folder.
+        folder (`str`): Folder of the data set.
+        file (`str`): The caption file.
+        split (`str`): Name of the split.
+        is_named (`bool`): Whether the file is of this split alone.
+        allow_outside_paths (`bool`): Whether images may lie outside of the folder.
         _: what the cache goes by beside these.
 
     Returns:
@@ -264,7 +264,7 @@ def captioned_pictures(folder: str, file: str, split: str, is_named: bool, allow
             captions[record.name].extend(record.captions)
     places, allowed = picture_folders(folder, file, split), Places([folder], allow_outside_paths)
     for name, texts in captions.items():
-        # a missing picture keeps its place and is reported when it is read
+        # a missing image keeps its place and is reported when it is read
         paths = [os.path.join(place, name) for place in places]
         path = next((path for path in paths if os.path.isfile(path)), os.path.join(folder, name))
         problem = allowed.check(path)
@@ -277,12 +277,12 @@ def captioned_pictures(folder: str, file: str, split: str, is_named: bool, allow
 
 
 def picture_folders(folder: str, file: str, split: str) -> list[str]:
-    """Lists where the pictures of a caption file are looked for.
+    """Lists where the images of a caption file are looked for.
 
     Args:
-        folder (`str`): of the data set.
-        file (`str`): the caption file.
-        split (`str`): folders of other splits come last.
+        folder (`str`): Folder of the data set.
+        file (`str`): The caption file.
+        split (`str`): Folders of other splits come last.
 
     Returns:
         `list[str]`: folders, the likeliest first.

@@ -2,7 +2,7 @@
 
 encoding-<split>.json                          what was encoded, with which weights and settings
 data/<split>-00000-of-00610.parquet            key, caption, codes; in its metadata what it was made from, and its hash
-skipped/<split>-00000-of-00610.jsonl           pictures that could not be read
+skipped/<split>-00000-of-00610.jsonl           images that could not be read
 """
 
 import hashlib
@@ -23,10 +23,10 @@ logger = logging.get_logger(__name__)
 
 
 def split_name(split: str) -> str:
-    """Name of a split, possibly with slices, as a part of file names and as a split that `datasets` takes.
+    """Turns the name of a split, possibly with slices, into a part of file names that `datasets` takes as a split.
 
     Args:
-        split (`str`): such as `"train"`, `"train[:1000]"`, `"train[-10%:]"` or `"train+validation"`.
+        split (`str`): A split such as `"train"`, `"train[:1000]"`, `"train[-10%:]"` or `"train+validation"`.
 
     Returns:
         `str`: letters, digits and underscores; other ones for other slices.
@@ -54,8 +54,8 @@ def description_path(folder: Path, split: str) -> Path:
     """Names the description of a split.
 
     Args:
-        folder (`Path`): of the output.
-        split (`str`): its name.
+        folder (`Path`): Output folder.
+        split (`str`): Name of the split.
 
     Returns:
         `Path`: `encoding-<split>.json`.
@@ -67,10 +67,10 @@ def part_paths(folder: Path, split: str, num_rows: int, rows_per_file: int) -> l
     """Names the files of a split, so that `datasets` finds them by itself.
 
     Args:
-        folder (`Path`): of the output.
-        split (`str`): its name.
-        num_rows (`int`): of the split.
-        rows_per_file (`int`): of each file but the last.
+        folder (`Path`): Output folder.
+        split (`str`): Name of the split.
+        num_rows (`int`): Number of rows in the split.
+        rows_per_file (`int`): Number of rows in each file but the last.
 
     Returns:
         `list[Path]`: `data/<split>-00000-of-00610.parquet` ...
@@ -80,10 +80,10 @@ def part_paths(folder: Path, split: str, num_rows: int, rows_per_file: int) -> l
 
 
 def skipped_path(path: Path) -> Path:
-    """Names the list of skipped pictures of a part.
+    """Names the list of skipped images of a part.
 
     Args:
-        path (`Path`): parquet file of the part.
+        path (`Path`): Parquet file of the part.
 
     Returns:
         `Path`: `skipped/<split>-00000-of-00610.jsonl`.
@@ -95,7 +95,7 @@ def count_encoded(paths: list[Path]) -> tuple[int, int]:
     """Counts what is finished.
 
     Args:
-        paths (`list[Path]`): of [`part_paths`].
+        paths (`list[Path]`): Files that [`part_paths`] names.
 
     Returns:
         `tuple[int, int]`: images with codes, skipped images.
@@ -112,7 +112,7 @@ def count_part(path: Path) -> int:
     """Counts the rows that a finished part accounts for.
 
     Args:
-        path (`Path`): parquet file of the part.
+        path (`Path`): Parquet file of the part.
 
     Returns:
         `int`: images with codes and skipped images.
@@ -121,10 +121,10 @@ def count_part(path: Path) -> int:
 
 
 def codes_identity(description: dict) -> str:
-    """Stands for all that decides the content of parts.
+    """Hashes all that decides the content of parts.
 
     Args:
-        description (`dict`): of the codes, as their folder has it.
+        description (`dict`): Description of the codes, as their folder has it.
 
     Returns:
         `str`: 16 hexadecimal digits.
@@ -137,17 +137,18 @@ def read_codes(codes: str | os.PathLike, split: str = "train", image_tokenizer: 
     """Reads the codes of a split, memory-mapped.
 
     Args:
-        codes (`str` or `os.PathLike`): folder that [`~seed_hf.data.encode.encode_rows`] wrote, a data set with such
+        codes (`str` or `os.PathLike`): Folder that [`~seed_hf.data.encode.encode_rows`] wrote, a data set with such
             files on the Hub, or one parquet file.
-        split (`str`, defaults to `"train"`): its name; in a single file the value of a column `split`, if it has one.
-        image_tokenizer (`str` or `os.PathLike`, *optional*): folder whose weights the codes should come from; others
+        split (`str`, defaults to `"train"`): Name of the split; in a single file the value of its
+            column `split`, if there is one.
+        image_tokenizer (`str` or `os.PathLike`, *optional*): Folder whose weights the codes should come from; others
             are warned of.
 
     Returns:
         `datasets.Dataset`: `key`, `caption`, `codes` (`num_query_tokens` integers) and what else was kept.
 
     Raises:
-        ValueError: if there are no codes, no such split, or some parts are damaged or have not been encoded yet.
+        ValueError: If there are no codes, no such split, or some parts are damaged or have not been encoded yet.
     """
     from datasets import load_dataset
 
@@ -155,8 +156,8 @@ def read_codes(codes: str | os.PathLike, split: str = "train", image_tokenizer: 
     if folder.is_dir():
         file = description_path(folder, split)
         if not file.is_file():
-            found = sorted(path.stem.removeprefix("encoding-") for path in folder.glob("encoding-*.json"))
-            raise ValueError(f"`split` is {split!r}; allowed in {str(folder)!r}: {found}.")
+            splits = sorted(path.stem.removeprefix("encoding-") for path in folder.glob("encoding-*.json"))
+            raise ValueError(f"`split` is {split!r}; allowed in {str(folder)!r}: {splits}.")
         description = read_description(file)
         written = description.get("split", split)
         if split not in (written, split_name(written)):
@@ -181,7 +182,7 @@ def read_codes(codes: str | os.PathLike, split: str = "train", image_tokenizer: 
 
 
 def _check_parts(folder: Path, split: str, paths: list[Path], description: dict) -> None:
-    """Refuses parts that are missing, damaged, or those of another place."""
+    """Refuses parts that are missing, damaged, or belong elsewhere."""
     again = "the same `seed-hf encode` command as before goes on with them."
     if missing := sum(not path.exists() for path in paths):
         raise ValueError(f"`codes` {str(folder)!r} lacks {missing} of {len(paths)} parts of split {split!r}: {again}")
@@ -189,8 +190,8 @@ def _check_parts(folder: Path, split: str, paths: list[Path], description: dict)
     for part, path in enumerate(paths):
         record = read_part_record(path)
         num_rows = min(rows_per_file, description["num_rows"] - part * rows_per_file)
-        if (found := count_part(path)) != num_rows:
-            raise ValueError(f"{path} and its list of skipped images account for {found} of {num_rows} rows: {again}")
+        if (count := count_part(path)) != num_rows:
+            raise ValueError(f"{path} and its list of skipped images account for {count} of {num_rows} rows: {again}")
         unsealed += record is None
         place = {"made_from": codes_identity(description), "part": part}
         if record is not None and any(record.get(name) != value for name, value in place.items()):

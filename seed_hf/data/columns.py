@@ -26,20 +26,20 @@ _CAPTION_COLUMNS = ("caption", "captions", "annotations_captions", "text", "txt"
 
 
 def name_columns(rows: "Dataset", dataset: str, places: Places, needs_captions: bool = True) -> "Dataset":
-    """Gives picture and caption the names that everything here uses, and says what is wrong with each row.
+    """Gives image and caption the names that everything here uses, and says what is wrong with each row.
 
     Args:
-        rows (`datasets.Dataset`): of parquet files or the Hub.
-        dataset (`str`): for messages.
-        places (`Places`): where its pictures may lie.
-        needs_captions (`bool`, defaults to `True`): whether captions must be there.
+        rows (`datasets.Dataset`): Rows of parquet files or the Hub.
+        dataset (`str`): Name of the data set, for messages.
+        places (`Places`): Where the images of the data set may lie.
+        needs_captions (`bool`, defaults to `True`): Whether captions must be there.
 
     Returns:
-        `datasets.Dataset`: with `image` (not decoded), `caption`, `captions` where pictures can have several, and
+        `datasets.Dataset`: with `image` (not decoded), `caption`, `captions` where images can have several, and
         `problem`.
 
     Raises:
-        ValueError: if columns are missing, or hold something else.
+        ValueError: If columns are missing, or hold something else.
     """
     from datasets import Image
 
@@ -48,7 +48,7 @@ def name_columns(rows: "Dataset", dataset: str, places: Places, needs_captions: 
     captions = [name for name in (*_CAPTION_COLUMNS, "json") if name in rows.column_names]
     if not images or needs_captions and not captions:
         raise ValueError(
-            f"`dataset` {dataset!r} has the columns {rows.column_names}; allowed: a picture in one of "
+            f"`dataset` {dataset!r} has the columns {rows.column_names}; allowed: an image in one of "
             f"{_IMAGE_COLUMNS[:7]} and its caption in one of {_CAPTION_COLUMNS}, or in a 'json' with such a field."
         )
     try:
@@ -59,7 +59,7 @@ def name_columns(rows: "Dataset", dataset: str, places: Places, needs_captions: 
             f"`dataset` {dataset!r} has no images in the column {images[0]!r}: {error}. Allowed: files as `datasets` "
             "stores them, as bytes, or as paths."
         ) from error
-    for name, feature in rows.features.items():  # other pictures, and sounds, are none of our business
+    for name, feature in rows.features.items():  # other images, and sounds, are none of our business
         if getattr(feature, "decode", False):
             rows = rows.cast_column(name, dataclasses.replace(feature, decode=False))
     if "__key__" in rows.column_names and "key" not in rows.column_names:
@@ -80,17 +80,17 @@ def drop_unusable(rows: "Dataset", dataset: str, max_share: float, keep: bool = 
     """Leaves out rows with a problem, and says how many and why.
 
     Args:
-        rows (`datasets.Dataset`): with a column `problem`.
-        dataset (`str`): for messages.
-        max_share (`float`): of rows that may be left out, see [`~seed_hf.data.reading.check_share`].
-        keep (`bool`, defaults to `False`): keep them, and the column.
+        rows (`datasets.Dataset`): Rows with a column `problem`.
+        dataset (`str`): Name of the data set, for messages.
+        max_share (`float`): Share of rows that may be left out, see [`~seed_hf.data.reading.check_share`].
+        keep (`bool`, defaults to `False`): Keep them, and the column.
 
     Returns:
         `datasets.Dataset`: the rows.
 
     Raises:
-        TooManyUnreadableSamplesError: if too many are left out.
-        ValueError: if none is left.
+        TooManyUnreadableSamplesError: If too many are left out.
+        ValueError: If none is left.
     """
     problems = rows["problem"][:]
     bad = [index for index, problem in enumerate(problems) if problem]
@@ -118,7 +118,7 @@ def forgive_missing_captions(rows: "Dataset") -> "Dataset":
     """Makes rows that lack nothing but a caption usable.
 
     Args:
-        rows (`datasets.Dataset`): with a column `problem`.
+        rows (`datasets.Dataset`): Rows with a column `problem`.
 
     Returns:
         `datasets.Dataset`: the same rows.
@@ -127,11 +127,11 @@ def forgive_missing_captions(rows: "Dataset") -> "Dataset":
 
 
 def with_problems(rows: "Dataset", problems: list[str]) -> "Dataset":
-    """Says anew what is wrong with rows.
+    """Replaces what is said to be wrong with rows.
 
     Args:
-        rows (`datasets.Dataset`): of any columns.
-        problems (`list[str]`): one for each row, `""` where nothing is wrong.
+        rows (`datasets.Dataset`): Rows with any columns.
+        problems (`list[str]`): One for each row, `""` where nothing is wrong.
 
     Returns:
         `datasets.Dataset`: with them as the column `problem`.
@@ -149,7 +149,7 @@ def _text_column(name: str, values: list[str]) -> "Dataset":
 
 
 def _check_text(rows: "Dataset", dataset: str) -> None:
-    """Text that is no UTF-8 would end a job when its row is read."""
+    """Checks for text that is not UTF-8, which would end a job when its row is read."""
     import pyarrow as pa
 
     for name in rows.column_names:
@@ -160,7 +160,7 @@ def _check_text(rows: "Dataset", dataset: str) -> None:
 
 
 def _paths_without_bytes(rows: "Dataset") -> tuple[list[int], list[str | None]]:
-    """Numbers of rows whose picture lies in a file, and the paths; bytes are not read."""
+    """Lists the rows whose image lies in a file, and the paths; bytes are not read."""
     import pyarrow.compute as pc
 
     column = rows.data.column("image")
@@ -171,12 +171,12 @@ def _paths_without_bytes(rows: "Dataset") -> tuple[list[int], list[str | None]]:
 def _image_problems(rows: "Dataset", places: Places) -> list[str]:
     problems = [""] * len(rows)
     for number, path in zip(*_paths_without_bytes(rows), strict=True):
-        problems[number] = places.check(path) if path else "no picture"
+        problems[number] = places.check(path) if path else "no image"
     return problems
 
 
 def _find_files(rows: "Dataset", places: Places) -> "Dataset":
-    """Rows with relative paths made to start where the data set lies."""
+    """Makes relative paths start where the data set lies."""
     from datasets import concatenate_datasets
 
     if all(path is None or places.find(path) == path for path in _paths_without_bytes(rows)[1]):
@@ -193,7 +193,7 @@ def _find_file(image: dict | None, places: Places) -> dict:
 
 
 def _name_captions(rows: "Dataset", names: list[str], dataset: str, needed: bool) -> tuple["Dataset", list[bool]]:
-    """Rows with `caption`, and which of them have none."""
+    """Makes the column `caption`, and says which rows have none."""
     from datasets import Features, List, Value, concatenate_datasets
 
     types = {name: rows.data.column(name).type for name in names}
@@ -208,7 +208,7 @@ def _name_captions(rows: "Dataset", names: list[str], dataset: str, needed: bool
         return concatenate_datasets([others, _text_column("caption", [""] * len(rows))], axis=1), [True] * len(rows)
     if _is_text(types[source]) and source not in ("txt", "json"):
         return _rename_caption(rows, source, types)
-    # only the captions are rewritten: a map over the whole table would copy every picture
+    # only the captions are rewritten: a map over the whole table would copy every image
     texts = rows.select_columns(source).rename_column(source, "source")
     features = Features({"caption": Value("string"), "captions": List(Value("string"))})
     settings = {"input_columns": "source", "remove_columns": "source", "features": features}
@@ -218,10 +218,10 @@ def _name_captions(rows: "Dataset", names: list[str], dataset: str, needed: bool
 
 
 def _rename_caption(rows: "Dataset", source: str, types: dict) -> tuple["Dataset", list[bool]]:
-    """Where each picture has one text, the column stays as it is."""
+    """Only renames a column where each image has one text."""
     import pyarrow.compute as pc
 
-    # a column of this name with anything else would be taken for several captions of a picture
+    # a column of this name with anything else would be taken for several captions of an image
     wrong = [name for name in ("caption", "captions") if name != source and name in types]
     rows = rows.remove_columns(
         [
@@ -241,7 +241,7 @@ def _is_text(kind) -> bool:
 
 
 def _holds_captions(name: str, kind) -> bool:
-    """Text, lists of text, lists of mappings with `raw`; the mapping that a `json` is."""
+    """Accepts text, lists of text, lists of mappings with `raw`, and the mapping that a `json` is."""
     import pyarrow as pa
 
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
@@ -255,9 +255,9 @@ def _to_captions(value: Any, is_json: bool) -> dict:
             value = json.loads(value)
         except (ValueError, RecursionError):
             value = None
-    found = caption_of_fields(value) if is_json else clean_captions(value)
-    found = [caption for caption in found if is_utf8(caption)]
-    return {"caption": found[0] if found else "", "captions": found}
+    captions = caption_of_fields(value) if is_json else clean_captions(value)
+    captions = [caption for caption in captions if is_utf8(caption)]
+    return {"caption": captions[0] if captions else "", "captions": captions}
 
 
 __all__ = ["drop_unusable", "forgive_missing_captions", "name_columns", "with_problems"]

@@ -1,4 +1,4 @@
-"""Codes of a whole data set, computed once: stage 3 never sees a picture (64 bytes a picture instead of 521 GFLOP)."""
+"""Codes of a whole data set, computed once: stage 3 never sees an image (64 bytes an image instead of 521 GFLOP)."""
 
 import os
 import time
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
 
-# Mild, since codes are to stay those of the same picture.
+# Mild, so that the codes stay those of the same image.
 _AUGMENTATION = Augmentation(crop_scale=0.8, flip_probability=0.0, rotation_degrees=5.0, color_jitter=0.15)
 
 
@@ -56,41 +56,41 @@ def encode_rows(
     dtype: str = "auto",
     max_unreadable_share: float = 0.01,
 ) -> dict[str, float]:
-    """Encodes the pictures of a data set into parquet files, resumable and shared between processes.
+    """Encodes the images of a data set into parquet files, resumable and shared between processes.
 
     The rows are cut into parts of `rows_per_file`, one file each. Files appear whole or not at all, and the same call
     goes on with the parts that are missing: after a kill, in more processes, or on several machines at once that share
-    the folder. A picture that cannot be read, or that half precision has no room for, is left out and listed under
+    the folder. An image that cannot be read, or that half precision has no room for, is left out and listed under
     `skipped/`. Parts that are damaged, or whose images have been replaced since (by size and time of change of their
     files, then by content), are made anew.
 
     Args:
-        rows (`datasets.Dataset`): what [`~seed_hf.data.rows.load_rows`] gives.
+        rows (`datasets.Dataset`): Rows from [`~seed_hf.data.rows.load_rows`].
         image_tokenizer (`str` or `os.PathLike`): `"seed-mini"`, or folder or Hub id of an image tokenizer with its
             image processor, or of a pipeline that has both.
-        output_dir (`str` or `os.PathLike`): folder to write; other splits can share it. Read it with
+        output_dir (`str` or `os.PathLike`): Folder to write; other splits can share it. Read it with
             [`~seed_hf.data.codes.read_codes`].
-        split (`str`, defaults to `"train"`): name of the split in the output.
-        source (`str`, defaults to `""`): what the data set is called in the description.
-        revision (`str`, *optional*): commit, branch or tag, for a Hub id.
-        columns (`Sequence[str]`, defaults to `()`): columns to keep beside `key`, `caption` and, where pictures have
+        split (`str`, defaults to `"train"`): Name of the split in the output.
+        source (`str`, defaults to `""`): Name of the data set in the description.
+        revision (`str`, *optional*): Commit, branch or tag, for a Hub id.
+        columns (`Sequence[str]`, defaults to `()`): Columns to keep beside `key`, `caption` and, where images have
             several, `captions`.
-        augmented_views (`int`, defaults to 0): codes of so many mildly changed views in a further column
+        augmented_views (`int`, defaults to 0): Number of mildly changed views, whose codes go to a column
             `augmented_codes`. The original has none.
-        batch_size (`int`, defaults to 64): pictures per forward pass.
-        num_processes (`int`, defaults to 1): processes on this machine, dealt to its GPUs.
-        num_workers (`int`, defaults to 0): further processes that read pictures, for each of these.
-        rows_per_file (`int`, defaults to 8192): pictures per file: what a kill can cost each process.
-        dtype (`str`, defaults to `"auto"`): of the weights, such as `"float16"`; as saved by default. Take that of
+        batch_size (`int`, defaults to 64): Number of images in a forward pass.
+        num_processes (`int`, defaults to 1): Number of processes on this machine, dealt to its GPUs.
+        num_workers (`int`, defaults to 0): Number of processes that read images for each of these.
+        rows_per_file (`int`, defaults to 8192): Number of rows in a file, which a kill can cost each process.
+        dtype (`str`, defaults to `"auto"`): Of the weights, such as `"float16"`; as saved by default. Take that of
             inference, since half precision changes a few codes.
-        max_unreadable_share (`float`, defaults to 0.01): stop beyond it.
+        max_unreadable_share (`float`, defaults to 0.01): Share of images that may be left out.
 
     Returns:
         `dict[str, float]`: `num_images` and `num_skipped` in all, `num_encoded` and `seconds` of this call (images
         that other calls finished meanwhile included).
 
     Raises:
-        ValueError: if `output_dir` holds codes of other rows, weights or settings, an argument is out of range, or
+        ValueError: If `output_dir` holds codes of other rows, weights or settings, an argument is out of range, or
             weights are NaN or infinity.
         TooManyUnreadableSamplesError: beyond `max_unreadable_share`.
 
@@ -144,15 +144,15 @@ def encode_rows(
 def encode_once(
     rows: "Dataset", image_tokenizer: str | os.PathLike, cache_dir: str | os.PathLike, split: str, **settings
 ) -> "Dataset":
-    """Codes of rows, from a cache where they are in it; all columns but the picture are kept.
+    """Reads the codes of rows from a cache, encoding them first if need be; keeps all columns but the image.
 
     Several processes can ask at once: they share the work.
 
     Args:
-        rows (`datasets.Dataset`): what [`~seed_hf.data.rows.load_rows`] gives.
-        image_tokenizer (`str` or `os.PathLike`): folder or Hub id.
-        cache_dir (`str` or `os.PathLike`): holds a folder for each combination of weights and rows.
-        split (`str`): name of the split.
+        rows (`datasets.Dataset`): Rows from [`~seed_hf.data.rows.load_rows`].
+        image_tokenizer (`str` or `os.PathLike`): Folder or Hub id.
+        cache_dir (`str` or `os.PathLike`): Holds a folder for each combination of weights and rows.
+        split (`str`): Name of the split.
         settings: further arguments of [`encode_rows`].
 
     Returns:
@@ -198,14 +198,14 @@ class _CodeParts(RowParts):
 
     @torch.no_grad()
     def predict(self, samples: list[Sample]) -> list[list[list[int]] | str]:
-        """Computes views x codes for each image; a reason where a view has none."""
+        """Computes views x codes for each image, or says why there are none."""
         pixel_values = torch.from_numpy(np.stack([sample.row["image"] for sample in samples]))
         codes = self.model.try_encode(pixel_values.flatten(0, 1).to(self.model.device, self.model.dtype))
         codes = codes.unflatten(0, pixel_values.shape[:2])
         return without_codes(codes.tolist(), codes, self.model.dtype)
 
     def predict_part(self, batch_size: int, part: int, progress) -> list[Sample]:
-        """Lists what is left out beside the part."""
+        """Predicts for all rows of a part, and lists what is left out beside it."""
         self.skipped.log_file = skipped_path(self.paths[part])
         self.skipped.log_file.unlink(missing_ok=True)
         return super().predict_part(batch_size, part, progress)
@@ -229,7 +229,7 @@ class _CodeParts(RowParts):
 
 
 def _check_weights(model: SeedImageTokenizer, folder: str | os.PathLike) -> None:
-    """Weights that are NaN would cost every image."""
+    """Refuses weights that are NaN, which would cost every image."""
     values = model.state_dict().items()
     if bad := [name for name, value in values if value.is_floating_point() and not value.isfinite().all()]:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What tells whether the images of a data set are still those that something was computed from.
+"""What shows whether the images of a data set are still those that something was computed from.
 
 A stamp (size and time of change of the files) is cheap: where it is the same nothing is read. Where it differs, as
 after copying a folder, the hash of the image files decides, which is taken while they are read anyway.
@@ -23,10 +23,10 @@ _UNREADABLE = bytes(32)
 
 
 def file_stamp(path: str) -> tuple[int, int | str] | None:
-    """Size and time of change of a file; of one behind a URL its size and what the server says of its version.
+    """Gives size and time of change of a file; behind a URL, its size and the version that the server reports.
 
     Args:
-        path (`str`): path or URL.
+        path (`str`): Path or URL.
 
     Returns:
         `tuple[int, int | str]` or `None`: `None` where there is no such file, or its server does not say.
@@ -55,17 +55,17 @@ def _remote_stamp(url: str) -> tuple[int, str] | None:
 
 
 def image_stamp(rows: "Dataset", numbers: range) -> str:
-    """Says cheaply which images rows have. Folders can be moved: paths do not count.
+    """Identifies the images of rows cheaply. Folders can be moved: paths do not count.
 
     Args:
-        rows (`datasets.Dataset`): with `image`, not decoded, or without.
-        numbers (`range`): of some rows.
+        rows (`datasets.Dataset`): Rows with or without an `image`, which is not decoded.
+        numbers (`range`): Numbers of the rows in question.
 
     Returns:
         `str`: 32 hexadecimal digits; where the same ones come again the images are the same.
     """
     digest, stamp_of = hashlib.sha256(), functools.cache(file_stamp)
-    # images inside the table are not read for this: one of them tells for all
+    # images inside the table are not read for this: one of them stands for all
     is_outside = "image" in rows.column_names and not (rows[numbers.start]["image"] or {}).get("bytes")
     for path in _image_paths(rows, numbers) if is_outside else ():
         file, offset, size = split_location(path or "")
@@ -80,7 +80,7 @@ def image_stamp(rows: "Dataset", numbers: range) -> str:
 
 
 def _image_paths(rows: "Dataset", numbers: range) -> list[str | None]:
-    """Without the images themselves, which may lie beside their paths in the table."""
+    """Lists paths without reading the images, which may lie beside them in the table."""
     flat = rows.select_columns("image").flatten()
     return flat.select_columns("image.path").select(numbers)["image.path"][:]
 
@@ -89,7 +89,7 @@ def image_digest(row: dict) -> bytes:
     """Hashes the image file of a row.
 
     Args:
-        row (`dict`): of a data set.
+        row (`dict`): Row of a data set.
 
     Returns:
         `bytes`: 32; zeros for one that cannot be read.
@@ -101,10 +101,10 @@ def image_digest(row: dict) -> bytes:
 
 
 def join_digests(digests: Iterable[bytes | None]) -> tuple[str, int]:
-    """Makes one hash of those of many images.
+    """Joins the hashes of many images into one.
 
     Args:
-        digests (`Iterable[bytes]`): in order; `None` or zeros for images that cannot be read.
+        digests (`Iterable[bytes]`): Hashes in order; `None` or zeros for images that cannot be read.
 
     Returns:
         `tuple[str, int]`: 64 hexadecimal digits, and the number of images that cannot be read.

@@ -35,10 +35,10 @@ class PartRecords:
     """Makes and compares the records of parts.
 
     Args:
-        rows (`datasets.Dataset`): what the parts are made from.
-        rows_per_part (`int`): of each but the last.
-        identity (`str`): stands for all else that decides their content, such as weights and settings.
-        count (`Callable[[Path], int]`): says how many rows a finished part accounts for.
+        rows (`datasets.Dataset`): Rows that the parts are made from.
+        rows_per_part (`int`): Number of rows in each part but the last.
+        identity (`str`): Stands for all else that decides their content, such as weights and settings.
+        count (`Callable[[Path], int]`, *optional*): Says how many rows a finished part accounts for.
     """
 
     def __init__(self, rows: "Dataset", rows_per_part: int, identity: str, count: Callable[[Path], int] = count_rows):
@@ -54,12 +54,12 @@ class PartRecords:
         return [len(self.numbers(part)) for part in range(-(-len(self.rows) // self.rows_per_part))]
 
     def start(self, part: int) -> dict:
-        """What is known of a part before its images are read.
+        """Records what is known of a part before its images are read.
 
         An image that changes between this and its reading is then noticed at the next look.
 
         Args:
-            part (`int`): its number.
+            part (`int`): Number of the part.
 
         Returns:
             `dict`: to be completed with [`PartRecords.finish`].
@@ -71,8 +71,8 @@ class PartRecords:
         """Adds what is known once its images have been read.
 
         Args:
-            record (`dict`): of [`PartRecords.start`].
-            digests (`Sequence[bytes]`): of the image files in order, `None` for those that could not be read.
+            record (`dict`): Record from [`PartRecords.start`].
+            digests (`Sequence[bytes]`): Hashes of the image files in order, `None` where one could not be read.
 
         Returns:
             `dict`: for [`~seed_hf.sealed_files.write_part`].
@@ -87,7 +87,7 @@ class PartRecords:
         """Removes the parts that are damaged, belong elsewhere, or whose images have changed, and says so.
 
         Args:
-            paths (`Sequence[Path]`): of all parts, finished or not.
+            paths (`Sequence[Path]`): Files of all parts, finished or not.
         """
         unsealed: list[int] = []
         drop_parts(
@@ -134,11 +134,11 @@ class PartRecords:
         import pyarrow.parquet as pq
 
         start = self.start(part)
-        found = self.finish(start, [image_digest(row) for row in self.rows.select(self.numbers(part))])
-        if found["num_unreadable"] > record["num_unreadable"]:
+        current = self.finish(start, [image_digest(row) for row in self.rows.select(self.numbers(part))])
+        if current["num_unreadable"] > record["num_unreadable"]:
             logger.warning(f"Some images of {path} cannot be read any more; what was made from them before is kept.")
             return True
-        if found["images"] != record["images"]:
+        if current["images"] != record["images"]:
             logger.warning(f"The images of {path} have changed; it is made anew.")
             return False
         with write_whole(path) as temporary:

@@ -1,4 +1,4 @@
-"""Where the pictures of a data set may lie: in its own folder or source, unless its user says otherwise."""
+"""Where the images of a data set may lie: in its own folder or source, unless its user says otherwise."""
 
 import os
 import re
@@ -17,8 +17,8 @@ class Places:
     """The folders and URLs that a data set may read from.
 
     Args:
-        roots (`Sequence[str]`): folders, or URLs of folders. They may themselves be links.
-        allow_outside (`bool`, defaults to `False`): whether it may read from anywhere.
+        roots (`Sequence[str]`): Folders, or URLs of folders. They may themselves be links.
+        allow_outside (`bool`, defaults to `False`): Whether it may read from anywhere.
 
     Example:
         ```python
@@ -41,7 +41,7 @@ class Places:
         """Says whether a path, with its links followed, or a URL lies in one of the places.
 
         Args:
-            path (`str`): path or URL; a piece of a shard lies where the shard does.
+            path (`str`): Path or URL; a piece of a shard lies where the shard does.
 
         Returns:
             `bool`: whether it does, or whether everything may be read.
@@ -64,7 +64,7 @@ class Places:
         """Says why a path may not or cannot be read.
 
         Args:
-            path (`str`): path or URL.
+            path (`str`): Path or URL.
 
         Returns:
             `str`: the reason, or `""`. A missing file is no reason, since it is reported when it is read. A missing
@@ -79,7 +79,7 @@ class Places:
         """Finds the file that a row of a table names.
 
         Args:
-            path (`str`): path or URL; a relative path starts in the data set, or else in the working directory.
+            path (`str`): Path or URL; a relative path starts in the data set, or else in the working directory.
 
         Returns:
             `str`: the path to read.
@@ -93,7 +93,7 @@ class Places:
 
 @lru_cache(maxsize=256)
 def _real_folder(folder: str) -> str:
-    """Millions of pictures lie in few folders."""
+    """Resolves a folder, cached since millions of images lie in few folders."""
     return os.path.realpath(folder)
 
 
@@ -103,7 +103,7 @@ def _goes_down(rest: str) -> bool:
 
 
 def _hub_blobs(folders: Sequence[str]) -> list[str]:
-    """In the cache of the Hub the files of a repository are links to its own `blobs`."""
+    """Finds the `blobs` that the files of a repository link to in the cache of the Hub."""
     parents = (parent for folder in folders for parent in [Path(folder), *Path(folder).parents])
     return [str(parent.parent.with_name("blobs")) for parent in parents if parent.parent.name == "snapshots"]
 

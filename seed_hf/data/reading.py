@@ -1,4 +1,4 @@
-"""Reading one picture of a data set, wherever its bytes are, and what happens when it cannot be read."""
+"""Reading one image of a data set, wherever its bytes are, and what happens when it cannot be read."""
 
 import hashlib
 import json
@@ -25,12 +25,12 @@ _PIECE = re.compile(r"(?P<shard>.*\.tar)#(?P<offset>\d{1,18})\+(?P<size>\d{1,18}
 
 
 class UnreadableSampleError(ValueError):
-    """A sample of a data set whose picture or caption cannot be read.
+    """A sample of a data set whose image or caption cannot be read.
 
     Args:
-        shard (`str`): file that holds it.
-        key (`str`): its name in the data set.
-        reason (`str`): what is wrong with it.
+        shard (`str`): File that holds it.
+        key (`str`): Name of the sample in the data set.
+        reason (`str`): What is wrong with the sample.
     """
 
     def __init__(self, shard: str, key: str, reason: str):
@@ -49,14 +49,14 @@ def check_share(num_bad: int, num_all: int, max_share: float, message: str) -> N
     """Stops when too many samples are bad.
 
     Args:
-        num_bad (`int`): samples that could not be read.
-        num_all (`int`): samples tried; at least a thousand are assumed, so that a few bad ones that happen to come
+        num_bad (`int`): Samples that could not be read.
+        num_all (`int`): Samples tried; at least a thousand are assumed, so that a few bad ones that happen to come
             first do not stop a run.
-        max_share (`float`): allowed share, in `[0, 1]`.
-        message (`str`): what happened, for the error.
+        max_share (`float`): Allowed share, in `[0, 1]`.
+        message (`str`): What happened, for the error.
 
     Raises:
-        TooManyUnreadableSamplesError: if the share is larger.
+        TooManyUnreadableSamplesError: If the share is larger.
     """
     if num_bad > max_share * max(num_all, _MIN_READS):
         raise TooManyUnreadableSamplesError(
@@ -69,9 +69,9 @@ def tar_location(shard: str, offset: int, size: int) -> str:
     """Names a piece of a tar shard; [`read_bytes`] reads it.
 
     Args:
-        shard (`str`): path or URL of the shard.
-        offset (`int`): first byte.
-        size (`int`): number of bytes.
+        shard (`str`): Path or URL of the shard.
+        offset (`int`): First byte.
+        size (`int`): Number of bytes.
 
     Returns:
         `str`: the location, `<shard>#<offset>+<size>`.
@@ -83,7 +83,7 @@ def split_location(location: str) -> tuple[str, int | None, int | None]:
     """Takes apart what [`tar_location`] made.
 
     Args:
-        location (`str`): of a piece of a shard, or the path or URL of a whole file.
+        location (`str`): Location of a piece of a shard, or the path or URL of a whole file.
 
     Returns:
         `tuple[str, int, int]`: shard, offset and size; the last two are `None` for a whole file.
@@ -98,7 +98,7 @@ def is_remote(path: str) -> bool:
     """Says whether a path is a URL (`https://`, `hf://`, `s3://`, ...), which `fsspec` reads.
 
     Args:
-        path (`str`): path or URL.
+        path (`str`): Path or URL.
 
     Returns:
         `bool`: whether it names a protocol.
@@ -110,15 +110,15 @@ def read_bytes(location: str) -> bytes:
     """Reads a whole file, or a piece of a tar shard without the rest of it.
 
     Args:
-        location (`str`): path or URL, of a file or as [`tar_location`] gives it.
+        location (`str`): Path or URL, of a file or as [`tar_location`] gives it.
 
     Returns:
         `bytes`: the content.
 
     Raises:
-        OSError: if the file is gone, cannot be read, or is no file but a device or a pipe, or if the shard ends before
+        OSError: If the file is gone, cannot be read, or is no file but a device or a pipe, or if the shard ends before
             the piece does.
-        ValueError: if there is more to read than [`~seed_hf.models.image_limits_seed.IMAGE_LIMITS`] allows. Its
+        ValueError: If there is more to read than [`~seed_hf.models.image_limits_seed.IMAGE_LIMITS`] allows. Its
             `max_url_seconds` hold for URLs too, where the file system can be interrupted (`http`, `s3`, `gs`, ...).
     """
     path, offset, size = split_location(location)
@@ -152,7 +152,7 @@ def _read_remote(path: str, offset: int | None, size: int | None) -> bytes:
 
     if size is not None:
         IMAGE_LIMITS.check_bytes(size)
-    # one byte more than allowed tells a file that is too large
+    # one byte more than allowed shows that a file is too large
     start, end = offset or 0, (offset or 0) + (IMAGE_LIMITS.max_image_bytes + 1 if size is None else size)
     deadline = time.monotonic() + IMAGE_LIMITS.max_url_seconds
     for attempt in range(_REMOTE_ATTEMPTS):
@@ -173,7 +173,7 @@ def _read_remote(path: str, offset: int | None, size: int | None) -> bytes:
 
 
 def _cat(filesystem, name: str, start: int, end: int, deadline: float) -> bytes:
-    """Part of a remote file, up to a point in time where the file system can be interrupted."""
+    """Reads part of a remote file, until a deadline where the file system can be interrupted."""
     from fsspec.asyn import AsyncFileSystem, sync
 
     if not isinstance(filesystem, AsyncFileSystem) or filesystem.asynchronous:
@@ -186,15 +186,15 @@ def read_image_bytes(row: Mapping[str, Any]) -> bytes:
     """Reads the image file of a row, not decoded.
 
     Args:
-        row (`Mapping`): with `image` as `datasets` stores it: `{"bytes": ..., "path": ...}`, the path possibly a
+        row (`Mapping`): Row with `image` as `datasets` stores it: `{"bytes": ..., "path": ...}`, the path possibly a
             piece of a tar shard; and possibly a `key`, and a `problem` for which it is not to be read.
 
     Returns:
         `bytes`: the image file.
 
     Raises:
-        UnreadableSampleError: if this sample cannot be read.
-        FileNotFoundError: if the whole shard is gone, which no other sample would survive either.
+        UnreadableSampleError: If this sample cannot be read.
+        FileNotFoundError: If the whole shard is gone, which no other sample would survive either.
     """
     image = row["image"] or {}
     location = image.get("path") or ""
@@ -204,7 +204,7 @@ def read_image_bytes(row: Mapping[str, Any]) -> bytes:
     if image.get("bytes") is not None:
         return image["bytes"]
     if not location:
-        raise UnreadableSampleError(shard, row_key(row), "no picture")
+        raise UnreadableSampleError(shard, row_key(row), "no image")
     try:
         return read_bytes(location)
     except FileNotFoundError as error:
@@ -216,23 +216,23 @@ def read_image_bytes(row: Mapping[str, Any]) -> bytes:
 
 
 def read_image(row: Mapping[str, Any]) -> Image.Image:
-    """Reads the picture of a row.
+    """Reads the image of a row.
 
     Args:
-        row (`Mapping`): see [`read_image_bytes`].
+        row (`Mapping`): See [`read_image_bytes`].
 
     Returns:
         `PIL.Image.Image`: upright RGB, see [`~seed_hf.models.image_processing_seed.load_rgb_image`].
 
     Raises:
-        UnreadableSampleError: if this sample cannot be read or decoded.
-        FileNotFoundError: if the whole shard is gone.
+        UnreadableSampleError: If this sample cannot be read or decoded.
+        FileNotFoundError: If the whole shard is gone.
     """
     return _decode_image(read_image_bytes(row), row)
 
 
 def try_image(row: Mapping[str, Any]) -> tuple[Image.Image | UnreadableSampleError, bytes | None]:
-    """Reads the image of a row, and says what is wrong where that cannot be done.
+    """Reads the image of a row, or says why it cannot be read.
 
     Args:
         row (`Mapping`): See [`read_image_bytes`].
@@ -266,7 +266,7 @@ def row_key(row: Mapping[str, Any]) -> str:
     """Names a row in logs and outputs.
 
     Args:
-        row (`Mapping`): a row of a data set.
+        row (`Mapping`): A row of a data set.
 
     Returns:
         `str`: its `key`, else the name of its file, else `""`.
@@ -280,12 +280,12 @@ class SkippedSamples:
     Each reader process counts its own reads; see [`check_share`] for the limit.
 
     Args:
-        log_file (`str` or `os.PathLike`, *optional*): gets one JSON line per skipped sample, from all processes.
-        max_share (`float`, defaults to 0.01): of the samples read, in `[0, 1]`.
+        log_file (`str` or `os.PathLike`, *optional*): Gets one JSON line per skipped sample, from all processes.
+        max_share (`float`, defaults to 0.01): Share of the samples read that may be bad, in `[0, 1]`.
 
     Attributes:
-        num_read (`int`): samples tried by this process.
-        num_skipped (`int`): those of them that could not be read.
+        num_read (`int`): Samples tried by this process.
+        num_skipped (`int`): Those of them that could not be read.
 
     Example:
         ```python
@@ -312,11 +312,11 @@ class SkippedSamples:
         """Counts and logs one sample.
 
         Args:
-            error (`UnreadableSampleError`): says which and why.
+            error (`UnreadableSampleError`): Says which and why.
             where: more for the log, such as the epoch.
 
         Raises:
-            TooManyUnreadableSamplesError: if these are now too many.
+            TooManyUnreadableSamplesError: If these are now too many.
         """
         self.num_skipped += 1
         logger.warning(f"Skipped {error}")

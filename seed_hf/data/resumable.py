@@ -24,8 +24,8 @@ class PartMaker(ABC):
     """Makes the parts of a long job. Its attributes are settings, which travel to every process that takes part.
 
     Attributes:
-        title (`str`): What the progress bar says.
-        unit (`str`): What it counts.
+        title (`str`): Title of the progress bar.
+        unit (`str`): What the progress bar counts.
     """
 
     title: str = ""
@@ -43,20 +43,20 @@ class PartMaker(ABC):
         """Makes one part.
 
         Args:
-            part (`int`): Its number.
+            part (`int`): Number of the part.
             path (`Path`): File to write, which becomes the part once it is whole.
-            progress (`tqdm`): To be updated while the part is made.
+            progress (`tqdm`): Progress bar to update while the part is made.
         """
 
 
 def run_parts(maker: PartMaker, paths: Sequence[Path], sizes: Sequence[int], num_processes: int = 1) -> None:
-    """Makes the parts that are missing, in processes that share them, with other machines too.
+    """Makes the missing parts in processes that share the work, also with other machines.
 
     Args:
         maker ([`PartMaker`]): Makes a part.
         paths (`Sequence[Path]`): File of each part, in one folder.
-        sizes (`Sequence[int]`): What each part adds to the progress bar.
-        num_processes (`int`, defaults to 1): Processes on this machine, dealt to its GPUs.
+        sizes (`Sequence[int]`): Number that each part adds to the progress bar.
+        num_processes (`int`, defaults to 1): Number of processes on this machine, dealt to its GPUs.
     """
     job = (maker, paths, sizes, num_processes)
     if num_processes > 1:
@@ -92,8 +92,8 @@ def claim_parts(paths: Sequence[Path], start: int = 0) -> Iterator[int]:
     for the next part.
 
     Args:
-        paths (`Sequence[Path]`): file of each part, in one folder.
-        start (`int`, defaults to 0): number of the part to look at first, so that processes do not queue up.
+        paths (`Sequence[Path]`): File of each part, in one folder.
+        start (`int`, defaults to 0): Number of the part to look at first, so that processes do not queue up.
 
     Returns:
         `Iterator[int]`: numbers of parts to do.
@@ -122,12 +122,12 @@ def claim_parts(paths: Sequence[Path], start: int = 0) -> Iterator[int]:
 
 
 def drop_parts(paths: Sequence[Path], looks_good: Callable[[int], bool], is_good: Callable[[int], bool]) -> None:
-    """Removes finished parts that are of no use any more, so that [`claim_parts`] gives them out again.
+    """Removes finished parts that are no longer usable, so that [`claim_parts`] gives them out again.
 
     Args:
-        paths (`Sequence[Path]`): file of each part, in one folder.
-        looks_good (`Callable[[int], bool]`): quick, asked of each finished part.
-        is_good (`Callable[[int], bool]`): asked of the others while nobody else has the part, which it may rewrite.
+        paths (`Sequence[Path]`): File of each part, in one folder.
+        looks_good (`Callable[[int], bool]`): Quick, asked of each finished part.
+        is_good (`Callable[[int], bool]`): Asked of the others while nobody else has the part, which it may rewrite.
     """
     suspects = [number for number, path in enumerate(paths) if path.exists() and not looks_good(number)]
     for number in suspects:
@@ -142,7 +142,7 @@ def drop_parts(paths: Sequence[Path], looks_good: Callable[[int], bool], is_good
 
 
 def _locks_of(paths: Sequence[Path]) -> Path:
-    """Of this job alone: other splits in the same folder have their own."""
+    """Names the locks of this job; other splits in the same folder have their own."""
     return paths[0].parent / f".locks-{paths[0].stem}"
 
 
@@ -157,7 +157,7 @@ def write_whole(path: Path) -> Iterator[Path]:
     """Gives a path to write to; what is written there becomes the file at the end of the block, all of it or nothing.
 
     Args:
-        path (`Path`): the file; its folder is made. One process at a time.
+        path (`Path`): The file; its folder is made. One process at a time.
 
     Returns:
         `Iterator[Path]`: where to write.
@@ -175,10 +175,10 @@ def check_description(path: Path, description: dict) -> None:
 
     Args:
         path (`Path`): JSON file.
-        description (`dict`): what decides the content; `source` and `image_tokenizer` are only names and may differ.
+        description (`dict`): What decides the content; `source` and `image_tokenizer` are only names and may differ.
 
     Raises:
-        ValueError: if the file says something else.
+        ValueError: If the file says something else.
     """
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -186,13 +186,13 @@ def check_description(path: Path, description: dict) -> None:
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         temporary.write_text(json.dumps({**description, "versions": package_versions()}, indent=2))
         os.replace(temporary, path)
-    found = read_description(path)
+    written = read_description(path)
     # older versions did not name the split
-    found.setdefault("split", description.get("split"))
-    wanted = {name: value for name, value in description.items() if name not in _NAMES_ONLY}
-    other = {name: found.get(name) for name, value in wanted.items() if found.get(name) != value}
+    written.setdefault("split", description.get("split"))
+    deciding = {name: value for name, value in description.items() if name not in _NAMES_ONLY}
+    other = {name: written.get(name) for name, value in deciding.items() if written.get(name) != value}
     if other:
-        asked = {name: wanted[name] for name in other}
+        asked = {name: deciding[name] for name in other}
         raise ValueError(f"`output_dir` {str(path.parent)!r} was made with {other}; allowed: that, not {asked}.")
 
 
@@ -210,19 +210,19 @@ def read_description(path: Path) -> dict:
         `dict`: the description.
 
     Raises:
-        ValueError: if it is damaged.
+        ValueError: If it is damaged.
     """
     try:
-        found = json.loads(path.read_bytes())
+        description = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}): remove it, and start the same command again.") from error
-    if not isinstance(found, dict):
+    if not isinstance(description, dict):
         raise ValueError(f"{path} is damaged (no JSON object): remove it, and start the same command again.")
-    return found
+    return description
 
 
 def check_positive(**values: int | None) -> None:
-    """Refuses numbers of things below 1.
+    """Refuses numbers below 1.
 
     Args:
         values (`int`, *optional*): Numbers by the name of their argument; `None` is allowed.

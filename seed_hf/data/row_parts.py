@@ -27,12 +27,12 @@ class Sample:
 
     Args:
         number (`int`): Number of the row in the data set.
-        row (`dict`): Its columns, with a `key` in any case. Until the prediction `image` is what
+        row (`dict`): Columns of the row, always with a `key`. Until the prediction `image` is what
             [`RowParts.prepare`] gives.
         shard (`str`): File that holds the image.
         sha256 (`bytes`, *optional*): Hash of the image file, if it could be read.
         error (`UnreadableSampleError`, *optional*): Why there is no prediction.
-        prediction (*optional*): What [`RowParts.predict`] gave.
+        prediction (*optional*): Prediction from [`RowParts.predict`].
     """
 
     number: int
@@ -44,15 +44,15 @@ class Sample:
 
 
 class RowParts(PartMaker):
-    """Makes a table from each part of the rows, of what is predicted for them.
+    """Makes a table of predictions from each part of the rows.
 
     After running out of memory a part is done anew, in smaller batches.
 
     Args:
         records ([`PartRecords`]): The rows, and how they are cut into parts.
-        batch_size (`int`): Images at once.
-        num_workers (`int`, defaults to 0): Further processes that read images.
-        max_unreadable_share (`float`, defaults to 0.01): Share of images without a prediction at which to stop.
+        batch_size (`int`): Number of images at once.
+        num_workers (`int`, defaults to 0): Number of further processes that read images.
+        max_unreadable_share (`float`, defaults to 0.01): Share of images that may be left without a prediction.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class RowParts(PartMaker):
         self.skipped = SkippedSamples(max_share=max_unreadable_share)
 
     def prepare(self, image: Image.Image, number: int) -> Any:
-        """Makes of an image what the prediction needs, where images are read.
+        """Turns an image into what the prediction needs, in the process that reads images.
 
         Args:
             image (`PIL.Image.Image`): Decoded and upright, in RGB.
@@ -106,7 +106,7 @@ class RowParts(PartMaker):
         """Predicts for all rows of a part.
 
         Args:
-            batch_size (`int`): Images at once, which later parts keep to.
+            batch_size (`int`): Number of images at once, which later parts keep to.
             part (`int`): Number of the part.
             progress (`tqdm`): Progress bar.
 
@@ -166,7 +166,7 @@ def without_codes(predictions: list[Any], codes: torch.LongTensor, dtype: torch.
     Args:
         predictions (`list`): A prediction for each image.
         codes (`torch.LongTensor` of shape `(num_images, ...)`): Codes as [`SeedImageTokenizer.try_encode`] gives them.
-        dtype (`torch.dtype`): What they were computed with.
+        dtype (`torch.dtype`): Type that they were computed with.
 
     Returns:
         `list`: for [`RowParts.predict`].

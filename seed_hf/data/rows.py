@@ -1,4 +1,4 @@
-"""One string names any image-text data set: tar shards, parquet files, a folder of pictures, or an id on the Hub."""
+"""One string names any image-text data set: tar shards, parquet files, a folder of images, or an id on the Hub."""
 
 import glob
 import itertools
@@ -18,7 +18,7 @@ from .splits import files_of_split, match_split
 
 ALLOWED = (
     "tar shards ('cc3m/cc3m-{split}-{0000..0575}.tar'), parquet files ('data/{split}-*.parquet'), a folder with "
-    "shards, parquet files or pictures and a caption file, or the id of a data set on the Hub"
+    "shards, parquet files or images and a caption file, or the id of a data set on the Hub"
 )
 _SLICE = re.compile(r"(?P<name>[^\[\]]+)(?:\[(?P<start>-?\d*):(?P<stop>-?\d*)\])?")
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -34,13 +34,13 @@ def load_rows(
     allow_outside_paths: bool = False,
 ):
     r"""
-    Load the rows of one split of any image-text data set, pictures neither decoded nor, from shards, read.
+    Load the rows of one split of any image-text data set, images neither decoded nor, from shards, read.
 
     Args:
         dataset (`str`): One of
             tar shards, a glob or a path or URL with numbers in braces, such as `"cc3m/{split}-{0000..0575}.tar"`
             (the WebDataset layout, see [`~seed_hf.data.shards.index_shards`]); parquet files, a glob; a folder that
-            holds shards, parquet files or pictures with a caption file (COCO's `captions_*.json`, Karpathy's
+            holds shards, parquet files or images with a caption file (COCO's `captions_*.json`, Karpathy's
             `dataset_coco.json` or `dataset_flickr30k.json`, Unsplash's `photos.tsv*`, or `metadata` / `captions` as
             `.csv`, `.tsv` or `.jsonl` with a column `file_name`); `"emoji"`, the drawings that seed-mini learned from
             (in a checkout of the repository); anything else is an id for `datasets.load_dataset`.
@@ -49,15 +49,15 @@ def load_rows(
             `"train[:1000]"`; it counts all rows, those of no use too. Parquet and caption files can also have a column
             `split`.
         max_unreadable_share (`float`, *optional*, defaults to 0.01): Share of samples that may be left out, because
-            they lack a picture or a caption, or are damaged. How many and why is logged.
+            they lack an image or a caption, or are damaged. How many and why is logged.
         keep_unusable (`bool`, *optional*, defaults to `False`): Keep them, with a column `problem` that says why.
-        captions (`str`, *optional*, defaults to `"required"`): `"optional"` keeps pictures without one, and takes a
-            folder of pictures without a caption file; their `caption` is empty.
-        allow_outside_paths (`bool`, *optional*, defaults to `False`): Also read pictures that the data set names by a
+        captions (`str`, *optional*, defaults to `"required"`): `"optional"` keeps images without one, and takes a
+            folder of images without a caption file; their `caption` is empty.
+        allow_outside_paths (`bool`, *optional*, defaults to `False`): Also read images that the data set names by a
             path or URL outside of its own folder or source, or through a link that leads there.
 
     Returns:
-        `datasets.Dataset`: with `image` (`bytes` or `path`, not decoded) and `caption`; `captions` where pictures can
+        `datasets.Dataset`: with `image` (`bytes` or `path`, not decoded) and `caption`; `captions` where images can
         have several; `key` where they have names; `shard` for tar shards; whatever other columns there are.
 
     Raises:
@@ -156,7 +156,7 @@ def expand_files(pattern: str) -> list[str]:
 
 
 def _check_split_is_known(dataset: str | Path, split: str) -> None:
-    """Where nothing tells validation from training, asking for validation must not give the training rows."""
+    """Refuses to give the training rows for validation where nothing distinguishes the two."""
     if "{split}" not in str(dataset) and split != "train":
         raise ValueError(
             f"`split` is {split!r}, but nothing in {str(dataset)!r} says which rows belong to it. Allowed: a "
@@ -205,7 +205,7 @@ def _read_parquet(files: list[str], dataset: str, split: str):
 
 
 def _is_shard(path: Path) -> bool:
-    """Links to nothing, pipes and devices count, so that they are reported."""
+    """Counts dangling links, pipes and devices too, so that they are reported."""
     return not path.name.startswith(".") and not path.is_dir()
 
 
@@ -230,7 +230,7 @@ def _load_from_hub(name: str, split: str):
 
 
 def _hub_places(name: str, allow_outside: bool) -> Places:
-    """What a data set of the Hub is made of: its repository, and the files that `datasets` downloads for it."""
+    """Lists where a data set of the Hub lies: its repository, and the files that `datasets` downloads for it."""
     from datasets import config
     from huggingface_hub import constants
 
@@ -262,7 +262,7 @@ def _load_folder(folder: Path, split: str, is_named: bool, needs_captions: bool,
 
 
 def _load_pictures(folder: Path, split: str, is_named: bool, needs_captions: bool, places: Places):
-    """Pictures with a caption file, or without one where none is needed."""
+    """Images with a caption file, or without one where none is needed."""
     found = find_caption_file(folder, split)
     if found is not None:
         file, is_of_split = found

@@ -1,6 +1,6 @@
-"""Tar shards (the WebDataset layout) as rows: an index says where each picture lies, its bytes are read on demand.
+"""Tar shards (the WebDataset layout) as rows: an index says where each image lies, its bytes are read on demand.
 
-Shards are never unpacked nor copied. The index (names, captions, positions; no pictures) is made once for a list of
+Shards are never unpacked nor copied. The index (names, captions, positions; no images) is made once for a list of
 shards and kept in the cache of `datasets`, memory-mapped and shared between processes. With it the order of the data
 stays a function of seed and step, so resuming and changing the number of processes are exact, where readers that
 stream through buffers lose or repeat samples.
@@ -46,7 +46,7 @@ def clean_captions(value: Any) -> list[str]:
     """Brings captions in any of the usual forms into one.
 
     Args:
-        value (`Any`): one caption, several separated by line breaks (as COCO's shards have them), a list, or a list of
+        value (`Any`): One caption, several separated by line breaks (as COCO's shards have them), a list, or a list of
             mappings with `raw` (Karpathy's COCO file). Anything else holds no caption.
 
     Returns:
@@ -75,7 +75,7 @@ def caption_of_fields(fields: Any) -> list[str]:
     """Finds the captions among the fields of a record.
 
     Args:
-        fields (`Any`): such as the JSON beside a picture; anything but a `dict` holds no caption.
+        fields (`Any`): Fields such as the JSON beside an image; anything but a `dict` holds no caption.
 
     Returns:
         `list[str]`: of the first of `CAPTION_FIELDS` that holds any.
@@ -86,13 +86,13 @@ def caption_of_fields(fields: Any) -> list[str]:
 
 
 def make_row(key: str, path: str, captions: list[str], problem: str = "") -> dict:
-    """Makes a row that refers to a picture.
+    """Makes a row that refers to an image.
 
     Args:
-        key (`str`): name of the sample.
-        path (`str`): of its picture, or of the file that should have it.
-        captions (`list[str]`): of the picture.
-        problem (`str`, defaults to `""`): why it is of no use; what comes before a colon is counted.
+        key (`str`): Name of the sample.
+        path (`str`): Path of the image, or of the file that should have it.
+        captions (`list[str]`): Captions of the image.
+        problem (`str`, defaults to `""`): Why it is of no use; what comes before a colon is counted.
 
     Returns:
         `dict`: `key`, `image`, `caption` (the first), `captions`, `problem`.
@@ -107,15 +107,15 @@ def make_row(key: str, path: str, captions: list[str], problem: str = "") -> dic
 def index_shards(shards: Sequence[str]):
     """Makes rows of tar shards.
 
-    Each sample is a picture with a caption in a `.txt` (one a line) or a field of a `.json` of the same name:
-    `CAPTION_FIELDS`, which covers what img2dataset writes for CC3M, COCO and Unsplash. Pictures are not decoded here.
+    Each sample is an image with a caption in a `.txt` (one a line) or a field of a `.json` of the same name:
+    `CAPTION_FIELDS`, which covers what img2dataset writes for CC3M, COCO and Unsplash. Images are not decoded here.
 
     Args:
-        shards (`Sequence[str]`): paths or URLs. Those behind a URL are read through once.
+        shards (`Sequence[str]`): Paths or URLs. Those behind a URL are read through once.
 
     Returns:
         `datasets.Dataset`: `key`, `image` (with `path` as [`~seed_hf.data.reading.tar_location`] gives it), `caption`
-        (the first), `captions`, `problem` (why a sample is of no use: it lacks a picture or a caption, or its shard
+        (the first), `captions`, `problem` (why a sample is of no use: it lacks an image or a caption, or its shard
         ends early; else `""`), `shard` (number in the list).
     """
     # another shard of the same name is indexed again; where a server is asked, many shards are asked at once
@@ -127,16 +127,16 @@ def index_shards(shards: Sequence[str]):
 
 
 def generate_rows(generator, arguments: dict, more_columns: dict[str, str] | None = None, num_processes=None):
-    """Writes rows that refer to pictures to a memory-mapped table in the cache of `datasets`, or finds them there.
+    """Writes rows that refer to images to a memory-mapped table in the cache of `datasets`, or finds them there.
 
     Several processes can ask at once: one writes, the others wait.
 
     Args:
-        generator (`Callable`): yields rows as [`make_row`] makes them.
-        arguments (`dict`): of the generator; with its code they are what the cache goes by. A list is split between
+        generator (`Callable`): Yields rows as [`make_row`] makes them.
+        arguments (`dict`): Arguments of the generator; with its code they name the cache. A list is split between
             processes.
-        more_columns (`dict[str, str]`, *optional*): types of further columns.
-        num_processes (`int`, *optional*): that write.
+        more_columns (`dict[str, str]`, *optional*): Types of further columns.
+        num_processes (`int`, *optional*): Number of processes that write.
 
     Returns:
         `datasets.Dataset`: the rows.
@@ -166,10 +166,10 @@ def scan_shard(path: str) -> Iterator[dict]:
     """Lists the samples of one shard.
 
     As in WebDataset, files that follow each other are one sample if their names agree up to the first dot of the base
-    name. So `a.v1.jpg` and `a.v2.jpg` are two pictures of the sample `a`, which is then of no use.
+    name. So `a.v1.jpg` and `a.v2.jpg` are two images of the sample `a`, which is then of no use.
 
     Args:
-        path (`str`): path or URL.
+        path (`str`): Path or URL.
 
     Returns:
         `Iterator[dict]`: as [`make_row`] makes them.
@@ -203,7 +203,7 @@ def scan_shard(path: str) -> Iterator[dict]:
 
 @contextmanager
 def _open_tar(path: str):
-    """A tar file and its size; one behind a URL is read as a stream, and its size stays unknown."""
+    """Opens a tar file and gives its size; behind a URL it is a stream of unknown size."""
     if is_remote(path):
         import fsspec
 
@@ -218,7 +218,7 @@ def _open_tar(path: str):
 
 
 def _read_part(tar: tarfile.TarFile, member: tarfile.TarInfo, suffix: str):
-    """Position of a picture; content of what may hold its caption, or the problem with it."""
+    """Gives the position of an image, or the content of what may hold its caption, or the problem with it."""
     if suffix.rpartition(".")[2] not in ("txt", "json"):
         return member.offset_data, member.size
     if member.size > _MAX_TEXT_BYTES:
@@ -227,11 +227,11 @@ def _read_part(tar: tarfile.TarFile, member: tarfile.TarInfo, suffix: str):
 
 
 def _make_row(path: str, key: str, parts: dict) -> dict:
-    """The row of a sample; a plain `jpg` comes before an `input.jpg`."""
+    """Makes the row of a sample; a plain `jpg` comes before an `input.jpg`."""
     images = [suffix for suffix in _IMAGE_ENDINGS if suffix in parts]
     images = images or [suffix for suffix in parts if suffix.rpartition(".")[2] in _IMAGE_ENDINGS]
     if not images or len(images) > 1 and "." in images[0]:
-        problem = f"several pictures of one name up to its first dot: {', '.join(images)}" if images else "no picture"
+        problem = f"several images of one name up to its first dot: {', '.join(images)}" if images else "no image"
         return make_row(key, path, [], problem)
     # "a.b.jpg" goes with "a.b.txt"
     stem = images[0].rpartition(".")[0]

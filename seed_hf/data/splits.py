@@ -1,4 +1,4 @@
-"""Which split a name speaks of: those of files, and those in a column or a caption file."""
+"""Which split a name means: the names of files, and those in a column or a caption file."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -15,10 +15,10 @@ _SPLITS = {word: split for split, words in _WORDS.items() for word in words}
 
 
 def known_split(word: str) -> str | None:
-    """Names the split that a word such as `"train2017"` or `"val"` speaks of.
+    """Names the split that a word such as `"train2017"` or `"val"` means.
 
     Args:
-        word (`str`): without punctuation.
+        word (`str`): Without punctuation.
 
     Returns:
         `str`: `"train"`, `"validation"`, `"test"`, or `None` for any other word.
@@ -30,7 +30,7 @@ def split_words(split: str) -> list[str]:
     """Lists the names that a split goes by.
 
     Args:
-        split (`str`): its name.
+        split (`str`): Name of the split.
 
     Returns:
         `list[str]`: the name itself, then its synonyms.
@@ -42,8 +42,8 @@ def match_split(split: str, names: Collection[str]) -> set[str]:
     """Picks the names that mean a split.
 
     Args:
-        split (`str`): what is asked for.
-        names (`Collection[str]`): what there is.
+        split (`str`): Split that is asked for.
+        names (`Collection[str]`): Names of the splits that there are.
 
     Returns:
         `set[str]`: the split itself where it is among them; otherwise its synonyms, with or without a year.
@@ -58,8 +58,8 @@ def named_split(path: str, split: str) -> str | None:
     """Finds the split that a path names, the base name before its folders.
 
     Args:
-        path (`str`): relative to the data set's folder.
-        split (`str`): further word that is a split.
+        path (`str`): Relative to the data set's folder.
+        split (`str`): Further word that is a split.
 
     Returns:
         `str`: the word as it stands there, or `None`.
@@ -75,15 +75,15 @@ def files_of_split(paths: Sequence[str], split: str, must: bool = True) -> list[
     """Picks the files of a split by their names.
 
     Args:
-        paths (`Sequence[str]`): relative to the data set's folder.
-        split (`str`): its name.
-        must (`bool`, defaults to `True`): whether names decide, so that the split must be among them.
+        paths (`Sequence[str]`): Relative to the data set's folder.
+        split (`str`): Name of the split.
+        must (`bool`, defaults to `True`): Whether names decide, so that the split must be among them.
 
     Returns:
         `list[str]`: those of the split, or `None` where no name speaks of any split.
 
     Raises:
-        ValueError: if names speak of other splits only.
+        ValueError: If names speak of other splits only.
     """
     found = {path: named_split(path, split) for path in paths}
     names = set(found.values()) - {None}

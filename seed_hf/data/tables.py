@@ -32,7 +32,7 @@ def is_utf8(text: str) -> bool:
     """Says whether text can be written: lone surrogates cannot.
 
     Args:
-        text (`str`): any.
+        text (`str`): Any.
 
     Returns:
         `bool`: whether UTF-8 has it.
@@ -51,7 +51,7 @@ def read_table(lines: Iterator[str], delimiter: str) -> Iterator[tuple[int, list
     where it breaks them, its first line alone is taken as it stands: a quote that nothing closes costs no other row.
 
     Args:
-        lines (`Iterator[str]`): with their ends.
+        lines (`Iterator[str]`): Lines with their ends.
         delimiter (`str`): `","` or a tab.
 
     Returns:
@@ -85,7 +85,7 @@ def read_table(lines: Iterator[str], delimiter: str) -> Iterator[tuple[int, list
 
 
 def _read_line(line: str, delimiter: str) -> list[str] | str:
-    """One line without regard to what follows; of a tab-separated file, quotes and all."""
+    """Reads one line by itself, in a tab-separated file with its quotes."""
     quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
     try:
         return next(csv.reader([line.rstrip("\r\n")], delimiter=delimiter, quoting=quoting), [])

@@ -52,8 +52,8 @@ def write_page(results: DemoResults, path: Path):
     Writes all results as one self-contained HTML file, for light and dark screens.
 
     Args:
-        results ([`DemoResults`]): Of one run.
-        path (`Path`): Of the file.
+        results ([`DemoResults`]): Results of one run.
+        path (`Path`): File to write.
     """
     parts = [_head()]
     if results.problems:
@@ -62,7 +62,7 @@ def write_page(results: DemoResults, path: Path):
     if results.seen:
         cards = "".join(_seen_card(picture, results) for picture in results.seen)
         parts.append(
-            f"<h2>Picture to codes, codes to text and picture</h2><p class='soft'>Each picture becomes "
+            f"<h2>Image to codes, codes to text and picture</h2><p class='soft'>Each image becomes "
             f"{len(results.seen[0].codes)} codes. Caption, answer, nearest captions and the drawing on the right are "
             "made from these codes alone. Codes with similar vectors have similar colours.</p>"
             f'<div class="grid">{cards}</div>'
@@ -90,7 +90,7 @@ def _head() -> str:
 
 
 def _seen_card(picture: SeenPicture, results: DemoResults) -> str:
-    """One picture and everything made of its codes."""
+    """One image and everything made of its codes."""
     figures = _figure(picture.image, picture.name, f"{escape(picture.name)}, {escape(picture.origin)}")
     if picture.reconstruction is not None:
         note = "drawn from the codes"

@@ -9,15 +9,15 @@ from PIL import Image
 @dataclass
 class SeenPicture:
     """
-    One picture and everything that was made of its codes.
+    One image and everything that was made of its codes.
 
     Args:
         name (`str`): Name of the drawing, or of the file.
-        origin (`str`): Where it is from, such as `"held-out drawing, twemoji"`.
+        origin (`str`): Where the image is from, such as `"held-out drawing, twemoji"`.
         image (`PIL.Image.Image`): RGB.
         codes (`list[int]`, *optional*): Codes in `[0, codebook_size)`.
         caption (`str`, *optional*): Written by the language model.
-        answer (`str`, *optional*): To the demo's question.
+        answer (`str`, *optional*): Answer to the demo's question.
         nearest (`list[tuple[str, float]]`, *optional*): Captions with cosine similarity in [-1, 1], best first.
         reconstruction (`PIL.Image.Image`, *optional*): Drawn from the codes alone.
         reads_as (`str`, *optional*): Nearest caption of the reconstruction.
@@ -40,7 +40,7 @@ class DrawnPicture:
     One prompt and the picture drawn for it.
 
     Args:
-        prompt (`str`): What was asked for.
+        prompt (`str`): Words that were asked for.
         codes (`list[int]`): Written by the language model, in `[0, codebook_size)`.
         image (`PIL.Image.Image`, *optional*): Drawn from the codes.
         reads_as (`str`, *optional*): Nearest caption of the picture.
@@ -58,7 +58,7 @@ class DemoResults:
     All that one run of the demo shows.
 
     Args:
-        question (`str`): Asked about every picture.
+        question (`str`): Asked about every image.
         code_colors (`torch.ByteTensor` of shape `(codebook_size, 3)`): RGB; codes with similar vectors have similar
             colours.
         seen (`list[SeenPicture]`).

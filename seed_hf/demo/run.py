@@ -1,4 +1,4 @@
-"""seed-mini on real pictures: codes, captions, answers, reconstructions and drawings, side by side.
+"""seed-mini on real images: codes, captions, answers, reconstructions and drawings, side by side.
 
     python -m seed_hf.demo --image cat.jpg --prompt "a red apple"
 
@@ -55,17 +55,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--image", action="append", default=[], help="a picture of your own; may be repeated")
+    parser.add_argument("--image", action="append", default=[], help="an image of your own; may be repeated")
     parser.add_argument("--prompt", action="append", default=[], help="what to draw; may be repeated")
-    parser.add_argument("--question", default=QUESTION, help="asked about every picture (default: %(default)r)")
+    parser.add_argument("--question", default=QUESTION, help="asked about every image (default: %(default)r)")
     parser.add_argument("--output-dir", type=Path, default=Path("demo_output"), help="default: %(default)s")
     parser.add_argument(
         "--num-pictures", type=int, default=12, help="how many to show, filled up with held-out drawings (default: 12)"
     )
     parser.add_argument("--num-inference-steps", type=int, help="steps of the decoder (default: the pipeline's)")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise that pictures are drawn from")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the noise that pictures are drawn from (default: 0)"
+    )
     parser.add_argument("--pipeline", default=mini_pipeline_path(), help="folder in the layout of SeedPipeline")
-    parser.add_argument("--language-model", default=mini_language_model_path(), help="folder of the adapter")
+    parser.add_argument(
+        "--language-model", default=mini_language_model_path(), help="folder of the language model or adapter"
+    )
     parser.add_argument("--pictures", default=mini_pictures_path(), help="folder with pictures.json and captions.txt")
     # the spelling of earlier versions has underscores
     words = sys.argv[1:] if argv is None else argv
@@ -119,12 +123,12 @@ class Demo:
         """All steps, then the sheet and the page."""
         config = self.image_tokenizer.config
         print(
-            f"seed-mini: a picture is {config.num_query_tokens} codes out of {config.codebook_size}. It knows small "
+            f"seed-mini: an image is {config.num_query_tokens} codes out of {config.codebook_size}. It knows small "
             "drawings like emoji; expect little of photographs.\n"
         )
         with self.step("Load the language model"):
             self.start_language_model()
-        with self.step("Read pictures"):
+        with self.step("Read images"):
             self.read_pictures()
         if self.results.seen:
             self.look()
@@ -145,7 +149,7 @@ class Demo:
     # ------------------------------------------------------------------------------------------ steps
 
     def start_language_model(self):
-        """Loads it; without it the demo goes on with what the image tokenizer can do."""
+        """Loads the language model; without it the demo goes on with what the image tokenizer can do."""
         try:
             self.language_model, self.processor = self.load_language_model(
                 self.args.language_model, self.args.pipeline
@@ -156,14 +160,14 @@ class Demo:
         self.pipeline.register_modules(language_model=self.language_model, processor=self.processor)
 
     def read_pictures(self):
-        """The caller's pictures first, then held-out drawings; unreadable ones are reported and left out."""
+        """The caller's images first, then held-out drawings; unreadable ones are reported and left out."""
         for path in self.args.image:
             try:
                 image = load_rgb_image(path, name="--image")
             except ValueError as error:
                 self.skip(str(error))
             else:
-                self.results.seen.append(SeenPicture(Path(path).name, "your picture", image))
+                self.results.seen.append(SeenPicture(Path(path).name, "your image", image))
         folder = Path(self.args.pictures)
         kinds = {"test_drawings": "held-out drawing", "test_concepts": "held-out concept"}
         entries = json.loads((folder / "pictures.json").read_text(encoding="utf-8"))
@@ -174,9 +178,9 @@ class Demo:
         self.captions = (folder / "captions.txt").read_text(encoding="utf-8").rstrip("\n").split("\n")
 
     def look(self):
-        """Pictures to codes, and from the codes alone: nearest captions, text, pictures."""
+        """Images to codes, and from the codes alone: nearest captions, text, pictures."""
         seen = self.results.seen
-        with self.step(f"Encode {len(seen)} pictures"):
+        with self.step(f"Encode {len(seen)} images"):
             codes = self.pipeline.encode_image([picture.image for picture in seen])
         for picture, row in zip(seen, codes.tolist(), strict=True):
             picture.codes = row
@@ -219,7 +223,7 @@ class Demo:
     # ------------------------------------------------------------------------------------------ parts of steps
 
     def start_retrieval(self):
-        """Features of all captions, if the repository has the text side's tokenizer."""
+        """Computes features of all captions, if the repository has the tokenizer for them."""
         folder = os.path.join(self.args.pipeline, "image_tokenizer")
         if not self.image_tokenizer.config.use_text_tower or not os.path.isfile(f"{folder}/tokenizer.json"):
             self.skip(f"No nearest captions: {folder} has no text side.")
@@ -242,7 +246,7 @@ class Demo:
         ]
 
     def read_back(self, images: list) -> list[str | None]:
-        """What the image tokenizer itself takes drawn pictures for."""
+        """Finds the caption that fits each drawn picture best for the image tokenizer itself."""
         pixel_values = self.pipeline.image_processor(images, return_tensors="pt")["pixel_values"]
         return [found[0][0] if found else None for found in self.find_captions(count=1, pixel_values=pixel_values)]
 

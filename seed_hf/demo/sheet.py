@@ -1,4 +1,4 @@
-"""The demo's picture sheet: pictures with their codes, captions and reconstructions, prompts with their drawings."""
+"""The demo's sheet: images with their codes, captions and reconstructions, prompts with their drawings."""
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -13,10 +13,10 @@ INK, GREY, PALE, LINE = (28, 30, 34), (104, 110, 120), (247, 247, 249), (222, 22
 
 def draw_sheet(results: DemoResults) -> Image.Image:
     """
-    All results as one picture.
+    All results as one image.
 
     Args:
-        results ([`DemoResults`]): Of one run.
+        results ([`DemoResults`]): Results of one run.
 
     Returns:
         `PIL.Image.Image`: RGB, 1200 pixels wide.
@@ -29,7 +29,7 @@ def draw_sheet(results: DemoResults) -> Image.Image:
     pen = ImageDraw.Draw(sheet)
     top = MARGIN
     if results.seen:
-        heading = f"Picture  >  {len(results.seen[0].codes)} codes  >  text, picture"
+        heading = f"Image  >  {len(results.seen[0].codes)} codes  >  text, picture"
         note = "Left: input. Middle: its codes, all that caption, answer and the picture on the right are made from."
         note += f" Asked: {results.question}"
         _draw_heading(pen, top, heading, note)
@@ -55,7 +55,7 @@ def _draw_heading(pen: ImageDraw.ImageDraw, top: int, heading: str, note: str):
 
 
 def _draw_seen(sheet, pen, left: int, top: int, picture: SeenPicture, results: DemoResults):
-    """One card: input, codes, reconstruction; below, what was said about it."""
+    """Draws one card: input, codes and reconstruction, and below what was said about the image."""
     width = (WIDTH - 2 * MARGIN + 12) // COLUMNS - 12
     pen.rounded_rectangle((left, top, left + width, top + CARD_HEIGHT), radius=10, fill=PALE, outline=LINE)
     codes_width = CELL * CODES_PER_ROW
@@ -105,7 +105,7 @@ def _draw_arrow(pen, left: int, right: int, y: int):
 
 
 def _paste(sheet, pen, image: Image.Image, corner: tuple[int, int], size: int):
-    """The whole picture inside a white square."""
+    """The whole image inside a white square."""
     scale = size / max(image.size)
     fitted = image.convert("RGB").resize(
         [max(1, round(side * scale)) for side in image.size], Image.Resampling.BICUBIC

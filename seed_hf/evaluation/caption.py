@@ -59,10 +59,10 @@ def evaluate_captions(
     """
     rows = load_captioned_rows(dataset, split, **settings.reading)
     asked = {"image_tokenizer": image_tokenizer, "prompt": prompt, "dtype": dtype, "generation": generation}
-    found, report = write_texts("caption", model, rows, (dataset, split), settings, **asked)
+    written, report = write_texts("caption", model, rows, (dataset, split), settings, **asked)
     texts = rows.remove_columns([name for name in ("image", "codes") if name in rows.column_names])
-    kept = texts.select([row["row"] for row in found])
-    predictions, references = [row["text"] for row in found], [references_of(row) for row in kept]
+    kept = texts.select([row["row"] for row in written])
+    predictions, references = [row["text"] for row in written], [references_of(row) for row in kept]
     scored = caption_scores(predictions, references, metrics)
     report.scores, report.not_measured = scored.scores, scored.not_measured
     for domain in sorted(set(kept["domain"])) if "domain" in kept.column_names else []:

@@ -34,8 +34,8 @@ class CaptionScores:
     Scores of a set of captions.
 
     Args:
-        scores (`dict[str, float]`): by metric, times 100.
-        not_measured (`dict[str, str]`): metrics that are left out, and why.
+        scores (`dict[str, float]`): Scores by metric, times 100.
+        not_measured (`dict[str, str]`): Metrics that are left out, and why.
         tokenization (`str`): `"PTB"` (the official one), or what was done instead and why.
     """
 
@@ -54,15 +54,15 @@ def caption_scores(
     plain words, `tokenization` says so, and METEOR and SPICE are left out and named in `not_measured`.
 
     Args:
-        predictions (`Sequence[str]`): One caption for each picture.
-        references (`Sequence[Sequence[str]]`): People's captions of each picture.
+        predictions (`Sequence[str]`): One caption for each image.
+        references (`Sequence[Sequence[str]]`): People's captions of each image.
         metrics (`Sequence[str]`, *optional*): Some of `CAPTION_METRICS`; by default all.
 
     Returns:
         [`CaptionScores`]: scores times 100, as papers print them.
 
     Raises:
-        ValueError: If the lengths differ, a picture has no reference, a caption is no text, a metric is unknown, or
+        ValueError: If the lengths differ, an image has no reference, a caption is no text, a metric is unknown, or
             `pycocoevalcap` is not installed.
 
     Example:
@@ -105,14 +105,14 @@ class MissingScorerError(RuntimeError):
 
 
 def _lines(captions: Sequence[str], name: str) -> list[str]:
-    """Captions of one line each: the official tokenizer would count a caption of two as two, and shift all others."""
+    """Puts each caption on one line: the official tokenizer would take two lines for two captions."""
     if wrong := [caption for caption in captions if not isinstance(caption, str)]:
         raise ValueError(f"`{name}` has {wrong[0]!r}; allowed: text.")
     return [replace_line_ends(caption) for caption in captions]
 
 
 def _tokenize(*captions: Texts) -> tuple[list[Texts], str]:
-    """By the official tokenizer where it runs."""
+    """Tokenizes with the official tokenizer where it runs."""
     ptb_tokenizer = _import("tokenizer.ptbtokenizer", "PTBTokenizer")
     reason = NO_JAVA
     if has_java():
@@ -140,7 +140,7 @@ def split_words(caption: str) -> str:
     Splits a caption roughly as the official tokenizer does: lower case, no punctuation.
 
     Args:
-        caption (`str`): the caption.
+        caption (`str`): The caption.
 
     Returns:
         `str`: words, separated by spaces.
@@ -168,25 +168,25 @@ def _import(module: str, name: str):
         ) from error
 
 
-def _bleu(wanted: Texts, written: Texts) -> list[float]:
-    return _import("bleu.bleu", "Bleu")(4).compute_score(wanted, written, verbose=0)[0]
+def _bleu(references: Texts, written: Texts) -> list[float]:
+    return _import("bleu.bleu", "Bleu")(4).compute_score(references, written, verbose=0)[0]
 
 
-def _rouge(wanted: Texts, written: Texts) -> list[float]:
-    return [_import("rouge.rouge", "Rouge")().compute_score(wanted, written)[0]]
+def _rouge(references: Texts, written: Texts) -> list[float]:
+    return [_import("rouge.rouge", "Rouge")().compute_score(references, written)[0]]
 
 
-def _cider(wanted: Texts, written: Texts) -> list[float]:
-    if not any(caption.strip() for captions in wanted.values() for caption in captions):
+def _cider(references: Texts, written: Texts) -> list[float]:
+    if not any(caption.strip() for captions in references.values() for caption in captions):
         raise MissingScorerError("no reference has a word, by which it weighs the words")
-    return [_import("cider.cider", "Cider")().compute_score(wanted, written)[0]]
+    return [_import("cider.cider", "Cider")().compute_score(references, written)[0]]
 
 
-def _meteor(wanted: Texts, written: Texts) -> list[float]:
+def _meteor(references: Texts, written: Texts) -> list[float]:
     _require_java()
     scorer = _import("meteor.meteor", "Meteor")()
     try:
-        return [scorer.compute_score(wanted, written)[0]]
+        return [scorer.compute_score(references, written)[0]]
     except (OSError, ValueError) as error:
         raise MissingScorerError(f"Java did not answer: {error}") from error
     finally:
@@ -194,13 +194,13 @@ def _meteor(wanted: Texts, written: Texts) -> list[float]:
             scorer.lock.release()
 
 
-def _spice(wanted: Texts, written: Texts) -> list[float]:
+def _spice(references: Texts, written: Texts) -> list[float]:
     _require_java()
     models = _import("spice.get_stanford_models", "JAR"), _import("spice.get_stanford_models", "SPICEDIR")
     if not (Path(models[1]) / "lib" / f"{models[0]}.jar").is_file():
         raise MissingScorerError(NO_SPICE_MODELS)
     try:
-        return [_import("spice.spice", "Spice")().compute_score(wanted, written)[0]]
+        return [_import("spice.spice", "Spice")().compute_score(references, written)[0]]
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         raise MissingScorerError(f"Java stopped: {error}") from error
 

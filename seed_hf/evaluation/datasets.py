@@ -33,7 +33,7 @@ def load_captioned_rows(dataset: str, split: str, limit: int | None = None, **re
             wrote, or a parquet file with a column `codes`, for captions alone; or what
             [`~seed_hf.data.rows.load_rows`] takes, which includes folders with the Karpathy files of COCO and
             Flickr30K (`dataset_coco.json`, `dataset_flickr30k.json`).
-        split (`str`): its name, possibly with a slice, as `"test[:100]"`.
+        split (`str`): Name of the split, possibly with a slice, as `"test[:100]"`.
         limit (`int`, *optional*): Number of rows to load, from the first; by default all.
         reading: `allow_outside_paths` and `max_unreadable_share` of [`~seed_hf.data.rows.load_rows`].
 
@@ -42,7 +42,7 @@ def load_captioned_rows(dataset: str, split: str, limit: int | None = None, **re
         perhaps `key` and `domain`.
 
     Raises:
-        ValueError: if nothing is found.
+        ValueError: If nothing is found.
     """
     if dataset == "emoji":
         rows = load_rows(dataset, split).filter(lambda is_flag: not is_flag, input_columns="is_flag")
@@ -74,7 +74,7 @@ def load_question_rows(dataset: str, split: str, limit: int | None = None, seed:
         one) and `question_type`.
 
     Raises:
-        ValueError: if nothing is found.
+        ValueError: If nothing is found.
     """
     if dataset == "emoji":
         return _emoji_questions(load_captioned_rows(dataset, split, limit), seed)
@@ -87,10 +87,10 @@ def load_question_rows(dataset: str, split: str, limit: int | None = None, seed:
 
 
 def references_of(row: dict[str, Any]) -> list[str]:
-    """All captions of a row.
+    """Lists all captions of a row.
 
     Args:
-        row (`dict`): with `caption`, and `captions` where there are several.
+        row (`dict`): Row with `caption`, and `captions` where there are several.
 
     Returns:
         `list[str]`: the captions.
@@ -114,7 +114,7 @@ def _first(rows: "Dataset", limit: int | None) -> "Dataset":
 
 
 def _name_question_columns(rows: "Dataset", dataset: str) -> "Dataset":
-    """Rows of parquet or the Hub, with what is wrong with each of them."""
+    """Gives the columns of questions their names, and says what is wrong with each row."""
     from datasets import Features, List, Value, concatenate_datasets
 
     source = next((name for name in ("answers", "answer") if name in rows.column_names), None)
@@ -129,10 +129,14 @@ def _name_question_columns(rows: "Dataset", dataset: str) -> "Dataset":
     def to_texts(problem, question, value, *others):
         named = dict(zip(["question_type"] * len(types) + ["key"] * len(keys), map(str, others), strict=True))
         texts = answer_texts(value)
-        found = {"question": str(question), "answers": texts, "problem": problem or question_problem(question, texts)}
-        return {"question_type": "", "key": "", **named, **found}
+        columns = {
+            "question": str(question),
+            "answers": texts,
+            "problem": problem or question_problem(question, texts),
+        }
+        return {"question_type": "", "key": "", **named, **columns}
 
-    # only the texts are rewritten: a map over the whole table would copy every picture
+    # only the texts are rewritten: a map over the whole table would copy every image
     names = ["problem", "question", source, *types, *keys]
     texts = rows.select_columns(names)
     features = {name: Value("string") for name in ("question_type", "key", "question", "problem")}
@@ -142,7 +146,7 @@ def _name_question_columns(rows: "Dataset", dataset: str) -> "Dataset":
 
 
 def _emoji_questions(rows: "Dataset", seed: int) -> "Dataset":
-    """One question for each drawing, made by the rules that training uses."""
+    """Makes one question for each drawing by the rules that training uses."""
     pairs = []
     for number, row in enumerate(rows.select_columns(["caption", "subgroup"])):
         draw = random.Random(derive_seed(seed, number))

@@ -25,11 +25,11 @@ _GQA_QUESTIONS = ("{split}_balanced_questions.json", "{split}_all_questions.json
 def load_nocaps(
     dataset: str, split: str, *, allow_outside_paths: bool = False, max_unreadable_share: float = 0.01
 ) -> "Dataset | None":
-    """Captions of NoCaps with their domains.
+    """Loads the captions of NoCaps with their domains.
 
     Args:
-        dataset (`str`): its folder.
-        split (`str`): such as `"val"`.
+        dataset (`str`): Folder of the data set.
+        split (`str`): A split such as `"val"`.
         allow_outside_paths (`bool`, defaults to `False`): Whether to read images outside of the folder.
         max_unreadable_share (`float`, defaults to 0.01): Share of records that may be of no use.
 
@@ -38,7 +38,7 @@ def load_nocaps(
         has no such file.
 
     Raises:
-        ValueError: if the file is not what its name says, or too many of its records are of no use.
+        ValueError: If the file is not what its name says, or too many of its records are of no use.
     """
     rows = _load(dataset, split, allow_outside_paths, {_NOCAPS: _nocaps_rows}, "caption", "domain", lists="captions")
     return None if rows is None else drop_unusable(rows, dataset, max_unreadable_share)
@@ -47,11 +47,11 @@ def load_nocaps(
 def load_questions(
     dataset: str, split: str, *, allow_outside_paths: bool = False, max_unreadable_share: float = 0.01
 ) -> "Dataset | None":
-    """Questions and answers of VQAv2 or GQA.
+    """Loads the questions and answers of VQAv2 or GQA.
 
     Args:
-        dataset (`str`): its folder.
-        split (`str`): such as `"val"` or `"testdev"`.
+        dataset (`str`): Folder of the data set.
+        split (`str`): A split such as `"val"` or `"testdev"`.
         allow_outside_paths (`bool`, defaults to `False`): Whether to read images outside of the folder.
         max_unreadable_share (`float`, defaults to 0.01): Share of records that may be of no use.
 
@@ -60,7 +60,7 @@ def load_questions(
         folder has no such file.
 
     Raises:
-        ValueError: if a file is not what its name says, or too many of its records are of no use.
+        ValueError: If a file is not what its name says, or too many of its records are of no use.
     """
     readers = {_VQA_QUESTIONS: _vqa_rows, _GQA_QUESTIONS: _gqa_rows}
     rows = _load(dataset, split, allow_outside_paths, readers, "question", "question_type", lists="answers")
@@ -68,11 +68,11 @@ def load_questions(
 
 
 def question_problem(question: Any, answers: list[str]) -> str:
-    """Says why a question is of no use.
+    """Says why a question cannot be used.
 
     Args:
-        question (`Any`): what the record has for it.
-        answers (`list[str]`): from [`answer_texts`].
+        question (`Any`): Question of the record, if it is one.
+        answers (`list[str]`): Answers from [`answer_texts`].
 
     Returns:
         `str`: the reason, or `""`.
@@ -88,7 +88,7 @@ def answer_texts(value: Any) -> list[str]:
     """Brings answers in any of the usual forms into one.
 
     Args:
-        value (`Any`): one answer, a list of them, VQAv2's list of `{"answer": ...}`, or `{"answer": [...]}`, as some
+        value (`Any`): One answer, a list of them, VQAv2's list of `{"answer": ...}`, or `{"answer": [...]}`, as some
             data sets store that.
 
     Returns:
@@ -101,7 +101,7 @@ def answer_texts(value: Any) -> list[str]:
 
 
 def _load(dataset: str, split: str, allow_outside: bool, readers: dict, *texts: str, lists: str) -> "Dataset | None":
-    """Rows of the first file that is there."""
+    """Loads the first file that is there."""
     from datasets import Dataset, Features, Image, List, Value
 
     found = ((_find(dataset, patterns, split), reader) for patterns, reader in readers.items())
@@ -138,7 +138,7 @@ class _Pictures:
             raise ValueError(f"The file {file} is a link out of the data set; allowed with `allow_outside_paths`.")
 
     def make_row(self, key: str, names: list[str], problem: str = "", **columns) -> dict[str, Any]:
-        """A row of an image; one that is missing keeps its place and is reported when it is read."""
+        """Makes the row of an image; a missing image keeps its place and is reported when it is read."""
         if "\0" in names[0] or not is_utf8(names[0]):
             return _broken(key, "no UTF-8 text")
         paths = [os.path.join(folder, name) for folder in self.folders for name in names]
@@ -156,7 +156,7 @@ def _text(value: Any) -> str:
 
 
 def _read_list(file: Path, name: str) -> dict[str, Any]:
-    """The JSON files of VQAv2 hold one list."""
+    """Reads a JSON file of VQAv2, which holds one list."""
     content = read_json(file)
     if not isinstance(content, dict) or not isinstance(content.get(name), list):
         raise ValueError(f"`dataset` has the file {file}, which holds no list {name!r}; allowed: that of VQAv2.")
@@ -186,8 +186,8 @@ def _vqa_rows(questions: Path, split: str, picture: _Pictures) -> Iterator[dict[
     if not answers.is_file():
         raise ValueError(f"`dataset` has {questions.name} but not {answers}; allowed: both.")
     picture.check_file(answers)
-    found = [record for record in _read_list(answers, "annotations")["annotations"] if isinstance(record, dict)]
-    found = {key: record for record in found if isinstance(key := record.get("question_id"), int | str)}
+    annotations = [record for record in _read_list(answers, "annotations")["annotations"] if isinstance(record, dict)]
+    annotations = {key: record for record in annotations if isinstance(key := record.get("question_id"), int | str)}
     content = _read_list(questions, "questions")
     subtype = content.get("data_subtype", "val2014")
     for number, record in enumerate(content["questions"]):
@@ -201,7 +201,7 @@ def _vqa_rows(questions: Path, split: str, picture: _Pictures) -> Iterator[dict[
         else:
             name = f"COCO_{subtype}_{image:012d}.jpg"
             names = [f"{subtype}/{name}", f"images/{subtype}/{name}", name]
-            annotation = found.get(key, {})
+            annotation = annotations.get(key, {})
             columns = _question_columns(record, annotation.get("answers"), annotation.get("answer_type"))
             yield picture.make_row(str(key), names, **columns)
 

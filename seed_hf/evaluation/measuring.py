@@ -54,7 +54,7 @@ def measure(
         predictor ([`Predictor`]): What it does with images.
         rows (`datasets.Dataset`): The rows.
         data (`tuple[str, str]`): Names of their data set and split.
-        models (`dict[str, dict]`): From [`~seed_hf.provenance.describe_model`], by their role.
+        models (`dict[str, dict]`): Descriptions from [`~seed_hf.provenance.describe_model`] by role.
         settings (`dict`): What else decides the predictions.
         run ([`RunSettings`]): How to run.
         rows_per_part (`int`, defaults to 512): Number of rows that a kill can cost each process.

@@ -18,14 +18,14 @@ from .predictor import Predictor
 
 class TextWriter(Predictor):
     """
-    What a language model says about pictures.
+    Writes a text about each image with a language model.
 
     Args:
-        folder (`Path`): of the language model, or of a LoRA adapter.
-        pipeline_folder (`Path`, *optional*): of the image tokenizer, if the language model's folder has none.
-        prompt (`str`): with one `<image>`; `{question}` stands for the question of a row.
-        generation (`dict`): for `generate()`.
-        dtype (`str`): of the weights.
+        folder (`Path`): Folder of the language model, or of a LoRA adapter.
+        pipeline_folder (`Path`, *optional*): Folder of the image tokenizer, if the language model's has none.
+        prompt (`str`): Words with one `<image>`; `{question}` stands for the question of a row.
+        generation (`dict`): Settings of `generate()`.
+        dtype (`str`): Type of the weights.
     """
 
     def __init__(self, folder: Path, pipeline_folder: Path | None, prompt: str, generation: dict, dtype: str):
@@ -39,7 +39,7 @@ class TextWriter(Predictor):
 
     @torch.no_grad()
     def predict(self, rows: list[dict[str, Any]], numbers: list[int]) -> list[dict[str, Any]]:
-        """For each row `text`; `codes` in a row spare the image tokenizer."""
+        """Predicts `text` for each row; where rows have `codes` the image tokenizer is not needed."""
         if "codes" in rows[0]:
             codes = torch.tensor([row["codes"] for row in rows])
         else:
@@ -94,13 +94,13 @@ def load_language_model(
     folder: str | os.PathLike, pipeline_folder: str | os.PathLike | None = None, dtype: str = "auto"
 ) -> tuple[SeedForCausalLM, SeedProcessor]:
     """
-    A language model that reads pictures, with its processor.
+    Loads a language model that reads images, with its processor.
 
     Args:
-        folder (`str` or `os.PathLike`): of the language model or adapter.
-        pipeline_folder (`str` or `os.PathLike`, *optional*): of its image tokenizer, where it has none inside and is
-            to see pictures and not codes.
-        dtype (`str`, defaults to `"auto"`): of the weights.
+        folder (`str` or `os.PathLike`): Folder of the language model or adapter.
+        pipeline_folder (`str` or `os.PathLike`, *optional*): Folder of its image tokenizer, if it has none
+            inside and is to see images and not codes.
+        dtype (`str`, defaults to `"auto"`): Type of the weights.
 
     Returns:
         `tuple[SeedForCausalLM, SeedProcessor]`: in eval mode.

@@ -63,7 +63,7 @@ class RunSettings:
 
     @property
     def reading(self) -> dict[str, Any]:
-        """What loading rows needs of it, as keyword arguments."""
+        """Settings that loading rows needs, as keyword arguments."""
         return {name: getattr(self, name) for name in ("limit", "allow_outside_paths", "max_unreadable_share")}
 
 
@@ -71,7 +71,7 @@ DEFAULT_SETTINGS = RunSettings()
 
 
 class Predictor(ABC):
-    """What a task does with pictures. Its attributes are settings; [`load`] is called in each process."""
+    """What a task does with images. Its attributes are settings; [`load`] is called in each process."""
 
     device: str = "cpu"
 
@@ -84,8 +84,8 @@ class Predictor(ABC):
         """Predicts for one batch.
 
         Args:
-            rows (`list[dict]`): rows of the data set, `image` being the decoded RGB picture.
-            numbers (`list[int]`): their numbers in the data set, for seeds.
+            rows (`list[dict]`): Rows of the data set, `image` being the decoded RGB image.
+            numbers (`list[int]`): Their numbers in the data set, for seeds.
 
         Returns:
             `list[dict]`: for each row what its parquet file holds: strings, numbers and lists of numbers; or a text
@@ -109,7 +109,7 @@ def run_predictor(
 
     Args:
         predictor ([`Predictor`]): The task.
-        rows (`datasets.Dataset`): What [`~seed_hf.data.rows.load_rows`] gives, or rows with `codes` and no `image`.
+        rows (`datasets.Dataset`): Rows from [`~seed_hf.data.rows.load_rows`], or rows with `codes` and no `image`.
         work_dir (`str` or `os.PathLike`): Folder of the parts.
         description (`dict`): What decides the predictions; a folder that was made with another one is refused.
         run ([`RunSettings`], *optional*): Batch size, number of processes and share of unreadable rows.
@@ -139,18 +139,18 @@ def run_predictor(
 
 def _read_parts(paths: Sequence[Path]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     tables = [pq.read_table(path) for path in paths]
-    found = [row for table in tables for row in table.to_pylist()]
-    good = [row for row in found if row.pop("error") is None]
+    rows = [row for table in tables for row in table.to_pylist()]
+    good = [row for row in rows if row.pop("error") is None]
     digest = hashlib.sha256()
-    for row in found:
+    for row in rows:
         digest.update((row.pop("sha256") or "").encode())
     sizes = [int(table.schema.metadata[b"batch_size"]) for table in tables]
-    counts = {"num_images": len(good), "num_skipped": len(found) - len(good), "batch_size": min(sizes)}
+    counts = {"num_images": len(good), "num_skipped": len(rows) - len(good), "batch_size": min(sizes)}
     return good, {**counts, "pictures_sha256": digest.hexdigest()}
 
 
 class _PredictionParts(RowParts):
-    """What a predictor says of all rows, and why it says nothing of some."""
+    """Predictions for all rows, or the reasons why there are none."""
 
     unit = "row"
 
@@ -169,8 +169,8 @@ class _PredictionParts(RowParts):
         return self.predictor.predict([sample.row for sample in samples], [sample.number for sample in samples])
 
     def to_table(self, samples: list[Sample]) -> pa.Table:
-        """Makes a row of each; those without a prediction have nothing but the error."""
-        found = [
+        """Makes a row for each sample; those without a prediction have only the error."""
+        records = [
             {
                 "row": sample.number,
                 "error": sample.error and str(sample.error),
@@ -179,8 +179,8 @@ class _PredictionParts(RowParts):
             }
             for sample in samples
         ]
-        names = list(dict.fromkeys(name for row in found for name in row))
-        table = pa.table({name: pa.array([row.get(name) for row in found]) for name in names})
+        names = list(dict.fromkeys(name for row in records for name in row))
+        table = pa.table({name: pa.array([row.get(name) for row in records]) for name in names})
         return table.replace_schema_metadata({"batch_size": str(self.batch_size)})
 
 

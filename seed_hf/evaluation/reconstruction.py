@@ -1,4 +1,4 @@
-"""Table 2 of the paper: how much of a picture's meaning its codes keep, as CLIP similarity."""
+"""Table 2 of the paper: how much of an image's meaning its codes keep, as CLIP similarity."""
 
 import os
 from pathlib import Path
@@ -33,15 +33,15 @@ NEEDS_DOWNLOAD = {
 
 class Drawings(Predictor):
     """
-    Similarity of pictures with what the decoder draws from their codes, and from their captions.
+    Similarity of images with what the decoder draws from their codes, and from their captions.
 
     Args:
-        folder (`Path`): of the pipeline.
-        clip (`Path`, *optional*): of the CLIP that compares; else the image tokenizer's own retrieval features do.
-        text_encoder (`Path`, *optional*): of what gives the decoder features of captions; else nothing is drawn from
+        folder (`Path`): Folder of the pipeline.
+        clip (`Path`, *optional*): Folder of the CLIP that compares; else the image tokenizer's own features do.
+        text_encoder (`Path`, *optional*): Of what gives the decoder features of captions; else nothing is drawn from
             captions.
-        drawing (`dict`): settings for the pipeline.
-        seed (`int`): of the noise; picture n gets its own, whatever the batches are.
+        drawing (`dict`): Settings for the pipeline.
+        seed (`int`): Seed of the noise; image n gets its own, whatever the batches are.
     """
 
     def __init__(self, folder: Path, clip: Path | None, text_encoder: Path | None, drawing: dict, seed: int):
@@ -65,7 +65,7 @@ class Drawings(Predictor):
 
     @torch.no_grad()
     def predict(self, rows: list[dict[str, Any]], numbers: list[int]) -> list[dict[str, Any]]:
-        """Features of each picture: `original`, `reconstruction`, and with a text encoder `caption`."""
+        """Features of each image: `original`, `reconstruction`, and with a text encoder `caption`."""
         images = [row["image"] for row in rows]
         pixel_values = self.pipeline.image_processor(images, return_tensors="pt")["pixel_values"]
         codes = self.image_tokenizer.try_encode(pixel_values.to(self.device, self.image_tokenizer.dtype))
@@ -73,8 +73,8 @@ class Drawings(Predictor):
         if self.text_encoder is not None:
             condition = self.encode_captions([row["caption"] for row in rows]).to(self.device)
             drawn["caption"] = self.draw(numbers, generation_embeds=condition)
-        found = {name: self.features(pictures).tolist() for name, pictures in {"original": images, **drawn}.items()}
-        predictions = [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
+        columns = {name: self.features(pictures).tolist() for name, pictures in {"original": images, **drawn}.items()}
+        predictions = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         return without_codes(predictions, codes, self.image_tokenizer.dtype)
 
     def draw(self, numbers: list[int], **condition) -> list:
@@ -162,8 +162,8 @@ def evaluate_reconstruction(
     drawing = {name: value for name, value in drawing.items() if value is not None}
     predictor = Drawings(folder, clip_folder, text_folder, drawing, seed)
     deciding = {"drawing": drawing, "seed": seed}
-    found, report = measure("reconstruction", predictor, rows, (dataset, split), models, deciding, settings, 64)
-    report.scores, report.not_measured = _scores_of(found)
+    predictions, report = measure("reconstruction", predictor, rows, (dataset, split), models, deciding, settings, 64)
+    report.scores, report.not_measured = _scores_of(predictions)
     report.not_measured |= NEEDS_DOWNLOAD
     if clip_folder is None:
         report.not_measured["CLIP similarity"] = NO_CLIP
@@ -175,8 +175,8 @@ def evaluate_reconstruction(
     return report
 
 
-def _scores_of(found: list[dict[str, list[float]]]) -> tuple[dict[str, float], dict[str, str]]:
-    features = {name: torch.tensor([row[name] for row in found]) for name in found[0] if name != "row"}
+def _scores_of(predictions: list[dict[str, list[float]]]) -> tuple[dict[str, float], dict[str, str]]:
+    features = {name: torch.tensor([row[name] for row in predictions]) for name in predictions[0] if name != "row"}
     pairs = {
         "reconstruction": ("original", "reconstruction"),
         "caption_drawing": ("original", "caption"),
@@ -184,7 +184,7 @@ def _scores_of(found: list[dict[str, list[float]]]) -> tuple[dict[str, float], d
     }
     known = {name: pair for name, pair in pairs.items() if pair[1] in features}
     scores = {name: 100 * _mean_cosine(features[a], features[b]) for name, (a, b) in known.items()}
-    if len(found) > 1:
+    if len(predictions) > 1:
         drawn = {name: b for name, (a, b) in known.items() if a == "original"}
         scores |= {
             f"{name}_frechet_distance": frechet_distance(features["original"], features[b])
@@ -195,7 +195,7 @@ def _scores_of(found: list[dict[str, list[float]]]) -> tuple[dict[str, float], d
 
 
 def _mean_cosine(first: torch.Tensor, second: torch.Tensor) -> float:
-    """Of L2-normalised features, pair by pair."""
+    """Averages the cosine of L2-normalised features, pair by pair."""
     return (first.double() * second.double()).sum(-1).mean().item()
 
 

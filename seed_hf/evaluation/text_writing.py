@@ -94,7 +94,7 @@ def write_texts(
 
 
 def _named_image_tokenizer(folder: Path, processor: SeedProcessor) -> str | None:
-    """What a language model without an image tokenizer inside says that its codes come from."""
+    """Names the image tokenizer of a language model that has none inside."""
     file = folder / "config.json"
     if file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("image_tokenizer_config"):
         return None

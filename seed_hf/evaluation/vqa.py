@@ -59,9 +59,9 @@ def evaluate_vqa(
     """
     rows = load_question_rows(dataset, split, seed=seed, **settings.reading)
     asked = {"image_tokenizer": image_tokenizer, "prompt": prompt, "dtype": dtype, "generation": generation}
-    found, report = write_texts("vqa", model, rows, (dataset, split), settings, **asked)
-    questions = rows.remove_columns("image").select([row["row"] for row in found])
-    predictions, references = [row["text"] for row in found], questions["answers"][:]
+    written, report = write_texts("vqa", model, rows, (dataset, split), settings, **asked)
+    questions = rows.remove_columns("image").select([row["row"] for row in written])
+    predictions, references = [row["text"] for row in written], questions["answers"][:]
     if all(len(answers) == 1 for answers in references):
         metric, values = "exact_match", exact_match(predictions, [answers[0] for answers in references])
     else:

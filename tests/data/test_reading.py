@@ -71,8 +71,8 @@ def test_what_is_wrong_with_a_sample_is_named(tmp_path):
         ("/dev", "is no file"),
         ("pipe", "is no file"),
         ("no-protocol://a.jpg", "Protocol not known"),
-        ("", "no picture"),
-        (None, "no picture"),
+        ("", "no image"),
+        (None, "no image"),
     ],
 )
 def test_what_is_no_file_costs_one_sample(tmp_path, monkeypatch, path, reason):
@@ -84,7 +84,7 @@ def test_what_is_no_file_costs_one_sample(tmp_path, monkeypatch, path, reason):
 
 def test_rows_without_an_image_or_with_a_problem():
     for image in (None, {}, {"bytes": None}):
-        with pytest.raises(UnreadableSampleError, match="'1' of '': no picture"):
+        with pytest.raises(UnreadableSampleError, match="'1' of '': no image"):
             read_image({"key": "1", "image": image})
     with pytest.raises(UnreadableSampleError, match="cannot identify|nothing to read"):
         read_image({"image": {"bytes": b"", "path": "/dev/zero"}})

@@ -71,8 +71,8 @@ def test_samples_without_picture_or_caption_are_left_out_and_named(tmp_path, cap
     shard = write_shard(tmp_path / "train-0.tar", [sample(number, **bad.get(number, {})) for number in range(10)])
     assert load_rows(shard)["key"][:] == [f"{number:06d}" for number in (0, 1, 2, 8, 9)]
     assert "5 of 10 samples are left out" in caplog.text
-    assert "'no picture': 1, 'no caption': 1, 'caption unreadable': 3" in caplog.text
-    assert f"'000003' of {shard}: no picture" in caplog.text
+    assert "'no image': 1, 'no caption': 1, 'caption unreadable': 3" in caplog.text
+    assert f"'000003' of {shard}: no image" in caplog.text
     with pytest.raises(TooManyUnreadableSamplesError, match="share of 0.004"):
         load_rows(shard, max_unreadable_share=0.004)
 
@@ -90,7 +90,7 @@ def test_names_up_to_the_first_dot_are_one_sample(tmp_path, caplog):
     rows = load_rows(write_shard(tmp_path / "train-0.tar", samples))
     assert rows["caption"][:] == ["one", "two", "five", "six", "seven"]
     assert [read_image_bytes(row) for row in rows] == [picture_bytes(number) for number in (0, 1, 4, 5, 6)]
-    assert "'several pictures of one name up to its first dot': 1" in caplog.text
+    assert "'several images of one name up to its first dot': 1" in caplog.text
 
 
 def test_samples_of_a_shard_with_strange_captions_and_names(tmp_path, caplog):

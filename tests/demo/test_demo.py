@@ -67,7 +67,7 @@ def test_everything(run, tmp_path):
     printed, out = run("--image", tmp_path / "mine.png", "--prompt", "a <b>bold</b> & red apple")
     rows = re.findall(r"^    ([\d ]+)$", printed, re.MULTILINE)
     assert [len(row.split()) for row in rows] == [NUM_QUERY_TOKENS] * 3
-    assert "mine.png (your picture)" in printed and "blue cat (held-out concept, noise)" in printed
+    assert "mine.png (your image)" in printed and "blue cat (held-out concept, noise)" in printed
     assert re.search(r"^  owl|^  red apple -> .*\d\.\d\d", printed, re.MULTILINE)
     assert f"asked: {demo.QUESTION}" in printed
     assert "a <b>bold</b> & red apple -> " in printed and f"{demo.PROMPTS[0]} -> " in printed
@@ -107,7 +107,7 @@ def test_bad_input_is_reported_and_skipped(run, tmp_path):
     for path in bad:
         assert re.search(rf"skipped: `--image` is .*{path.name}", printed)
     assert "skipped: `--prompt` '  '" in printed
-    assert "whole.png (your picture)" in printed
+    assert "whole.png (your image)" in printed
     assert "none.png" in (out / "index.html").read_text()
 
 

@@ -61,9 +61,9 @@ def write_nocaps(folder, images=(), annotations=()):
     ("images", "annotations", "problem"),
     [
         ([], [3], "no object"),
-        ([], [{"image_id": 2, "caption": "a dog"}], "unknown picture"),
-        ([], [{"image_id": [1], "caption": "a dog"}], "unknown picture"),
-        ([], [{"caption": "a dog"}], "unknown picture"),
+        ([], [{"image_id": 2, "caption": "a dog"}], "unknown image"),
+        ([], [{"image_id": [1], "caption": "a dog"}], "unknown image"),
+        ([], [{"caption": "a dog"}], "unknown image"),
         ([], [{"image_id": 1, "caption": SURROGATE}], "no UTF-8 text"),
         ([{"id": 2, "file_name": "b.jpg"}], [{"image_id": 2, "caption": None}], "no caption"),
         ([{"id": 2, "file_name": "b.jpg"}], [], "no caption"),
@@ -180,7 +180,7 @@ def test_tables_of_questions(tmp_path, caplog):
     pattern = str(tmp_path / "set" / "{split}.parquet")
     rows = load_question_rows(pattern, "val")
     assert rows["question"][:] == ["what?"] and rows[0]["image"]["path"] == str(tmp_path / "set" / "1.jpg")
-    reasons = "{'no picture': 1, 'no question': 1, 'no answers': 2, 'outside of the data set': 1}"
+    reasons = "{'no image': 1, 'no question': 1, 'no answers': 2, 'outside of the data set': 1}"
     assert f"5 of 6 samples are left out, {reasons}" in caplog.text
     assert len(load_question_rows(pattern, "val", allow_outside_paths=True)) == 2
 

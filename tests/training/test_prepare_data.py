@@ -61,12 +61,12 @@ def test_messy_data_set(tmp_path, prepare, messy):
     dropped = pd.read_parquet(output / "dropped-train.parquet").set_index("key")
     assert dropped["reason"].to_dict() == {
         "000020": "unreadable",
-        "000021": "no picture",
+        "000021": "no image",
         "000022": "no caption",
         "000023": "duplicate",
         "000024": "too small",
         "000025": "too long",
-        "000026": "picture of another split",
+        "000026": "image of another split",
     }
     assert "cannot identify" in dropped.loc["000020", "detail"] and dropped.loc["000025", "detail"] == "90 x 20"
     assert dropped.loc["000023", "detail"] == "of row 3: 000003"
@@ -163,7 +163,7 @@ def test_broken_rows_are_dropped_with_their_reason(tmp_path, prepare):
     table["caption"] = ["a", "null", "pipe", "nul", "long", "piece", "outside", None]
     pq.write_table(pa.table(table), tmp_path / "raw" / "a.parquet")
     summary = prepare(flags(str(tmp_path / "raw"), tmp_path / "clean"))
-    reasons = {"unreadable": 3, "outside of the data set": 2, "no picture": 1, "no caption": 1}
+    reasons = {"unreadable": 3, "outside of the data set": 2, "no image": 1, "no caption": 1}
     assert summary["kept"] == 1 and summary["dropped"] == reasons
     again = prepare(flags(str(tmp_path / "raw"), tmp_path / "all", "--allow_outside_paths"))
     assert again["kept"] == 2
