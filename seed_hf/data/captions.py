@@ -28,7 +28,7 @@ class Record:
         name (`str`, *optional*): File of the image.
         captions (`list[str]`, *optional*): Captions of the image.
         split (`str`, *optional*): Split of the entry, where the file names one.
-        problem (`str`, *optional*): Why it is of no use, else `""`.
+        problem (`str`, *optional*): Why it cannot be used, else `""`.
     """
 
     where: str
@@ -77,7 +77,7 @@ def read_records(file: Path) -> list[Record]:
     with open_text(file) as lines:
         records = list(_jsonl_records(lines) if file.suffix == ".jsonl" else _table_records(lines, file))
     if not any(record.name for record in records):
-        found = f"whose {records[0].where} is of no use: {records[0].problem}" if records else "which is empty"
+        found = f"whose {records[0].where} is unusable: {records[0].problem}" if records else "which is empty"
         raise ValueError(f"`dataset` has the caption file {file}, {found}; allowed: 'file_name' and a caption.")
     return records
 
@@ -93,13 +93,13 @@ def read_json(file: Path, role: str = "file") -> Any:
         `Any`: the content.
 
     Raises:
-        ValueError: If it is no JSON, or nested too deeply.
+        ValueError: If it is not JSON, or nested too deeply.
     """
     with open_text(file) as lines:
         try:
             return _parse_json(lines.read())
         except ValueError as error:
-            raise ValueError(f"`dataset` has the {role} {file}, which is no JSON: {error}") from error
+            raise ValueError(f"`dataset` has the {role} {file}, which is not JSON: {error}") from error
 
 
 def _parse_json(text: str) -> Any:
@@ -255,7 +255,7 @@ def captioned_pictures(folder: str, file: str, split: str, is_named: bool, allow
         _: what the cache goes by beside these.
 
     Returns:
-        `Iterator[dict]`: as [`~seed_hf.data.shards.make_row`] makes them; entries of no use come last.
+        `Iterator[dict]`: as [`~seed_hf.data.shards.make_row`] makes them; unusable entries come last.
     """
     records = records_of_split(read_records(Path(file)), split, Path(file), is_named)
     captions = defaultdict(list)

@@ -116,7 +116,7 @@ def read_bytes(location: str) -> bytes:
         `bytes`: the content.
 
     Raises:
-        OSError: If the file is gone, cannot be read, or is no file but a device or a pipe, or if the shard ends before
+        OSError: If the file is gone, cannot be read, or is a device or a pipe, or if the shard ends before
             the piece does.
         ValueError: If there is more to read than [`~seed_hf.models.image_limits_seed.IMAGE_LIMITS`] allows. Its
             `max_url_seconds` hold for URLs too, where the file system can be interrupted (`http`, `s3`, `gs`, ...).
@@ -134,10 +134,10 @@ def read_bytes(location: str) -> bytes:
 def _read_local(path: str, offset: int, size: int | None) -> bytes:
     """Looks at the file before it opens it: a pipe would wait, and a device never ends."""
     if "\0" in path:
-        raise OSError(f"{path!r} is no path, since it holds a NUL")
+        raise OSError(f"{path!r} is not a path, since it holds a NUL")
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(f"{path} is no file")
+        raise OSError(f"{path} is not a file")
     rest = max(0, status.st_size - offset)
     size = rest if size is None else min(rest, size)
     IMAGE_LIMITS.check_bytes(size)

@@ -46,7 +46,7 @@ def load_rows(
             (in a checkout of the repository); anything else is an id for `datasets.load_dataset`.
             `{split}` in it stands for the name of the split.
         split (`str`, *optional*, defaults to `"train"`): Name of the split, possibly with a slice, as
-            `"train[:1000]"`; it counts all rows, those of no use too. Parquet and caption files can also have a column
+            `"train[:1000]"`; it counts all rows, unusable ones too. Parquet and caption files can also have a column
             `split`.
         max_unreadable_share (`float`, *optional*, defaults to 0.01): Share of samples that may be left out, because
             they lack an image or a caption, or are damaged. How many and why is logged.
@@ -191,7 +191,7 @@ def _read_parquet(files: list[str], dataset: str, split: str):
 
     if wrong := [file for file in files if not is_remote(file) and not os.path.isfile(file)]:
         raise ValueError(
-            f"`dataset` {dataset!r} cannot be read as parquet, since it has what is no file: {wrong[:3]}."
+            f"`dataset` {dataset!r} cannot be read as parquet, since it has what is not a file: {wrong[:3]}."
         )
     try:
         # `datasets` cannot read files without rows

@@ -92,7 +92,7 @@ def make_row(key: str, path: str, captions: list[str], problem: str = "") -> dic
         key (`str`): Name of the sample.
         path (`str`): Path of the image, or of the file that should have it.
         captions (`list[str]`): Captions of the image.
-        problem (`str`, defaults to `""`): Why it is of no use; what comes before a colon is counted.
+        problem (`str`, defaults to `""`): Why it cannot be used; what comes before a colon is counted.
 
     Returns:
         `dict`: `key`, `image`, `caption` (the first), `captions`, `problem`.
@@ -115,7 +115,7 @@ def index_shards(shards: Sequence[str]):
 
     Returns:
         `datasets.Dataset`: `key`, `image` (with `path` as [`~seed_hf.data.reading.tar_location`] gives it), `caption`
-        (the first), `captions`, `problem` (why a sample is of no use: it lacks an image or a caption, or its shard
+        (the first), `captions`, `problem` (why a sample is unusable: it lacks an image or a caption, or its shard
         ends early; else `""`), `shard` (number in the list).
     """
     # another shard of the same name is indexed again; where a server is asked, many shards are asked at once
@@ -166,7 +166,7 @@ def scan_shard(path: str) -> Iterator[dict]:
     """Lists the samples of one shard.
 
     As in WebDataset, files that follow each other are one sample if their names agree up to the first dot of the base
-    name. So `a.v1.jpg` and `a.v2.jpg` are two images of the sample `a`, which is then of no use.
+    name. So `a.v1.jpg` and `a.v2.jpg` are two images of the sample `a`, which is then unusable.
 
     Args:
         path (`str`): Path or URL.
@@ -212,7 +212,7 @@ def _open_tar(path: str):
     else:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):  # a pipe would wait
-            raise tarfile.ReadError("it is no file")
+            raise tarfile.ReadError("it is not a file")
         with tarfile.open(path, "r:") as tar:
             yield tar, status.st_size
 

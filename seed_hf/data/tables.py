@@ -18,8 +18,8 @@ def open_text(file: Path) -> TextIO:
         file (`Path`): UTF-8, or UTF-16 or UTF-32 with a mark.
 
     Returns:
-        `TextIO`: with line ends as they are. Bytes that are no UTF-8 become lone surrogates, so that they cost the row
-        that holds them and not the file.
+        `TextIO`: with line ends as they are. Bytes that are not UTF-8 become lone surrogates, so that they cost
+        the row that holds them and not the file.
     """
     with file.open("rb") as start:
         mark = start.read(4)

@@ -62,7 +62,7 @@ def caption_scores(
         [`CaptionScores`]: scores times 100, as papers print them.
 
     Raises:
-        ValueError: If the lengths differ, an image has no reference, a caption is no text, a metric is unknown, or
+        ValueError: If the lengths differ, an image has no reference, a caption is not text, a metric is unknown, or
             `pycocoevalcap` is not installed.
 
     Example:

@@ -31,14 +31,14 @@ def load_nocaps(
         dataset (`str`): Folder of the data set.
         split (`str`): A split such as `"val"`.
         allow_outside_paths (`bool`, defaults to `False`): Whether to read images outside of the folder.
-        max_unreadable_share (`float`, defaults to 0.01): Share of records that may be of no use.
+        max_unreadable_share (`float`, defaults to 0.01): Share of records that may be unusable.
 
     Returns:
         `datasets.Dataset`: `key`, `image` (not decoded), `caption`, `captions` and `domain`; `None` where the folder
         has no such file.
 
     Raises:
-        ValueError: If the file is not what its name says, or too many of its records are of no use.
+        ValueError: If the file is not what its name says, or too many of its records are unusable.
     """
     rows = _load(dataset, split, allow_outside_paths, {_NOCAPS: _nocaps_rows}, "caption", "domain", lists="captions")
     return None if rows is None else drop_unusable(rows, dataset, max_unreadable_share)
@@ -53,14 +53,14 @@ def load_questions(
         dataset (`str`): Folder of the data set.
         split (`str`): A split such as `"val"` or `"testdev"`.
         allow_outside_paths (`bool`, defaults to `False`): Whether to read images outside of the folder.
-        max_unreadable_share (`float`, defaults to 0.01): Share of records that may be of no use.
+        max_unreadable_share (`float`, defaults to 0.01): Share of records that may be unusable.
 
     Returns:
         `datasets.Dataset`: `key`, `image` (not decoded), `question`, `answers` and `question_type`; `None` where the
         folder has no such file.
 
     Raises:
-        ValueError: If a file is not what its name says, or too many of its records are of no use.
+        ValueError: If a file is not what its name says, or too many of its records are unusable.
     """
     readers = {_VQA_QUESTIONS: _vqa_rows, _GQA_QUESTIONS: _gqa_rows}
     rows = _load(dataset, split, allow_outside_paths, readers, "question", "question_type", lists="answers")
@@ -92,7 +92,7 @@ def answer_texts(value: Any) -> list[str]:
             data sets store that.
 
     Returns:
-        `list[str]`: all of them; none where one is no text, since a score counts how many annotators agree.
+        `list[str]`: all of them; none where one is not text, since a score counts how many annotators agree.
     """
     values = value.get("answer") if isinstance(value, dict) else value
     values = [values] if isinstance(values, str) else values if isinstance(values, list) else []
@@ -111,7 +111,7 @@ def _load(dataset: str, split: str, allow_outside: bool, readers: dict, *texts: 
     rows = list(reader(file, split, _Pictures(file, Places([dataset], allow_outside))))
     features = {name: Value("string") for name in ("key", *texts, "problem")}
     features |= {lists: List(Value("string")), "image": Image(decode=False)}
-    # rows of no use lack columns
+    # unusable rows lack columns
     columns = {name: [row.get(name) for row in rows] for name in features}
     return Dataset.from_dict(columns, features=Features(features))
 

@@ -75,15 +75,15 @@ class EvaluationReport:
             [`EvaluationReport`].
 
         Raises:
-            ValueError: If the file is no report.
+            ValueError: If the file is not a report.
         """
         try:
             report = cls(**json.loads(Path(path).read_text(encoding="utf-8")))
             if wrong := [name for name in _MAPPINGS if not isinstance(getattr(report, name), dict)]:
-                raise ValueError(f"{wrong} are no objects")
+                raise ValueError(f"{wrong} are not objects")
             return report
         except (ValueError, TypeError, RecursionError) as error:
-            raise ValueError(f"`path` {str(path)!r} is no report of `seed-hf eval`: {error}") from error
+            raise ValueError(f"`path` {str(path)!r} is not a report of `seed-hf eval`: {error}") from error
 
 
 __all__ = ["EvaluationReport"]

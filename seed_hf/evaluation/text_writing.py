@@ -68,7 +68,7 @@ def write_texts(
         ValueError: No image can be read, or `generation` has a setting that `generate()` has not.
     """
     if unknown := [name for name in generation if not hasattr(GenerationConfig(), name)]:
-        raise ValueError(f"{unknown} are no settings of `generate()`; allowed: those of `GenerationConfig`.")
+        raise ValueError(f"{unknown} are not settings of `generate()`; allowed: those of `GenerationConfig`.")
     is_mini = str(model) == MINI_NAME
     folder = find_folder(model, "language_model", run.revision)
     processor = SeedProcessor.from_pretrained(folder)

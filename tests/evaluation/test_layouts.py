@@ -1,4 +1,4 @@
-"""Damaged NoCaps, VQAv2, GQA and tables of questions: what is of no use is left out and counted, files are checked."""
+"""Damaged NoCaps, VQAv2, GQA and tables of questions: what is unusable is left out and counted, files are checked."""
 
 import json
 import re
@@ -76,7 +76,7 @@ def test_records_of_nocaps(tmp_path, caplog, images, annotations, problem):
     write_nocaps(tmp_path, images, annotations)
     rows = load_captioned_rows(str(tmp_path), "val")
     assert rows["caption"][:] == ["a cat"] and rows["domain"][:] == [""]
-    # an image whose name is no text is counted with its annotation
+    # an image whose name is not text is counted with its annotation
     assert re.search(rf"(1 of 2|2 of 3) samples are left out, {{'{problem}': [12]", caplog.text)
 
 
@@ -146,7 +146,7 @@ def test_files_that_are_not_what_their_names_say(tmp_path, name, content):
     write_vqa(tmp_path) if name != GQA else None
     load = load_captioned_rows if name == NOCAPS else load_question_rows
     (tmp_path / name).write_text(content)
-    with pytest.raises(ValueError, match=rf"{name}, which (is no JSON|holds)|holds no sample .*'no imageId': 3"):
+    with pytest.raises(ValueError, match=rf"{name}, which (is not JSON|holds)|holds no sample .*'no imageId': 3"):
         load(str(tmp_path), "testdev" if name == GQA else "val")
 
 
