@@ -66,7 +66,8 @@ def main(argv: list[str] | None = None) -> None:
     # after parsing, so that --help needs no torch
     from transformers import AutoTokenizer, set_seed
 
-    from seed_hf.data.captioned_images import CaptionedImages, all_captions, load_held_out, load_rows
+    from seed_hf.data.captioned_images import CaptionedImages, all_captions, load_held_out
+    from seed_hf.data.rows import load_rows
     from seed_hf.models import SeedImageProcessor, SeedImageTokenizer
     from seed_hf.trainer.run import TrainingRun
     from seed_hf.trainer.stages.codebook import CodebookStage, freeze_for_stage_2, run_settings

@@ -68,7 +68,8 @@ def main(argv: list[str] | None = None) -> None:
     # after parsing, so that --help needs no torch
     from transformers import set_seed
 
-    from seed_hf.data.captioned_images import CaptionedImages, load_held_out, load_rows
+    from seed_hf.data.captioned_images import CaptionedImages, load_held_out
+    from seed_hf.data.rows import load_rows
     from seed_hf.trainer.run import TrainingRun
     from seed_hf.trainer.stages.qformer import (
         QFormerStage,

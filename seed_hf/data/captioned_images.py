@@ -15,8 +15,6 @@ from .rows import load_rows
 logger = logging.getLogger(__name__)
 
 
-
-
 class CaptionedImages(torch.utils.data.Dataset):
     """Image-caption pairs grouped so that one pass shows each *caption* once.
 

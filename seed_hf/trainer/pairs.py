@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 
 from ..data.augmentation import uniform
-from ..data.captioned_images import draw_caption, load_rows, with_tags
+from ..data.captioned_images import draw_caption, with_tags
 from ..data.codes import read_codes
 from ..data.encode import encode_once
+from ..data.rows import load_rows
 from .settings import PairSettings
 
 

@@ -6,8 +6,9 @@ import torch
 from tiny.shards import sample, write_shard
 
 from seed_hf.data.batches import SeededDataset
-from seed_hf.data.captioned_images import CaptionedImages, load_rows
+from seed_hf.data.captioned_images import CaptionedImages
 from seed_hf.data.reading import UnreadableSampleError
+from seed_hf.data.rows import load_rows
 from seed_hf.data.view_cache import AugmentedViews, CachedViews
 
 

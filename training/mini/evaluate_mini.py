@@ -31,7 +31,6 @@ from seed_hf.models.pipeline_seed import SeedPipeline
 from seed_hf.provenance import package_versions
 from seed_hf.trainer.arguments import HelpFormatter
 from seed_hf.trainer.pairs import word_f1
-from seed_hf.trainer.stages.causal_lm import write_captions
 
 
 SPLITS = {"test_drawings": "held-out drawings", "test_concepts": "held-out concepts"}
@@ -169,8 +168,9 @@ def evaluate_language(
     evaluation: Evaluation, codes: torch.Tensor, captions: list[str]
 ) -> dict[tuple[str, str], float]:
     """Measures captions written from codes, and pictures drawn from captions."""
-    models = (evaluation.language_model, evaluation.processor)
-    written = write_captions(*models, codes, evaluation.args.batch_size, max_new_tokens=20)
+    settings = {"batch_size": evaluation.args.batch_size, "max_new_tokens": 20}
+    prompt = evaluation.processor.caption_prompt
+    written = generate_texts(evaluation.language_model, evaluation.processor, codes, prompt, **settings)
     pairs = list(zip(written, captions, strict=True))
     results = {
         ("captions, exact match", "%"): 100 * sum(a.strip() == b for a, b in pairs) / len(pairs),

@@ -7,6 +7,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, load_peft_weights, set_p
 from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from ...evaluation.models import generate_texts
 from ...mini.base_model import base_model_folder, load_base_tokenizer
 from ...mini.small_language_model import build_small_language_model, start_image_tokens, train_tokenizer
 from ...models.image_processing_seed import SeedImageProcessor
@@ -131,31 +132,6 @@ def enable_gradient_checkpointing(model: PreTrainedModel | PeftModel) -> None:
     enable({"use_reentrant": False})
 
 
-@torch.no_grad()
-def write_captions(
-    model, processor: SeedProcessor, codes: torch.Tensor, batch_size: int = 64, max_new_tokens: int = 16
-) -> list[str]:
-    """Greedy captions of images.
-
-    Args:
-        model ([`SeedForCausalLM`] or `PeftModel`): In eval mode.
-        processor ([`SeedProcessor`]): Its processor.
-        codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)`): Codes of the images.
-        batch_size (`int`, defaults to 64): Number of images at once.
-        max_new_tokens (`int`, defaults to 16): Largest number of tokens of a caption.
-
-    Returns:
-        `list[str]`: One caption per image.
-    """
-    captions = []
-    for part in codes.split(batch_size):
-        prompts = [processor.caption_prompt] * len(part)
-        inputs = processor(text=prompts, codes=part, padding=True, return_tensors="pt")
-        ids = model.generate(**inputs.to(model.device), max_new_tokens=max_new_tokens, do_sample=False)
-        captions += processor.post_process_generation(ids, prompt_length=inputs["input_ids"].shape[1])
-    return captions
-
-
 class LanguageModelStage:
     """Stage 3, as [`~seed_hf.trainer.TrainingRun.fit`] takes it.
 
@@ -220,7 +196,8 @@ class LanguageModelStage:
 
     def evaluate(self) -> dict[str, float]:
         """Exact match and word F1 of greedy captions, and the loss of both tasks, on held-out images."""
-        captions = write_captions(self.model, self.processor, torch.tensor([row["codes"] for row in self.held_out]))
+        codes, prompt = [row["codes"] for row in self.held_out], self.processor.caption_prompt
+        captions = generate_texts(self.model, self.processor, codes, prompt, batch_size=64, max_new_tokens=16)
         tqdm.write(describe_captions(captions, self.held_out, 12))
         pairs = [(caption, row["caption"]) for caption, row in zip(captions, self.held_out, strict=True)]
         results = {
