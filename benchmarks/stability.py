@@ -145,7 +145,7 @@ def read_pictures(dataset: str, split: str, limit: int) -> tuple[list[Image.Imag
             unreadable += 1
             print(f"left out: {error}", file=sys.stderr)
     if not pictures:
-        raise ValueError(f"`split` is {split!r}, with {unreadable} pictures that can not be read and no other.")
+        raise ValueError(f"`split` is {split!r}, with {unreadable} pictures that cannot be read and no other.")
     return pictures, unreadable
 
 

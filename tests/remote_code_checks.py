@@ -1,4 +1,4 @@
-"""Run by test_remote_code.py in a process of its own, in which `seed_hf` can not be imported.
+"""Run by test_remote_code.py in a process of its own, in which `seed_hf` cannot be imported.
 
     python remote_code_checks.py WANTED.pt RESAVED LM ADAPTER [LM ADAPTER ...]
 

@@ -30,7 +30,7 @@ def stability(monkeypatch):
 
 @pytest.fixture
 def toy(tmp_path):
-    """Folder of a toy image tokenizer, and one of pictures with captions, one of which can not be read."""
+    """Folder of a toy image tokenizer, and one of pictures with captions, one of which cannot be read."""
     build_image_tokenizer().save_pretrained(tmp_path / "model" / "image_tokenizer")
     SeedImageProcessor(size={"height": 28, "width": 28}).save_pretrained(tmp_path / "model" / "image_processor")
     data = tmp_path / "data"

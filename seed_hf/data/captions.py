@@ -215,7 +215,7 @@ def records_of_split(records: list[Record], split: str, file: Path, is_named: bo
         is_named (`bool`): Whether the file is of this split alone; what its entries say counts all the same.
 
     Returns:
-        `list[Record]`: of the split.
+        `list[Record]`: Records of the split.
 
     Raises:
         ValueError: If nothing says which entries belong to the split.

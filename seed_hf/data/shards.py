@@ -78,7 +78,7 @@ def caption_of_fields(fields: Any) -> list[str]:
         fields (`Any`): Fields such as the JSON beside an image; anything but a `dict` holds no caption.
 
     Returns:
-        `list[str]`: of the first of `CAPTION_FIELDS` that holds any.
+        `list[str]`: Captions in the first of `CAPTION_FIELDS` that holds any.
     """
     if not isinstance(fields, dict):
         return []

@@ -15,7 +15,7 @@ def replace_line_ends(text: str) -> str:
         text (`str`): A caption or an answer.
 
     Returns:
-        `str`: of the same length.
+        `str`: Text of the same length.
 
     Example:
 

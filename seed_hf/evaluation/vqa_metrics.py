@@ -79,7 +79,7 @@ def vqa_accuracy(predictions: Sequence[str], references: Sequence[Sequence[str]]
         references (`Sequence[Sequence[str]]`): The annotators' answers to each question (VQAv2: ten).
 
     Returns:
-        `list[float]`: of each question, in `[0, 1]`; the score of a data set is their mean.
+        `list[float]`: Score of each question, in `[0, 1]`; the score of a data set is their mean.
 
     Raises:
         ValueError: If the lengths differ, or a question has fewer than two answers.

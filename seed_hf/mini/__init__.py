@@ -40,7 +40,7 @@ def mini_image(name: str) -> str:
         name (`str`): Name such as `"strawberry"`.
 
     Returns:
-        `str`: of a PNG file.
+        `str`: Path of a PNG file.
 
     Raises:
         ValueError: There is no such drawing.

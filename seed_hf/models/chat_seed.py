@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What people write in a chat, made safe and uniform before a chat template sees it."""
+"""Makes what people write in a chat safe and uniform, before a chat template sees it."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -24,7 +24,7 @@ MEDIA_TYPES = ("image", "image_url", "video", "audio")
 
 
 def control_token_pattern(control_tokens: Iterable[str]) -> re.Pattern:
-    """Matches image tokens and each of the given ones; a single character cannot be taken apart and is left out."""
+    """Matches image tokens and the given ones, except single characters, which cannot be taken apart."""
     longest_first = sorted({token for token in control_tokens if len(token) > 1}, key=len, reverse=True)
     return re.compile("|".join([IMAGE_TOKENS, *map(re.escape, longest_first)]))
 

@@ -57,12 +57,12 @@ class SeedConfig(HubUploadMixin, PreTrainedConfig):
             Configuration of any causal LM. Defaults to OPT-2.7B, the language model of the paper. With
             `"projected_codes"` its `vocab_size` is that of the untouched LM; with `"learned"` it counts every token.
         image_tokenizer_config (`SeedImageTokenizerConfig` or `dict`, *optional*):
-            Of the image tokenizer that is a sub-module, so that the model accepts `pixel_values`. `None`: no such
-            sub-module (images come as codes).
+            Configuration of the image tokenizer as a sub-module, so that the model accepts `pixel_values`. With `None`
+            there is none, and images come as codes.
         codebook_size (`int`, defaults to 8192): Number of codes.
-        num_query_tokens (`int`, defaults to 32): Codes per image.
+        num_query_tokens (`int`, defaults to 32): Number of codes of an image.
         codebook_per_query (`bool`, defaults to `False`): Whether the codes fall into equal parts, one for each place
-            in an image (ours; see [`SeedImageTokenizerConfig`]). Then generated ones are of their place's part.
+            in an image (ours; see [`SeedImageTokenizerConfig`]). Generated codes are then of their place's part.
         code_dim (`int`, defaults to 32): Width of a codebook vector.
         image_token_embedding (`str`, defaults to `"projected_codes"`):
             `"projected_codes"` is the paper's: the frozen codebook vector goes through one fully-connected layer, and
@@ -73,10 +73,10 @@ class SeedConfig(HubUploadMixin, PreTrainedConfig):
         boi_token_id, eoi_token_id, image_placeholder_token_id (`int`, *optional*):
             Ids of `<img>`, `</img>` and `<image>`. By default they follow the image tokens in this order.
         image_tokenizer_id (`str`, *optional*): Repository of the image tokenizer that makes and decodes the codes.
-        image_tokenizer_revision (`str`, *optional*): Revision of it.
+        image_tokenizer_revision (`str`, *optional*): Revision of that repository.
 
     Raises:
-        ValueError: A field that is out of range (sizes: as [`SeedImageTokenizerConfig`]) or contradicts another one.
+        ValueError: A field is out of range (for sizes, as in [`SeedImageTokenizerConfig`]) or contradicts another one.
 
     Source: paper section 2.3 and 3 (`"projected_codes"`); SEED-LLaMA, arXiv 2310.01218 (`"learned"`). That the output
     uses the projected vectors too is our reading: the paper does not say, and its LM (OPT) ties its tables.
@@ -114,7 +114,7 @@ class SeedConfig(HubUploadMixin, PreTrainedConfig):
     image_tokenizer_revision: str | None = None
     tie_word_embeddings: bool = False
 
-    # where trainers and PEFT look for them; they are the LM's
+    # trainers and PEFT look for them here, although they belong to the LM
     bos_token_id = _text_config_field("bos_token_id")
     eos_token_id = _text_config_field("eos_token_id")
     pad_token_id = _text_config_field("pad_token_id")

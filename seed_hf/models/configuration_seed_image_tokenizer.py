@@ -33,8 +33,8 @@ NON_NEGATIVE_FIELDS = (
     "dead_code_steps",
     "initializer_range",
 )
-# What a size may be at most, in a configuration or a part of one, by what the architectures call it. A file that asks
-# for more would fill the memory, or build layers for hours. Whoever really has more sets it here before loading.
+# The largest size that a configuration or a part of one may state, by its name in the architectures. A file that asks
+# for more would fill the memory, or build layers for hours. Raise a limit here, before loading, if you need more.
 SIZE_LIMITS = {
     **dict.fromkeys(("num_query_tokens", "num_generation_tokens"), 2**12),
     **dict.fromkeys(("codebook_size",), 2**20),
@@ -49,13 +49,13 @@ SIZE_LIMITS = {
 
 
 class SeedCodeDecoderConfig(Blip2VisionConfig):
-    """The decoder blocks. Its own class only so that it is found under its own name in a saved configuration."""
+    """Configuration of the decoder blocks; its own class, so that a saved configuration has it under its own name."""
 
     base_config_key = "decoder_config"
 
 
 class SeedReverseQFormerConfig(Blip2QFormerConfig):
-    """The Reverse Q-Former. Its own class for the same reason."""
+    """Configuration of the Reverse Q-Former; its own class for the same reason."""
 
     base_config_key = "reverse_qformer_config"
 
@@ -76,14 +76,14 @@ class SeedImageTokenizerConfig(HubUploadMixin, PreTrainedConfig):
             4 layers. `hidden_size` follows the Q-Former.
         reverse_qformer_config (`SeedReverseQFormerConfig` or `dict`, *optional*):
             The Reverse Q-Former of the generation heads `"text"` and `"qformer"` (4 layers). Unused by `"mlp"`.
-        num_query_tokens (`int`, defaults to 32): Queries of the Causal Q-Former = codes per image.
+        num_query_tokens (`int`, defaults to 32): Number of queries of the Causal Q-Former, and of codes of an image.
         codebook_size (`int`, defaults to 8192): Number of codes.
         code_dim (`int`, defaults to 32): Width of a codebook vector.
         projection_dim (`int`, defaults to 256): Width of the image and text features used for retrieval.
         ln_vision_eps (`float`, defaults to 1e-5): Epsilon of the LayerNorm on the ViT output. The rest of the ViT
             uses `vision_config.layer_norm_eps`.
-        use_conv_stem (`bool`, defaults to `False`): Ours: the ViT's patches of 32 pixels are embedded by a CNN
-            ([`SeedConvStem`]) instead of one convolution, for small models without a pretrained ViT.
+        use_conv_stem (`bool`, defaults to `False`): Embed the ViT's patches of 32 pixels by a CNN ([`SeedConvStem`])
+            instead of one convolution, for small models without a pretrained ViT. Ours, not in the paper.
         use_text_tower (`bool`, defaults to `False`): Keep the text side of the Q-Former and both projections
             (stage 1 and retrieval need them; the published inference model has none).
         use_reconstruction_decoder (`bool`, defaults to `False`): Keep the blocks that rebuild the causal embeddings
@@ -91,40 +91,41 @@ class SeedImageTokenizerConfig(HubUploadMixin, PreTrainedConfig):
         generation_head (`str`, defaults to `"text"`): `"text"` gives `num_generation_tokens` vectors (SEED-1, the
             hidden states of Stable Diffusion's text encoder); `"mlp"` and `"qformer"` give one image embedding
             (SEED-2).
-        num_generation_tokens (`int`, defaults to 77): Vectors that the `"text"` head gives; the others give one.
+        num_generation_tokens (`int`, defaults to 77): Number of vectors of the `"text"` head; the others give one.
         generation_dim (`int`, defaults to 768): Width of a generation embedding (1024 for SEED-2).
         mlp_head_sizes (`list[int]`, defaults to `[256, 128, 32]`): Widths of the `"mlp"` head, per token.
-        quantizer_loss_weight, reconstruction_loss_weight, generation_loss_weight (`float`): Stage-2 weights 5, 2, 0.5.
+        quantizer_loss_weight, reconstruction_loss_weight, generation_loss_weight (`float`): Weights of the stage-2
+            losses, by default 5, 2 and 0.5.
         code_contrastive_loss_weight (`float`, defaults to 0.0): Ours, not in the paper: adds the contrastive loss
             on the features rebuilt from the codes, for small data where quantisation costs much retrieval.
         generation_contrastive_loss_weight (`float`, defaults to 0.0): Ours, not in the paper: adds a contrastive loss
-            between generation embeddings and their targets, with the temperature of stage 1. The squared error alone
-            asks for the mean of all that an unsure code may stand for; this asks for what is most likely.
-        label_smoothing (`float`, defaults to 0.1): Of the contrastive loss.
+            between generation embeddings and their targets, with the temperature of stage 1. Where a code may stand
+            for several things, the squared error alone pulls to their mean, and this to the most likely one.
+        label_smoothing (`float`, defaults to 0.1): Label smoothing of the contrastive loss.
         contrastive_gather (`str`, defaults to `"full"`): `"full"` lets gradients flow through features gathered
             from other processes; `"detached"` is the original's gradient-free gather.
         normalize_codes (`bool`, defaults to `False`): Compare L2-normalised vectors (a remedy against codebook
             collapse on small data; the published weights need `False`).
-        codebook_ema_decay (`float`, defaults to 0.0): Above 0, codebook vectors are moving averages of what they
-            stand for, instead of being trained by gradient.
-        center_causal_embeds (`bool`, defaults to `False`): Ours: the quantizer sees how each causal embedding differs
-            from the mean of its query over images, and [`~SeedImageTokenizer.reconstruct`] adds that mean back.
-            Otherwise a small quantizer may spend its codes on what all images share. The means are measured by
+        codebook_ema_decay (`float`, defaults to 0.0): Above 0, codebook vectors are not trained by gradient, but are
+            moving averages of the vectors that they stand for.
+        center_causal_embeds (`bool`, defaults to `False`): Subtract the mean of a query over images from its causal
+            embeddings before the quantizer; [`~SeedImageTokenizer.reconstruct`] adds it back. Otherwise a small
+            quantizer may spend its codes on what all images share. Ours, not in the paper. The means are measured by
             [`~SeedQuantizer.init_codebook`].
-        separate_queries (`bool`, defaults to `False`): Ours: a scale and a shift for each query, before the layers of
-            the quantizer that all queries share. A small Q-Former, trained through its last query only, says nearly
-            the same at every query; with this the codes of a picture differ all the same, and each adds something.
-        codebook_per_query (`bool`, defaults to `False`): Ours: the codebook falls into equal parts, one for each
-            query. Otherwise, with `separate_queries`, what a code means depends on its place, which a small language
-            model hardly learns from few pictures.
+        separate_queries (`bool`, defaults to `False`): Give each query a scale and a shift before the layers of the
+            quantizer that all queries share. A small Q-Former, trained through its last query only, gives nearly the
+            same at every query; with this, the codes of an image differ, and each adds something. Ours.
+        codebook_per_query (`bool`, defaults to `False`): Cut the codebook into equal parts, one for each query.
+            Otherwise, with `separate_queries`, the meaning of a code depends on its place, which a small language
+            model hardly learns from few images. Ours.
         causal_queries (`bool`, defaults to `True`): Query i sees queries <= i. `False` is the bidirectional baseline
             of the paper's first table, BLIP-2's Q-Former, whose codes have no order.
-        dead_code_steps (`int`, defaults to 0): Above 0, a code unused for so many updates restarts at a random
-            encoder output. Needs `codebook_ema_decay` > 0.
+        dead_code_steps (`int`, defaults to 0): Number of updates after which an unused code restarts at a random
+            encoder output; 0 means never. Needs `codebook_ema_decay` > 0.
         initializer_range (`float`, defaults to 0.02): Standard deviation of new weights.
 
     Raises:
-        ValueError: A field that is out of range (sizes: `SIZE_LIMITS` of this module) or contradicts another one.
+        ValueError: A field is out of range (for sizes, `SIZE_LIMITS` of this module) or contradicts another one.
 
     Source: paper section 2 and 3; `models/seed_qformer/` of the original (branches v1 and main).
 

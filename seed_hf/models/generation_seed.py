@@ -44,7 +44,7 @@ _OUTSIDE, _OUTSIDE_MAY_OPEN, _AT_SPAN_END, _IN_SPAN = range(4)
 class SeedImageSpanLogitsProcessor(LogitsProcessor):
     r"""
     Keeps generated ids inside the grammar: an image span is `<img>` + `num_query_tokens` image tokens + `</img>`.
-    Where each query has its own part of the codebook, the image token at place i is of part i.
+    Where each query has its own part of the codebook, the image token at place i belongs to part i.
 
     The state is read from the ids alone, so that beams, batches with left padding, assisted decoding and prompts
     that end in the middle of a span all work.
@@ -111,14 +111,14 @@ class SeedImageSpanLogitsProcessor(LogitsProcessor):
 
     def state_of(self, num_tokens: int | None, room: int | None) -> int:
         """
-        State of one sequence.
+        Gives the state of one sequence.
 
         Args:
             num_tokens (`int`, *optional*): Ids after an `<img>` that is not closed; `None` outside a span.
-            room (`int`, *optional*): How many ids may still come; `None` for any number.
+            room (`int`, *optional*): Number of ids that may still come; `None` for any number.
 
         Returns:
-            `int`: for `mask_states`.
+            `int`: State for `mask_states`.
         """
         if num_tokens is not None:
             return _IN_SPAN + num_tokens if num_tokens < self.layout.num_query_tokens else _AT_SPAN_END
@@ -214,7 +214,7 @@ class SeedImageGuidanceLogitsProcessor(UnbatchedClassifierFreeGuidanceLogitsProc
     Args:
         layout ([`ImageTokenLayout`]): Which ids are image tokens.
         guidance_scale (`float`): 1 is no guidance; larger follows the prompt more closely.
-        model ([`SeedForCausalLM`]): Gives the unconditional scores.
+        model ([`SeedForCausalLM`]): Model that gives the unconditional scores.
         unconditional_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
             The unconditional prompt. Defaults to the last token of the prompt.
         unconditional_attention_mask (`torch.LongTensor`, *optional*): Its attention mask.
@@ -265,10 +265,10 @@ class SeedGenerationMixin:
             logits_processor (`LogitsProcessorList`, *optional*): Further processors, applied before the grammar.
             generation_mode (`str`, *optional*): `"text"` emits no image token; `"image"` emits one image span (or
                 finishes the one in which the prompt ends); `"interleaved"` leaves the choice to the model. Defaults
-                to that of the generation configuration, or `"text"`.
+                to the generation configuration's, or `"text"`.
             pixel_values (`torch.FloatTensor` of shape `(num_images, 3, image_size, image_size)`, *optional*):
                 Images for the `<image>` placeholders of the prompt; they come back as image tokens.
-            codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)`, *optional*): Or their codes.
+            codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)`, *optional*): Their codes instead.
             guidance_scale (`float`, *optional*): Classifier-free guidance; over image tokens only, except in text
                 mode, where it is transformers' own.
             negative_prompt_ids (`torch.LongTensor` of shape `(batch_size or 1, length)`, *optional*): The

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""`push_to_hub` of every class: the package's own upload where it is installed, else that of the library."""
+"""`push_to_hub` for every class: the package's upload if it is installed, otherwise the library's."""
 
 import tempfile
 
@@ -36,7 +36,7 @@ class HubUploadMixin:
 
         Args:
             repo_id (`str`): `owner/name`, or `name` in one's own namespace.
-            max_shard_size (`int` or `str`, *optional*): Largest weights file, such as `"5GB"`.
+            max_shard_size (`int` or `str`, *optional*): Size of the largest weights file, such as `"5GB"`.
             kwargs: `revision`, `create_pr`, `private`, `gated`, `commit_message`, `token`, `dry_run`.
 
         Returns:

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Images to codes and back for a tokenizer, by the models that its folder names."""
+"""Turns images into codes and back, with the models that a tokenizer's folder names."""
 
 import torch
 from transformers import AutoImageProcessor, AutoModel
@@ -30,7 +30,7 @@ class ImageCodec:
         self.image_tokenizer = self.image_processor = self.pipeline = None
 
     def __getstate__(self):
-        """A copy, or what another process gets, fetches its own models."""
+        """A copy, or one for another process, fetches its own models."""
         return dict.fromkeys(vars(self)) | {"tokenizer": self.tokenizer}
 
     def encode(
@@ -41,8 +41,8 @@ class ImageCodec:
 
         Args:
             images: One image or a list, in any form that the image processor takes.
-            image_tokenizer ([`SeedImageTokenizer`], *optional*): To use from now on, instead of the named one.
-            image_processor ([`SeedImageProcessor`], *optional*): To use from now on, instead of the named one.
+            image_tokenizer ([`SeedImageTokenizer`], *optional*): One to use from now on instead of the named one.
+            image_processor ([`SeedImageProcessor`], *optional*): One to use from now on instead of the named one.
             trust_remote_code (`bool`, *optional*): Whether the named repository may bring its code: needed where this
                 package is not installed.
 
@@ -70,7 +70,7 @@ class ImageCodec:
 
         Args:
             codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)` or `(num_query_tokens,)`): Codes.
-            pipeline ([`SeedPipeline`], *optional*): To use from now on, instead of the named one.
+            pipeline ([`SeedPipeline`], *optional*): Pipeline to use from now on instead of the named one.
             trust_remote_code (`bool`, *optional*): As in `encode`.
             kwargs: For the pipeline's call, such as `generator` or `num_inference_steps`.
 

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""How much memory and time one image may take, and which addresses it may come from."""
+"""Limits the memory and time of one image, and the addresses that it may come from."""
 
 import os
 from dataclasses import dataclass, fields
@@ -35,10 +35,10 @@ class ImageLimits:
             files of up to four times as many pixels, such as those of phones with 108 and 200 megapixels, are decoded
             at half their width and height. If `PIL.Image.MAX_IMAGE_PIXELS` is lower, that holds.
         max_image_bytes (`int`, *optional*, defaults to 536870912):
-            Of the file: what `max_image_pixels` take uncompressed at 8 bytes, the most that Pillow reads. A download
+            Size of the file: `max_image_pixels` uncompressed at 8 bytes, the most that Pillow reads. A download
             ends as soon as the image is whole, so what follows it does not count.
         max_url_seconds (`int`, *optional*, defaults to 60):
-            For the whole download, redirects included.
+            Seconds for the whole download, redirects included.
         allow_private_urls (`bool`, *optional*, defaults to `False`):
             Whether URLs may lead to loopback, link-local, multicast and other addresses that are not public. In the
             environment variable, 1 or 0.
@@ -86,8 +86,8 @@ class ImageLimits:
         """Refuses an image that is empty or too large.
 
         Args:
-            width (`int`): In pixels.
-            height (`int`): In pixels.
+            width (`int`): Width in pixels.
+            height (`int`): Height in pixels.
 
         Raises:
             ImageRefusedError: If it is.

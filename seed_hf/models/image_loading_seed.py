@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Reading one image safely, wherever it is and whatever it holds."""
+"""Reads one image safely, from any place and with any content."""
 
 from __future__ import annotations
 
@@ -70,10 +70,10 @@ def load_rgb_image(image: Any, name: str = "image", input_data_format: str | Non
             or none; their values are integers in `[0, 255]`, `uint16` in `[0, 65535]`, booleans, or floats in
             `[0, 1]`.
         name (`str`, *optional*, defaults to `"image"`):
-            What error messages call it.
+            Name of the image in errors.
         input_data_format (`str`, *optional*):
-            `"channels_first"` or `"channels_last"`. By default told from the shape; where both are possible, the
-            channels of numpy arrays are last and those of torch tensors first.
+            `"channels_first"` or `"channels_last"`. By default it follows from the shape; where both are possible, the
+            channels of NumPy arrays are last, and those of torch tensors are first.
 
     Returns:
         `PIL.Image.Image`: Mode RGB, at least 1x1 pixels.

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Decoded images and arrays of any kind to upright, opaque 8-bit RGB; NumPy and Pillow only."""
+"""Turns decoded images and arrays of any kind into upright, opaque 8-bit RGB, with NumPy and Pillow only."""
 
 import warnings
 from collections.abc import Callable
@@ -128,7 +128,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """Any mode of Pillow to upright RGB, without clipping and on white.
 
     Args:
-        image (`PIL.Image.Image`): Is loaded, but not changed.
+        image (`PIL.Image.Image`): Image to load; it is not changed.
 
     Returns:
         `PIL.Image.Image`: A new image of mode RGB.

@@ -39,11 +39,11 @@ class SeedImageProcessor(HubUploadMixin, PilBackend):
 
     Args:
         size (`int` or `dict[str, int]`, *optional*, defaults to `{"height": 224, "width": 224}`):
-            Size of the output in pixels; seed-mini has 64.
+            Size of the output in pixels (128 in seed-mini).
         resample (`int`, *optional*, defaults to bicubic):
             Filter of Pillow.
         image_mean, image_std (`list[float]`, *optional*, default to those of CLIP):
-            For each channel, in units of the full range.
+            Mean and deviation of each channel, in units of the full range.
 
     Example:
 
@@ -81,7 +81,7 @@ class SeedImageProcessor(HubUploadMixin, PilBackend):
         Args:
             images: One image of any kind, a (nested) list of them, or an array or tensor with a batch axis.
             input_data_format (`str`, *optional*): `"channels_first"` or `"channels_last"`, for arrays and tensors.
-            name (`str`, *optional*, defaults to `"images"`): What error messages call it; they add the index.
+            name (`str`, *optional*, defaults to `"images"`): Name of the argument in errors, which add the index.
 
         Returns:
             `PIL.Image.Image` or (nested) `list[PIL.Image.Image]`: RGB images.

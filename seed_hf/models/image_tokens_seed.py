@@ -41,7 +41,7 @@ class ImageTokenLayout:
     Args:
         first_image_token_id (`int`): Id of the image token of code 0; code `k` has id `first_image_token_id + k`.
         codebook_size (`int`): Number of codes.
-        num_query_tokens (`int`): Codes per image.
+        num_query_tokens (`int`): Number of codes of an image.
         boi_token_id (`int`): Id of `<img>`, which opens a span.
         eoi_token_id (`int`): Id of `</img>`, which closes it.
         image_placeholder_token_id (`int`): Id of `<image>`: stands for one code that is not computed yet.
@@ -86,7 +86,7 @@ class ImageTokenLayout:
 
     def codes_to_token_ids(self, codes: torch.Tensor) -> torch.Tensor:
         """
-        Codes to ids in the text vocabulary.
+        Turns codes into ids in the text vocabulary.
 
         Args:
             codes (`torch.LongTensor` of any shape, or what `check_codes` takes): Codes in `[0, codebook_size)`.
@@ -101,7 +101,7 @@ class ImageTokenLayout:
 
     def token_ids_to_codes(self, token_ids: torch.Tensor) -> torch.Tensor:
         """
-        Image tokens to codes, the inverse of `codes_to_token_ids`.
+        Turns image tokens into codes; the inverse of `codes_to_token_ids`.
 
         Args:
             token_ids (`torch.LongTensor` of any shape): Image tokens.
@@ -163,7 +163,7 @@ class ImageTokenLayout:
         self, labels: torch.Tensor | None, target_ids: torch.Tensor | None
     ) -> torch.Tensor | None:
         """
-        Training targets without `<image>`, which no model should learn to write.
+        Removes `<image>` from training targets, since no model should learn to write it.
 
         Args:
             labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*): Targets.
@@ -184,7 +184,7 @@ class ImageTokenLayout:
 
     def span_state(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """
-        Whether each sequence ends inside an image span, and how far.
+        Says whether each sequence ends inside an image span, and how far inside.
 
         Args:
             input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`): Ids, left padding allowed.
@@ -237,14 +237,14 @@ def check_codes(
     codes, codebook_size: int, num_query_tokens: int | None = None, name: str = "codes", allow_vector: bool = True
 ) -> torch.LongTensor:
     r"""
-    What every function that is given codes does with them first.
+    Checks codes; every function that takes codes calls it first.
 
     Args:
         codes (`torch.Tensor` or `np.ndarray` of any integer dtype, or nested lists of `int` or of such arrays): Codes.
         codebook_size (`int`): Number of codes.
-        num_query_tokens (`int`, *optional*): Codes per image. With it the shape has to be
+        num_query_tokens (`int`, *optional*): Number of codes of an image. With it, the shape has to be
             `(batch_size, num_query_tokens)` or `(num_query_tokens,)`, without it any shape will do.
-        name (`str`, defaults to `"codes"`): What errors call the codes.
+        name (`str`, defaults to `"codes"`): Name of the codes in errors.
         allow_vector (`bool`, defaults to `True`): Whether the codes of one image may come as a vector.
 
     Returns:

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Downloads of images: http and https only, public addresses only, and never for longer than allowed."""
+"""Downloads images by http and https, from public addresses only, and never for longer than allowed."""
 
 import functools
 import http.client

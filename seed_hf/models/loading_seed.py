@@ -20,7 +20,7 @@ class StrictLoadingMixin:
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
         r"""
-        Load a model; a missing, unexpected or misshapen weight is an error.
+        Loads a model; a missing, unexpected or misshapen weight is an error.
 
         Args:
             pretrained_model_name_or_path (`str` or `os.PathLike`): Folder or Hub id.

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 def gather_features(features: torch.Tensor, mode: str = "full") -> torch.Tensor:
     r"""
-    Features of all processes, in rank order.
+    Gathers the features of all processes, in rank order.
 
     Args:
         features (`torch.FloatTensor` of shape `(batch_size, dim)`): This process' features; equal shapes everywhere.

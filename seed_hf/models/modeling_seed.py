@@ -142,7 +142,7 @@ class SeedPreTrainedModel(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
                 kwargs["config"].image_tokenizer_config = None
             else:
                 kwargs["image_tokenizer_config"] = None
-        # where the first checkpoints have it; without a "$", which saving would write into the name
+        # the name in the first checkpoints; without a "$", which saving would write into the name
         kwargs["key_mapping"] = {r"^codebook": "image_embeddings.codebook"} | (kwargs.get("key_mapping") or {})
         adapter = find_adapter(pretrained_model_name_or_path, kwargs)
         if adapter is None:
@@ -190,7 +190,7 @@ class SeedPreTrainedModel(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
         Makes `image_tokenizer` a sub-module, frozen, so that the model accepts `pixel_values`.
 
         Args:
-            image_tokenizer ([`SeedImageTokenizer`]): The one whose codes this model was trained on.
+            image_tokenizer ([`SeedImageTokenizer`]): The image tokenizer whose codes this model was trained on.
 
         Raises:
             ValueError: Its sizes or its codebook differ from this model's.
@@ -215,7 +215,7 @@ class SeedPreTrainedModel(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
     # ------------------------------------------------------------------------------------------ images
     def get_image_codes(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """
-        Codes of images.
+        Turns images into codes.
 
         Args:
             pixel_values (`torch.FloatTensor` of shape `(num_images, 3, image_size, image_size)`): CLIP-normalised.
@@ -254,7 +254,7 @@ class SeedPreTrainedModel(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
             input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`): Ids.
             pixel_values (`torch.FloatTensor` of shape `(num_images, 3, image_size, image_size)`, *optional*):
                 Images in reading order.
-            codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)`, *optional*): Or their codes.
+            codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)`, *optional*): Their codes instead.
 
         Returns:
             `torch.LongTensor` of shape `(batch_size, sequence_length)`.
@@ -311,7 +311,7 @@ class SeedPreTrainedModel(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
 
         Args:
             pixel_values (`torch.FloatTensor` of shape `(num_images, 3, image_size, image_size)`, *optional*): Images.
-            codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)`, *optional*): Or their codes.
+            codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)`, *optional*): Their codes instead.
 
         Returns:
             `BaseModelOutputWithPooling`: `last_hidden_state` of shape `(num_images, num_query_tokens, embedding_dim)`;
@@ -436,7 +436,7 @@ class SeedModel(SeedPreTrainedModel):
         Args:
             input_ids, pixel_values, codes, attention_mask, position_ids, inputs_embeds, use_cache: As in
                 [`SeedForCausalLM`].
-            kwargs: What else the language model takes.
+            kwargs: Further arguments of the language model.
 
         Returns:
             `BaseModelOutputWithPast`: `last_hidden_state` of shape `(batch_size, sequence_length, embedding_dim)`, and
@@ -585,21 +585,21 @@ class SeedForCausalLM(SeedPreTrainedModel, SeedGenerationMixin, GenerationMixin)
                 placeholders are replaced by the codes of `pixel_values` or `codes`.
             pixel_values (`torch.FloatTensor` of shape `(num_images, 3, image_size, image_size)`, *optional*):
                 CLIP-normalised images of the whole batch, in reading order.
-            codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)`, *optional*): Or their codes.
+            codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)`, *optional*): Their codes instead.
             attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*): 0 at padding.
             position_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*): Positions.
             inputs_embeds (`torch.FloatTensor` of shape `(batch_size, sequence_length, embedding_dim)`, *optional*):
-                Instead of `input_ids`.
+                Vectors instead of `input_ids`.
             labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*): Targets, not shifted;
                 -100 is ignored. Where an image is inserted, an `<image>` means the image token that takes its place;
                 any other `<image>` is ignored.
             use_cache (`bool`, *optional*): Whether to return keys and values.
-            logits_to_keep (`int` or `torch.LongTensor`, defaults to 0): Compute the logits of the last so many
+            logits_to_keep (`int` or `torch.LongTensor`, defaults to 0): Compute the logits of this number of last
                 positions, or of the given positions; 0 means all.
             target_logits_only (`bool`, defaults to `False`): With `labels`, compute logits only where there is a
                 target; they then have shape `(num_targets, vocab_size)`, in reading order.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*): Divisor of the loss, instead of the mean.
-            kwargs: What else the language model takes. Keys and values of earlier positions are `cache`, before
+            kwargs: Further arguments of the language model. Keys and values of earlier positions are `cache`, before
                 transformers 5.24 `past_key_values`; they come back under the same name. `shift_labels` of the shape of
                 `labels` are targets that are shifted already, instead of `labels` (a part of a sequence cannot shift
                 its own).
@@ -678,13 +678,13 @@ class SeedForCausalLM(SeedPreTrainedModel, SeedGenerationMixin, GenerationMixin)
             language_model (`PreTrainedModel`): Any causal LM of transformers.
             tokenizer ([`SeedTokenizer`]): Made from the LM's own tokenizer.
             image_tokenizer ([`SeedImageTokenizer`], *optional*): Gives the codebook.
-            codebook (`torch.FloatTensor` of shape `(codebook_size, code_dim)`, *optional*): Instead of it.
+            codebook (`torch.FloatTensor` of shape `(codebook_size, code_dim)`, *optional*): The codebook instead.
             image_token_embedding (`str`, defaults to `"projected_codes"`): See [`SeedConfig`].
             include_image_tokenizer (`bool`, defaults to `False`): Keep `image_tokenizer` as a sub-module, so that the
                 model accepts `pixel_values`.
 
         Returns:
-            [`SeedForCausalLM`]: the new parts are freshly initialised.
+            [`SeedForCausalLM`]: The model, with freshly initialised new parts.
 
         Raises:
             ValueError: No codebook for `"projected_codes"`, or the vocabularies do not fit together.
@@ -764,12 +764,12 @@ class SeedForCausalLM(SeedPreTrainedModel, SeedGenerationMixin, GenerationMixin)
     @torch.no_grad()
     def to_plain_language_model(self) -> PreTrainedModel:
         """
-        The same model as its plain base class, with image tokens as ordinary vocabulary rows.
+        Copies the model into its plain base class, with image tokens as ordinary vocabulary rows.
 
-        Any server for that architecture can run the result. Merge a LoRA adapter first. The model is copied.
+        Any server for that architecture can run the result. Merge a LoRA adapter first.
 
         Returns:
-            `PreTrainedModel`: for example `OPTForCausalLM`, giving the same logits.
+            `PreTrainedModel`: For example an `OPTForCausalLM`, which gives the same logits.
         """
         plain = copy.deepcopy(self.language_model)
         plain.generation_config = copy.deepcopy(self.generation_config)
@@ -799,7 +799,7 @@ class SeedForCausalLM(SeedPreTrainedModel, SeedGenerationMixin, GenerationMixin)
 
 
 def _causal_lm_output(loss, logits, outputs):
-    """With what the language model returned beside; the name of its cache is that of the installed transformers."""
+    """The output, with other outputs of the language model, whose cache is named as in the installed transformers."""
     kept = {name: value for name, value in outputs.items() if name in _KEPT_OUTPUTS}
     return CausalLMOutputWithPast(loss=loss, logits=logits, **kept)
 

@@ -111,9 +111,9 @@ def embed_patches(embeddings: Blip2VisionEmbeddings, patches: torch.Tensor) -> t
     What `Blip2VisionEmbeddings` does after its patch embedding: the class embedding in front, positions added.
 
     Args:
-        embeddings (`Blip2VisionEmbeddings`): The ViT's.
-        patches (`torch.FloatTensor` of shape `(batch_size, hidden_size, rows, columns)`): What the patch embedding
-            gives.
+        embeddings (`Blip2VisionEmbeddings`): Embeddings of the ViT.
+        patches (`torch.FloatTensor` of shape `(batch_size, hidden_size, rows, columns)`): Output of the patch
+            embedding.
 
     Returns:
         `torch.FloatTensor` of shape `(batch_size, rows * columns + 1, hidden_size)`.

@@ -28,7 +28,7 @@ class SeedCodeDecoder(Blip2PreTrainedModel):
 
     Args:
         config (`Blip2VisionConfig`): `decoder_config` of the image tokenizer.
-        num_positions (`int`): Codes per image.
+        num_positions (`int`): Number of codes of an image.
 
     Source: `blocks`, `blocks_text`, `blocks_image` of the original, which are timm ViT blocks; transformers'
     `Blip2Encoder` computes the same.

@@ -62,7 +62,7 @@ class SeedImageTokenEmbedding(nn.Module):
         Args:
             inputs (`torch.Tensor`): Indices, `torch.LongTensor` of any shape with values in
                 `[0, codebook_size + 3)`, or hidden states, `(..., embedding_dim)`.
-            as_logits (`bool`, defaults to `False`): What `inputs` is.
+            as_logits (`bool`, defaults to `False`): Whether `inputs` are hidden states.
 
         Returns:
             `torch.FloatTensor` of shape `(*inputs.shape, embedding_dim)`, or `(..., codebook_size + 3)`.

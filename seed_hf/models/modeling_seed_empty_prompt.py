@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The embedding of the empty prompt, kept with a picture decoder so that no text encoder has to be."""
+"""The embedding of the empty prompt, which is kept with a picture decoder in place of a text encoder."""
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -21,13 +21,13 @@ from torch import nn
 
 class SeedEmptyPrompt(ModelMixin, ConfigMixin):
     r"""
-    What the decoder's text encoder gives for `""`, as one small component of [`SeedPipeline`].
+    Output of the decoder's text encoder for `""`, as a small component of [`SeedPipeline`].
 
     SEED-1 needs it as the unconditional branch of guidance, SEED-2 as the text condition of stable unCLIP. The
     original keeps a whole text encoder for it.
 
     Args:
-        num_tokens (`int`, defaults to 77): Tokens of the text encoder.
+        num_tokens (`int`, defaults to 77): Number of tokens of the text encoder.
         embedding_dim (`int`, defaults to 768): Width of the text encoder (1024 for SEED-2).
 
     Example:
@@ -73,7 +73,7 @@ class SeedEmptyPrompt(ModelMixin, ConfigMixin):
     def forward(self, batch_size: int = 1) -> torch.FloatTensor:
         r"""
         Args:
-            batch_size (`int`, defaults to 1): Copies.
+            batch_size (`int`, defaults to 1): Number of copies.
 
         Returns:
             `torch.FloatTensor` of shape `(batch_size, num_tokens, embedding_dim)`.

@@ -41,7 +41,7 @@ class SeedImageTokenizerOutput(ModelOutput):
     r"""
     Args:
         loss (`torch.FloatTensor` of shape `()`, *optional*): The stage's objective, when its targets were given.
-        codes (`torch.LongTensor` of shape `(batch_size, num_query_tokens)`): In `[0, codebook_size)`.
+        codes (`torch.LongTensor` of shape `(batch_size, num_query_tokens)`): Codes in `[0, codebook_size)`.
         causal_embeds (`torch.FloatTensor` of shape `(batch_size, num_query_tokens, hidden_size)`).
         generation_embeds (`torch.FloatTensor` of shape `(batch_size, num_generation_tokens, generation_dim)`, or
             `(batch_size, generation_dim)` for SEED-2).
@@ -49,7 +49,7 @@ class SeedImageTokenizerOutput(ModelOutput):
         image_features, text_features (`torch.FloatTensor` of shape `(batch_size, projection_dim)`, *optional*).
         quantizer_loss, reconstruction_loss, generation_loss, contrastive_loss (`torch.FloatTensor` of shape `()`,
             *optional*): Parts of the loss before their weights.
-        hidden_states, attentions (`tuple[torch.FloatTensor]`, *optional*): Of the Causal Q-Former, when asked for.
+        hidden_states, attentions (`tuple[torch.FloatTensor]`, *optional*): Those of the Causal Q-Former, on request.
     """
 
     loss: torch.FloatTensor | None = None
@@ -140,8 +140,8 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
             # not in checkpoints, so it has to be made anew after loading on the meta device
             init.copy_(module.position_ids, torch.arange(module.position_ids.shape[-1]).expand((1, -1)))
         elif module is self.quantizer.embedding:
-            # told by its place, not by its parent: transformers skips modules of registered classes that have no
-            # parameters of their own
+            # recognised by its place and not in its parent, since transformers skips modules of registered classes
+            # that have no parameters of their own
             bound = 1.0 / module.num_embeddings
             init.uniform_(module.weight, -bound, bound)
         elif isinstance(module, SeedQuantizer):
@@ -223,7 +223,7 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
     @torch.no_grad()
     def encode(self, pixel_values: torch.FloatTensor) -> torch.LongTensor:
         r"""
-        Image -> codes.
+        Turns images into codes.
 
         Args:
             pixel_values (`torch.FloatTensor` of shape `(batch_size, 3, image_size, image_size)`): RGB, normalised.
@@ -240,7 +240,7 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
 
     def try_encode(self, pixel_values: torch.FloatTensor) -> torch.LongTensor:
         r"""
-        As [`~SeedImageTokenizer.encode`], without an error where an image has no codes, so that it costs no other.
+        Works as [`~SeedImageTokenizer.encode`], but raises no error for images without codes, which spares the others.
 
         Args:
             pixel_values (`torch.FloatTensor` of shape `(batch_size, 3, image_size, image_size)`): RGB, normalised.
@@ -271,7 +271,7 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
 
     def decode(self, codes: torch.LongTensor) -> torch.FloatTensor:
         r"""
-        Codes -> generation embeddings.
+        Turns codes into generation embeddings.
 
         Args:
             codes (`torch.LongTensor` of shape `(batch_size, num_query_tokens)`): Codes in `[0, codebook_size)`.
@@ -287,7 +287,7 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
 
     def reconstruct(self, codes: torch.LongTensor) -> torch.FloatTensor:
         r"""
-        Codes -> causal embeddings, through the reconstruction blocks.
+        Turns codes back into causal embeddings, through the reconstruction blocks.
 
         Args:
             codes (`torch.LongTensor` of shape `(batch_size, num_query_tokens)`): Codes in `[0, codebook_size)`.
@@ -300,7 +300,7 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
         """
         if self.reconstruction_decoder is None:
             raise ValueError(
-                "`codes` can not be turned into causal embeddings; allowed only with "
+                "`codes` cannot be turned into causal embeddings; allowed only with "
                 "config.use_reconstruction_decoder=True (the published inference weights leave these blocks out)."
             )
         return self._rebuild(self._lookup_images(codes))
@@ -326,7 +326,7 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
         **kwargs: Unpack[TransformersKwargs],
     ) -> SeedImageTokenizerOutput | tuple:
         r"""
-        Encode and decode; with captions or targets, compute a training objective.
+        Encodes and decodes images; with captions or targets, computes a training objective.
 
         Args:
             pixel_values (`torch.FloatTensor` of shape `(batch_size, 3, image_size, image_size)`): RGB, normalised.

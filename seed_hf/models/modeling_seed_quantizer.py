@@ -23,7 +23,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 
-# In place of a code where there is none; it is out of range for whatever takes codes
+# Stands where there is no code; it is out of range for everything that takes codes
 NO_CODE = -1
 
 
@@ -33,7 +33,7 @@ class SeedQuantizerOutput(ModelOutput):
     Args:
         loss (`torch.FloatTensor` of shape `()`): Commitment loss + 0.25 * codebook loss, unweighted.
         codes (`torch.LongTensor` of shape `(batch_size, num_query_tokens)`): Nearest codes.
-        projected (`torch.FloatTensor` of shape `(batch_size, num_query_tokens, code_dim)`): What was compared.
+        projected (`torch.FloatTensor` of shape `(batch_size, num_query_tokens, code_dim)`): Compared vectors.
         quantized (`torch.FloatTensor` of shape `(batch_size, num_query_tokens, code_dim)`): Code vectors, with the
             gradient of `projected` (straight-through).
         decoded (`torch.FloatTensor` of shape `(batch_size, num_query_tokens, hidden_size)`): Code vectors brought
@@ -55,9 +55,9 @@ class SeedQuantizer(nn.Module):
     1e-4, near the smallest normal float16.
 
     Source: `models/seed_qformer/vqvae` (`VectorQuantizer2`, `legacy=True`) of the original; paper section 3.2. The
-    original puts the factor 0.25 on the codebook term, not on the commitment term; kept, the published weights were
-    trained so. `normalize_codes`, `center_causal_embeds`, `separate_queries`, `codebook_per_query`, moving averages,
-    k-means start and restarts are ours and off by default.
+    original puts the factor 0.25 on the codebook term, not on the commitment term. This is kept,
+    since the published weights were trained so. `normalize_codes`, `center_causal_embeds`, `separate_queries`,
+    `codebook_per_query`, moving averages, k-means start and restarts are ours and off by default.
     """
 
     beta = 0.25
@@ -137,8 +137,8 @@ class SeedQuantizer(nn.Module):
         Quantize `(batch_size, num_query_tokens, hidden_size)` causal embeddings; see [`SeedQuantizerOutput`].
 
         With `codes_only` the output has nothing but `codes`, and no codebook moves; NaN and infinity have no nearest
-        code, and there the code is `NO_CODE`. Offloaded parameters of this module are there
-        in a forward pass only, so even that goes through here.
+        code, and there the code is `NO_CODE`. Offloaded parameters of this module are present
+        in a forward pass only, so even `codes_only` goes through here.
         """
         projected = self.project(causal_embeds)
         codes = self.nearest(projected)
@@ -173,13 +173,13 @@ class SeedQuantizer(nn.Module):
     @torch.no_grad()
     def init_codebook(self, causal_embeds: torch.Tensor, num_iterations: int = 10, generator=None):
         r"""
-        Start the codebook at k-means centres of what the encoder gives for some images (a remedy against collapse on
+        Starts the codebook at k-means centres of the encoder's output for some images (a remedy against collapse on
         small data), after measuring the means of `center_causal_embeds`.
 
         Args:
             causal_embeds (`torch.FloatTensor` of shape `(num_images, num_query_tokens, hidden_size)`).
-            num_iterations (`int`, defaults to 10): Lloyd iterations.
-            generator (`torch.Generator`, *optional*): For the first centres.
+            num_iterations (`int`, defaults to 10): Number of Lloyd iterations.
+            generator (`torch.Generator`, *optional*): Source of the first centres.
 
         Raises:
             ValueError: Fewer causal embeddings than codes.

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""LoRA on a language model of this package: which layers it touches, loading, merging."""
+"""LoRA on language models of this package: which layers it touches, how it is loaded and merged."""
 
 import json
 import os
@@ -30,7 +30,7 @@ _HUB_ARGUMENTS = (
 
 def lora_target_modules(model: PreTrainedModel) -> str:
     """
-    Regular expression of every linear layer of the language model, for PEFT's `target_modules`.
+    Gives a regular expression of every linear layer of the language model, for PEFT's `target_modules`.
 
     Layer names alone (`"fc1"`) or `"all-linear"` would also match the image tokenizer's layers.
 
@@ -53,7 +53,7 @@ def lora_target_modules(model: PreTrainedModel) -> str:
 
 def lora_settings(model: PreTrainedModel) -> dict:
     """
-    Keyword arguments of PEFT's `LoraConfig` that say where adapters go and what else is trained.
+    Gives keyword arguments of PEFT's `LoraConfig` that say where adapters go and what else is trained.
 
     Args:
         model ([`SeedForCausalLM`]): The model to adapt.
@@ -76,7 +76,7 @@ def lora_settings(model: PreTrainedModel) -> dict:
 
 
 def find_adapter(path, kwargs: dict) -> tuple[dict, str, dict] | None:
-    """`adapter_config.json`, where the adapter is, and how it is fetched; `None` for a model."""
+    """Finds `adapter_config.json`, the place of the adapter and how to fetch it; `None` for a whole model."""
     if not is_peft_available():
         return None
     hub = {name: kwargs[name] for name in _HUB_ARGUMENTS if kwargs.get(name) is not None}
@@ -139,7 +139,7 @@ def load_with_adapter(model_class, load_base: Callable, adapter: tuple[dict, str
 
 
 def _on_plain_base(model_class, name, adapter_config, path, hub, kwargs):
-    """The model around a plain language model; what the adapter does not hold would be random."""
+    """Builds the model around a plain language model; an adapter must hold everything that would be random."""
     config = kwargs.pop("config", None)
     for key in ("image_tokenizer_config", "key_mapping"):
         kwargs.pop(key, None)
@@ -170,7 +170,7 @@ def _on_plain_base(model_class, name, adapter_config, path, hub, kwargs):
 
 
 def _really_missing(model, names: set[str]) -> set[str]:
-    """Without the second names of tied weights, which a file has once."""
+    """Leaves out the second names of tied weights, which a file holds once."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
     loaded = {id(parameter) for name, parameter in parameters.items() if name not in names}
     return {name for name in names if name not in parameters or id(parameters[name]) not in loaded}
@@ -200,10 +200,10 @@ def merge_adapters(model: PreTrainedModel) -> PreTrainedModel:
     PEFT merges only what its own `PeftModel` wraps (`PeftModel.merge_and_unload`).
 
     Args:
-        model (`PreTrainedModel`): With adapters, or without any.
+        model (`PreTrainedModel`): Model with any number of adapters.
 
     Returns:
-        `PreTrainedModel`: `model`, made of its own layers only.
+        `PreTrainedModel`: The same model, without adapters in its layers.
     """
     replaced = []
     for name, module in list(model.named_modules()):

@@ -99,7 +99,7 @@ class PortablePipelineMixin:
             kwargs: Those of `from_pretrained`.
 
         Returns:
-            `str`: the local folder.
+            `str`: The local folder.
         """
         names = ("cache_dir", "force_download", "local_files_only", "token", "revision")
         options = {name: kwargs[name] for name in names if kwargs.get(name) is not None}

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""SEED's pictures: image -> image, codes -> image, and with a language model attached prompt -> image."""
+"""Draws pictures from images, from codes, and from prompts if a language model is attached."""
 
 import copy
 import inspect
@@ -53,8 +53,8 @@ class SeedPipelineOutput(BaseOutput):
     Args:
         images (`list[PIL.Image.Image]`, `np.ndarray` of shape `(num_images, height, width, 3)` in [0, 1], or
             `torch.FloatTensor` of shape `(num_images, 3, height, width)` in [0, 1] or of the latents' shape).
-        codes (`torch.LongTensor` of shape `(batch_size, num_query_tokens)`, *optional*): What was drawn, in
-            `[0, codebook_size)`; None when generation embeddings were given.
+        codes (`torch.LongTensor` of shape `(batch_size, num_query_tokens)`, *optional*): Codes that were drawn, in
+            `[0, codebook_size)`; `None` if generation embeddings were given.
     """
 
     images: list[PIL.Image.Image] | np.ndarray | torch.Tensor
@@ -74,14 +74,15 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, DiffusionPipeline):
         unet (`UNet2DConditionModel`): The decoder; its `sample_size` is the size of the latents.
         vae (`AutoencoderKL`): Latents to pixels.
         scheduler (`SchedulerMixin`): Any scheduler of diffusers that fits the UNet.
-        empty_prompt ([`SeedEmptyPrompt`], *optional*): The text encoder's output for `""`. SEED-1: the unconditional
-            branch of guidance, unless negative codes are given. SEED-2: the text condition, always needed.
-        image_normalizer (`StableUnCLIPImageNormalizer`, *optional*): SEED-2 only.
-        image_noising_scheduler (`SchedulerMixin`, *optional*): SEED-2 only.
+        empty_prompt ([`SeedEmptyPrompt`], *optional*): The text encoder's output for `""`. For SEED-1 it is the
+            unconditional branch of guidance, unless negative codes are given; for SEED-2 the text condition, which is
+            always needed.
+        image_normalizer (`StableUnCLIPImageNormalizer`, *optional*): Normalizer of image embeddings, for SEED-2 only.
+        image_noising_scheduler (`SchedulerMixin`, *optional*): Scheduler of their noise, for SEED-2 only.
         language_model ([`SeedForCausalLM`], *optional*): Prompts to codes; saved with the pipeline.
         processor ([`SeedProcessor`], *optional*): Of the language model; saved with the pipeline.
-        guidance_scale (`float`, defaults to 7.5): Used by calls that give none; saved. The original: 7.5, SEED-2 10.
-        num_inference_steps (`int`, defaults to 50): Likewise. The original: 50 with PLMS, SEED-2 20.
+        guidance_scale (`float`, defaults to 7.5): Default of calls, saved (the original: 7.5; SEED-2: 10).
+        num_inference_steps (`int`, defaults to 50): Default of calls, saved (the original: 50; SEED-2: 20).
 
     Source: `models/pipeline_stable_unclip_img2img.py` and `models/seed_llama_tokenizer.py` of the original.
 
@@ -209,7 +210,7 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, DiffusionPipeline):
 
     def encode_image(self, image: Any) -> torch.LongTensor:
         r"""
-        Images -> codes.
+        Turns images into codes.
 
         Args:
             image: One image or a list, in any form that the image processor takes.
@@ -226,10 +227,10 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, DiffusionPipeline):
 
     def encode_prompt(self, prompt: str | list[str], generator: Any = None, **generation_kwargs) -> torch.LongTensor:
         r"""
-        Prompts -> codes, written by the language model.
+        Lets the language model write codes for prompts.
 
         Args:
-            prompt (`str` or `list[str]`): What the pictures should show; goes into `processor.image_prompt`.
+            prompt (`str` or `list[str]`): What the pictures should show; `processor.image_prompt` is put around it.
             generator (`torch.Generator` or a list with one for each prompt, *optional*): Makes sampled codes
                 repeatable. Without sampling it is not used.
             generation_kwargs: For `language_model.generate`, such as `do_sample` and `guidance_scale`.
@@ -291,15 +292,15 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, DiffusionPipeline):
 
     def decode_codes(self, codes: torch.LongTensor, name: str = "codes") -> torch.FloatTensor:
         r"""
-        Codes -> generation embeddings.
+        Turns codes into generation embeddings.
 
         Args:
             codes (`torch.LongTensor` of shape `(batch_size, num_query_tokens)`, or nested lists; one image may come
                 without the batch axis): Codes in `[0, codebook_size)`.
-            name (`str`, defaults to `"codes"`): What error messages call it.
+            name (`str`, defaults to `"codes"`): Name of the argument in errors.
 
         Returns:
-            `torch.FloatTensor`: as `image_tokenizer.decode` gives it.
+            `torch.FloatTensor`: Generation embeddings, as `image_tokenizer.decode` returns them.
 
         Raises:
             ValueError: Codes out of range, of a wrong dtype or shape.
@@ -327,7 +328,7 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, DiffusionPipeline):
         return generation_embeds, negative_embeds if guidance_scale > 1 else None, codes
 
     def _start(self, model: torch.nn.Module) -> torch.device:
-        """Under CPU offload, brings in a model that is not called by its `forward`, where the hook would do it."""
+        """Under CPU offload, brings in a model that is not called by its `forward`, where a hook would do it."""
         hook = getattr(model, "_hf_hook", None)
         if hook is not None and hasattr(hook, "pre_forward"):
             hook.pre_forward(model)
@@ -337,14 +338,14 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, DiffusionPipeline):
 
     def prepare_condition(self, embeds, negative_embeds, do_guidance, noise_level=0, generator=None):
         r"""
-        Generation embeddings -> what the UNet takes; with guidance the unconditional half comes first.
+        Makes the UNet's condition from generation embeddings; with guidance, the unconditional half comes first.
 
         Args:
             embeds (`torch.FloatTensor` of shape `(num_images, ...)`): Generation embeddings.
             negative_embeds (`torch.FloatTensor` of the same shape, *optional*): Those of the negative codes.
             do_guidance (`bool`): Whether the unconditional half is needed.
-            noise_level (`int`, defaults to 0): SEED-2: noise on the image embedding.
-            generator (`torch.Generator` or a list of them, *optional*): For that noise.
+            noise_level (`int`, defaults to 0): Noise on the image embedding, for SEED-2 only.
+            generator (`torch.Generator` or a list of them, *optional*): Source of that noise.
 
         Returns:
             `tuple[torch.FloatTensor, torch.FloatTensor | None]`: `encoder_hidden_states` and `class_labels`.
@@ -382,15 +383,15 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, DiffusionPipeline):
         width: int | None = None,
     ) -> torch.FloatTensor:
         r"""
-        The noise that sampling starts from. The scheduler's timesteps, on which its scale depends, must be set.
+        Draws the noise that sampling starts from. The scheduler's timesteps, on which its scale depends, must be set.
 
         Args:
-            num_images (`int`): Pictures to draw.
+            num_images (`int`): Number of pictures to draw.
             generator (`torch.Generator` or a list of `num_images`, *optional*): A list gives each picture its own.
             latents (`torch.FloatTensor` of shape `(num_images, channels, height, width)`, *optional*): Unit normal
                 noise to use instead.
-            height (`int`, *optional*): Of the pictures, in pixels; that of the UNet's `sample_size` by default.
-            width (`int`, *optional*): Likewise.
+            height (`int`, *optional*): Height of the pictures in pixels; by default by the UNet's `sample_size`.
+            width (`int`, *optional*): Width of the pictures in pixels, with the same default.
 
         Returns:
             `torch.FloatTensor` of shape `(num_images, channels, height, width)`, scaled for the scheduler.
@@ -414,10 +415,10 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, DiffusionPipeline):
 
     def decode_latents(self, latents: torch.FloatTensor) -> torch.FloatTensor:
         r"""
-        Latents -> pixels.
+        Turns latents into pixels.
 
         Args:
-            latents (`torch.FloatTensor` of shape `(num_images, channels, height, width)`): Of unit variance.
+            latents (`torch.FloatTensor` of shape `(num_images, channels, height, width)`): Latents of unit variance.
 
         Returns:
             `torch.FloatTensor` of shape `(num_images, 3, height, width)`: RGB, about [-1, 1].
@@ -444,7 +445,7 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, DiffusionPipeline):
         return tensors["latents"]
 
     def _predict(self, latents, encoder_hidden_states, class_labels, timestep) -> torch.FloatTensor:
-        """One look of the UNet, guided if the scale asks for it and the condition has two halves."""
+        """One prediction of the UNet, guided if the scale asks for it and the condition has two halves."""
         is_guided, condition = condition_rows(
             [encoder_hidden_states, class_labels], len(latents), self.do_classifier_free_guidance
         )
@@ -508,9 +509,9 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, DiffusionPipeline):
                 the codes that the language model samples included.
             latents (`torch.FloatTensor` of shape `(num_pictures, channels, height, width)`, *optional*): Unit normal
                 noise to start from.
-            height (`int`, *optional*): Of the pictures, a multiple of `vae_scale_factor`. The default, the size that
+            height (`int`, *optional*): Height of the pictures, a multiple of `vae_scale_factor`. The default, which
                 the UNet was trained for, is best.
-            width (`int`, *optional*): Likewise.
+            width (`int`, *optional*): Width of the pictures, with the same default.
             generation_kwargs (`dict`, *optional*): For the language model's `generate`.
             output_type (`str`, defaults to `"pil"`): `"pil"`, `"np"`, `"pt"`, or `"latent"` for undecoded latents.
             return_dict (`bool`, defaults to `True`): `False` gives the tuple `(images, codes)`.
@@ -668,11 +669,11 @@ def check_unclip(components: dict[str, Any], noise_level: Any) -> None:
 @contextmanager
 def seeded_sampling(generator: torch.Generator | None, device: torch.device) -> Iterator[None]:
     """
-    Lets a generator rule what is drawn inside, by code that takes none; the caller's random numbers go on untouched.
+    Makes code that takes no generator draw by one; the caller's random numbers are not touched.
 
     Args:
         generator (`torch.Generator`, *optional*): On any device. None leaves what is drawn to torch.
-        device (`torch.device`): Where it is drawn. On `mps`, whose state torch does not fork, numbers go on seeded.
+        device (`torch.device`): Device that draws. On `mps`, whose state torch does not fork, numbers stay seeded.
     """
     with SAMPLING:
         if generator is None:
@@ -710,13 +711,13 @@ def noise_image_embeds(
     embeds: torch.FloatTensor, normalizer, noising_scheduler, noise_level: int = 0, generator=None
 ) -> torch.FloatTensor:
     r"""
-    Stable unCLIP's condition: the noised image embedding and, behind it, the embedding of the noise level.
+    Makes stable unCLIP's condition: the noised image embedding and, behind it, the embedding of the noise level.
 
     Args:
         embeds (`torch.FloatTensor` of shape `(num_images, embedding_dim)`): Image embeddings.
         normalizer (`StableUnCLIPImageNormalizer`): Mean and deviation of image embeddings.
         noising_scheduler (`SchedulerMixin`): Adds the noise.
-        noise_level (`int`, defaults to 0): A timestep of it; 0 adds a little, too.
+        noise_level (`int`, defaults to 0): Timestep of that scheduler; 0 also adds a little noise.
         generator (`torch.Generator` or a list with one for each image, *optional*): Makes the noise repeatable.
 
     Returns:
@@ -745,15 +746,15 @@ def run_callback(
     Calls a callback and takes over what it returns.
 
     Args:
-        callback (`Callable`): Of the user.
+        callback (`Callable`): Callback of the user.
         pipeline ([`SeedPipeline`]): The copy for this call.
         step (`int`): Number of the step.
-        timestep (`torch.Tensor`): Of the step.
-        tensors (`dict[str, torch.Tensor]`): All that a callback may change, the latents first.
-        names (`Sequence[str]`): What this callback gets.
+        timestep (`torch.Tensor`): Timestep of the step.
+        tensors (`dict[str, torch.Tensor]`): All tensors that a callback may change, the latents first.
+        names (`Sequence[str]`): Names of the tensors that this callback gets.
 
     Returns:
-        `dict[str, torch.Tensor]`: `tensors`, with what was changed.
+        `dict[str, torch.Tensor]`: The tensors, with those that were changed.
 
     Raises:
         ValueError: The callback returned a name that is unknown.
@@ -780,15 +781,15 @@ def _all_rows(new: torch.Tensor | None, old: torch.Tensor | None, num_images: in
 
 def condition_rows(condition: list[torch.Tensor | None], num_images: int, is_guided: bool) -> tuple[bool, list[Any]]:
     """
-    What the UNet gets in this step; a callback may have ended guidance, by the scale or by leaving one half.
+    Says what the UNet gets in this step, since a callback may have ended guidance, by the scale or by its half.
 
     Args:
         condition (`list[torch.Tensor | None]`): `encoder_hidden_states` and `class_labels`.
-        num_images (`int`): Images in the batch.
+        num_images (`int`): Number of images in the batch.
         is_guided (`bool`): Whether the guidance scale asks for both halves.
 
     Returns:
-        `tuple[bool, list]`: Whether both halves are there and wanted, and their rows, or those of the conditional.
+        `tuple[bool, list]`: Whether both halves are used, and their rows, or those of the conditional half.
 
     Raises:
         ValueError: A callback left another number of rows.
@@ -804,7 +805,7 @@ def condition_rows(condition: list[torch.Tensor | None], num_images: int, is_gui
 
 
 def seed_noise_sampler(scheduler: Any, generator: Any, num_images: int) -> None:
-    """DPM++ SDE draws its noise from a sampler of its own that takes no generator: it gets seeds by the generator."""
+    """Seeds the noise of DPM++ SDE, which draws it from its own sampler and takes no generator."""
     if generator is None or getattr(scheduler, "noise_sampler_seed", 0) is not None:
         return
     generators = generator if isinstance(generator, list) else [generator] * num_images
@@ -812,7 +813,7 @@ def seed_noise_sampler(scheduler: Any, generator: Any, num_images: int) -> None:
 
 
 def draw_seed(generator: torch.Generator) -> int:
-    """A seed, by the next number of a generator."""
+    """Draws a seed from a generator."""
     return int(torch.randint(2**63 - 1, (1,), generator=generator, device=generator.device))
 
 

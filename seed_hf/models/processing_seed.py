@@ -109,13 +109,13 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
         self, images: ImageInput | None = None, text: TextInput | list[TextInput] | None = None, codes=None, **kwargs
     ) -> BatchFeature:
         """
-        Model inputs.
+        Makes model inputs.
 
         Args:
             images (*optional*): An image, a list of images in reading order over all texts, or one list for each text;
                 everything that the image processor takes.
-            text (`str` or `list[str]`, *optional*): With one `<image>` for each image.
-            codes (*optional*): Instead of images: integers of shape `(num_images, num_query_tokens)`, or
+            text (`str` or `list[str]`, *optional*): Texts with one `<image>` for each image.
+            codes (*optional*): Codes instead of images: integers of shape `(num_images, num_query_tokens)`, or
                 `(num_query_tokens,)` for one image.
             kwargs: For the tokenizer and the image processor, such as `padding=True` and `return_tensors="pt"`; and
                 `return_mm_token_type_ids`, `return_text_replacement_offsets` as in transformers.
@@ -164,7 +164,7 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
 
     def apply_chat_template(self, conversation, *args, sanitize_control_tokens: bool = True, **kwargs):
         """
-        As in transformers; but what people write is always text, never a special token or an image token.
+        Works as in transformers, but what people write is always text, never a special token or an image token.
 
         Args:
             conversation (`list[dict]` or `list[list[dict]]`): Messages. Images come as parts of type `"image"`; an
@@ -190,12 +190,12 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
         return unpadded.convert_to_tensors(settings.get("return_tensors"))
 
     def replace_image_token(self, image_inputs: dict, image_idx: int, **kwargs) -> str:
-        """What stands for an image in a text instead of `<image>`; all images are equally long."""
+        """The text that takes the place of `<image>`; it is equally long for all images."""
         return BOI_TOKEN + IMAGE_PLACEHOLDER_TOKEN * self.tokenizer.num_query_tokens + EOI_TOKEN
 
     @property
     def image_token_ids(self) -> list[int]:
-        """Ids of image spans, of which `mm_token_type_ids` are 1."""
+        """Ids in image spans, whose `mm_token_type_ids` are 1."""
         layout = self.tokenizer.image_token_layout
         return [*layout.special_token_ids, *range(layout.first_image_token_id, layout.end_image_token_id)]
 
@@ -227,11 +227,11 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
     # ------------------------------------------------------------------------------------------ images and codes
     def encode_image(self, images, image_tokenizer=None, trust_remote_code: bool | None = None) -> torch.LongTensor:
         """
-        Codes of images, by the image tokenizer that the tokenizer's folder names, fetched on first use.
+        Turns images into codes, with the image tokenizer that the tokenizer's folder names, fetched on first use.
 
         Args:
             images: One image or a list, in any form that the image processor takes.
-            image_tokenizer ([`SeedImageTokenizer`], *optional*): To use from now on, instead of the named one.
+            image_tokenizer ([`SeedImageTokenizer`], *optional*): One to use from now on instead of the named one.
             trust_remote_code (`bool`, *optional*): Whether the named repository may bring its code: needed where this
                 package is not installed.
 
@@ -245,11 +245,11 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
 
     def decode_image(self, codes, pipeline=None, trust_remote_code: bool | None = None, **kwargs) -> list:
         """
-        Images of codes, by the pipeline that the tokenizer's folder names, fetched on first use.
+        Turns codes into images, with the pipeline that the tokenizer's folder names, fetched on first use.
 
         Args:
             codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)` or `(num_query_tokens,)`): Codes.
-            pipeline ([`SeedPipeline`], *optional*): To use from now on, instead of the named one.
+            pipeline ([`SeedPipeline`], *optional*): Pipeline to use from now on instead of the named one.
             trust_remote_code (`bool`, *optional*): As in `encode_image`.
             kwargs: For the pipeline's call, such as `generator` or `num_inference_steps`.
 
@@ -264,7 +264,7 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
     # ------------------------------------------------------------------------------------------ output
     def post_process_generation(self, generated_ids, output: str = "text", prompt_length: int = 0, **kwargs) -> list:
         """
-        What a model generated, in the form wanted.
+        Turns what a model generated into text, codes or images.
 
         Args:
             generated_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)` or `(sequence_length,)`, or
@@ -273,7 +273,7 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
             output (`str`, defaults to `"text"`):
                 `"text"`: the text without image spans; `"codes"`: the codes of the whole images; `"images"`: these
                 decoded; `"interleaved"`: text and images in order.
-            prompt_length (`int`, defaults to 0): Ids at the start to leave out; not of text.
+            prompt_length (`int`, defaults to 0): Number of ids at the start to leave out; not used for text.
             kwargs: For [`~SeedProcessor.decode_image`], such as `pipeline` and `generator`.
 
         Returns:

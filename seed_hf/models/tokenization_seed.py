@@ -39,9 +39,9 @@ class SeedTokenizer(HubUploadMixin, PreTrainedTokenizerFast):
 
     Args:
         codebook_size (`int`, defaults to 8192): Number of codes.
-        num_query_tokens (`int`, defaults to 32): Codes per image.
+        num_query_tokens (`int`, defaults to 32): Number of codes of an image.
         image_tokenizer_id (`str`, *optional*): Folder or repository with the image tokenizer, in diffusers layout.
-        image_tokenizer_revision (`str`, *optional*): Revision of it.
+        image_tokenizer_revision (`str`, *optional*): Revision of that repository.
         kwargs: As in `PreTrainedTokenizerFast`.
 
     Raises:
@@ -108,11 +108,11 @@ class SeedTokenizer(HubUploadMixin, PreTrainedTokenizerFast):
         `<base_img>` and so on, and keeps its id: here these words mean what this package means by them.
 
         Args:
-            tokenizer (`PreTrainedTokenizerFast`): Of the language model.
+            tokenizer (`PreTrainedTokenizerFast`): Tokenizer of the language model.
             codebook_size (`int`, defaults to 8192): Number of codes.
-            num_query_tokens (`int`, defaults to 32): Codes per image.
+            num_query_tokens (`int`, defaults to 32): Number of codes of an image.
             image_tokenizer_id (`str`, *optional*): Repository of the image tokenizer.
-            image_tokenizer_revision (`str`, *optional*): Revision of it.
+            image_tokenizer_revision (`str`, *optional*): Revision of that repository.
             kwargs: Settings to change, such as `padding_side`.
 
         Returns:
@@ -163,12 +163,12 @@ class SeedTokenizer(HubUploadMixin, PreTrainedTokenizerFast):
 
     def to_plain_tokenizer(self) -> PreTrainedTokenizerFast:
         """
-        The same tokenizer without this class, with image tokens as ordinary tokens: they stay in decoded text.
+        Makes the same tokenizer without this class, with image tokens as ordinary tokens.
 
-        Servers leave special tokens out of their replies; a client needs the image tokens.
+        Servers leave special tokens out of their replies, but a client needs the image tokens.
 
         Returns:
-            `PreTrainedTokenizerFast`: the same ids. `SeedTokenizer.from_pretrained` loads what it saves, too.
+            `PreTrainedTokenizerFast`: The same ids; `SeedTokenizer.from_pretrained` loads what it saves.
         """
         backend = json.loads(self.backend_tokenizer.to_str())
         layout = self.image_token_layout
@@ -237,14 +237,14 @@ class SeedTokenizer(HubUploadMixin, PreTrainedTokenizerFast):
     # ------------------------------------------------------------------------------------------ text of others
     def escape_control_tokens(self, text: str) -> str:
         """
-        Text of others, such as a caption or a question, made safe to be put into a prompt.
+        Makes the text of others, such as a caption or a question, safe to be put into a prompt.
 
         Args:
             text (`str`): Any text.
 
         Returns:
-            `str`: reads the same, but no part of it is a special token or an image token: inside each of these words
-            stands an invisible space.
+            `str`: Text that reads the same, but has no special token or image token in it, since each such word has an
+            invisible space inside.
         """
         size = len(self)
         if self._control_tokens is None or self._control_tokens[0] != size:
@@ -260,7 +260,7 @@ class SeedTokenizer(HubUploadMixin, PreTrainedTokenizerFast):
 
     def apply_chat_template(self, conversation, *args, sanitize_control_tokens: bool = True, **kwargs):
         """
-        As in transformers; but what people write is always text, never a special token or an image token.
+        Works as in transformers, but what people write is always text, never a special token or an image token.
 
         Args:
             conversation (`list[dict]`): Messages; see [`~SeedTokenizer.escape_control_tokens`] for their texts.
