@@ -19,8 +19,8 @@ class CodeTextSimilarity:
 
     Args:
         image_tokenizer ([`SeedImageTokenizer`]): Made the codes that the language model writes; with a text tower.
-        caption_tokenizer (`PreTrainedTokenizerBase`): Of its text tower; beside it in its folder.
-        tokenizer ([`SeedTokenizer`]): Of the language model.
+        caption_tokenizer (`PreTrainedTokenizerBase`): That of its text tower, beside it in its folder.
+        tokenizer ([`SeedTokenizer`]): That of the language model.
         caption_of (`Callable`, *optional*): Prompt to words, where the prompt holds more than these.
 
     Raises:

@@ -81,8 +81,8 @@ def encode_rows(
         num_processes (`int`, defaults to 1): Number of processes on this machine, dealt to its GPUs.
         num_workers (`int`, defaults to 0): Number of processes that read images for each of these.
         rows_per_file (`int`, defaults to 8192): Number of rows in a file, which a kill can cost each process.
-        dtype (`str`, defaults to `"auto"`): Of the weights, such as `"float16"`; as saved by default. Take that of
-            inference, since half precision changes a few codes.
+        dtype (`str`, defaults to `"auto"`): Type of the weights, such as `"float16"`; as saved by default. Take the
+            type of inference, since half precision changes a few codes.
         max_unreadable_share (`float`, defaults to 0.01): Share of images that may be left out.
 
     Returns:

@@ -38,8 +38,8 @@ class Drawings(Predictor):
     Args:
         folder (`Path`): Folder of the pipeline.
         clip (`Path`, *optional*): Folder of the CLIP that compares; else the image tokenizer's own features do.
-        text_encoder (`Path`, *optional*): Of what gives the decoder features of captions; else nothing is drawn from
-            captions.
+        text_encoder (`Path`, *optional*): Folder of what gives the decoder features of captions; else nothing is
+            drawn from captions.
         drawing (`dict`): Settings for the pipeline.
         seed (`int`): Seed of the noise; image n gets its own, whatever the batches are.
     """

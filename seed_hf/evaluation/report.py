@@ -24,7 +24,7 @@ class EvaluationReport:
         scores (`dict[str, float]`): Scores by name, each as its metric defines it, in percent unless the name says
             otherwise.
         not_measured (`dict[str, str]`): Scores that are left out, and why.
-        models (`dict[str, dict]`): Of each model `id`, `revision` (commit on the Hub, else `None`), `sha256` (of
+        models (`dict[str, dict]`): For each model `id`, `revision` (commit on the Hub, else `None`), `sha256` (of
             all tensors) and `config_sha256`.
         data (`dict`): `dataset`, `split`, counts, and `sha256` of references and image files.
         settings (`dict`): Prompt, generation settings, batch size, seed and what else decides the scores.

@@ -80,7 +80,7 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, DiffusionPipeline):
         image_normalizer (`StableUnCLIPImageNormalizer`, *optional*): Normalizer of image embeddings, for SEED-2 only.
         image_noising_scheduler (`SchedulerMixin`, *optional*): Scheduler of their noise, for SEED-2 only.
         language_model ([`SeedForCausalLM`], *optional*): Prompts to codes; saved with the pipeline.
-        processor ([`SeedProcessor`], *optional*): Of the language model; saved with the pipeline.
+        processor ([`SeedProcessor`], *optional*): That of the language model; saved with the pipeline.
         guidance_scale (`float`, defaults to 7.5): Default of calls, saved (the original: 7.5; SEED-2: 10).
         num_inference_steps (`int`, defaults to 50): Default of calls, saved (the original: 50; SEED-2: 20).
 

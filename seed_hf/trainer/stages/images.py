@@ -95,7 +95,8 @@ class ImageStage:
         """How well images and captions find each other; also shows what some captions find.
 
         Args:
-            image_features (`torch.FloatTensor` of shape `(len(held_out), projection_dim)`): Of the held-out images.
+            image_features (`torch.FloatTensor` of shape `(len(held_out), projection_dim)`): Features of the held-out
+                images.
 
         Returns:
             `dict[str, float]`: Scores by name.
