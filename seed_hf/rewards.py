@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from .evaluation.retrieval import text_features
+from .inference import text_features
 from .models.modeling_seed_image_tokenizer import SeedImageTokenizer
 from .models.tokenization_seed import SeedTokenizer
 

@@ -82,7 +82,7 @@ def test_auto_classes_and_lora(checkout, seed_mini, monkeypatch, capsys):
     names = {}
     run_section("Auto classes", names)
     printed = capsys.readouterr().out
-    classes = {"SeedForCausalLM": 4, "SeedImageProcessor": 1, "SeedTokenizer": 1, "SeedProcessor": 1}
+    classes = {"SeedModel": 1, "SeedForCausalLM": 3, "SeedImageProcessor": 1, "SeedTokenizer": 1, "SeedProcessor": 1}
     assert {name: printed.count(f".{name}'>") for name in classes} == classes
     assert "'generated_text'" in printed and printed.count("PIL.Image.Image") == 2
 

@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 from tiny import ROOT
 
+from seed_hf.cards import markdown
+
 
 README, CARD = ROOT / "README.md", ROOT / "model_cards" / "seed-mini.md"
 RESULTS = ROOT / "model_cards" / "seed-mini-results.json"
@@ -18,11 +20,6 @@ MAX_SHEET_BYTES = 400_000
 
 def snippets(path):
     return re.findall(r"^```python\n(.*?)^```$", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-
-
-@pytest.fixture
-def table(monkeypatch):
-    return importlib.import_module("results_table")
 
 
 @pytest.fixture
@@ -98,14 +95,14 @@ def test_sheet_is_modest():
 
 
 @pytest.mark.parametrize("path", [README, CARD], ids=lambda path: path.name)
-def test_results_are_those_of_the_file(path, table, tmp_path):
+def test_results_are_those_of_the_file(path, tmp_path):
     """`python training/mini/results_table.py` would change nothing."""
     copy = tmp_path / path.name
     shutil.copyfile(path, copy)
-    assert not table.update_file(copy, table.format_table(json.loads(RESULTS.read_text(encoding="utf-8"))))
+    assert not markdown.update_file(copy, markdown.format_table(json.loads(RESULTS.read_text(encoding="utf-8"))))
 
 
-def test_results_table(table, tmp_path):
+def test_results_table(tmp_path):
     results = {
         "command": "python training/mini/evaluate_mini.py",
         "splits": {"a": "drawings", "b": "concepts"},
@@ -114,7 +111,7 @@ def test_results_table(table, tmp_path):
             {"name": "codes used", "note": "of 1024", "a": 1000, "b": 7},
         ],
     }
-    assert table.format_table(results).splitlines() == [
+    assert markdown.format_table(results).splitlines() == [
         "| measured | drawings | concepts | chance |",
         "| --- | ---: | ---: | ---: |",
         "| R@1 | 41.3 % | – | 0.21 % |",
@@ -125,21 +122,21 @@ def test_results_table(table, tmp_path):
     page, source = tmp_path / "page.md", tmp_path / "results.json"
     page.write_text("before\n<!-- results -->\nold\n<!-- /results -->\nafter\n")
     source.write_text(json.dumps(results))
-    table.main(["--results", str(source), "--targets", str(page)])
+    importlib.import_module("results_table").main(["--results", str(source), "--targets", str(page)])
     text = page.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text and "| R@1 | 41.3 %" in text
-    assert not table.update_file(page, table.format_table(results))
+    assert not markdown.update_file(page, markdown.format_table(results))
 
 
 @pytest.mark.parametrize("text", ["no markers", "<!-- /results --> <!-- results -->"])
-def test_results_table_refuses_other_files(table, tmp_path, text):
+def test_results_table_refuses_other_files(tmp_path, text):
     page = tmp_path / "page.md"
     page.write_text(text)
     with pytest.raises(ValueError, match="`path` is .*page.md"):
-        table.update_file(page, "table")
+        markdown.update_file(page, "table")
     assert page.read_text() == text
 
 
-def test_results_table_refuses_empty_results(table):
+def test_results_table_refuses_empty_results():
     with pytest.raises(ValueError, match="0 rows"):
-        table.format_table({"splits": {"a": "b"}, "rows": []})
+        markdown.format_table({"splits": {"a": "b"}, "rows": []})

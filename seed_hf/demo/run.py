@@ -19,8 +19,7 @@ from diffusers.utils import logging as diffusers_logging
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
-from ..evaluation.models import generate_texts
-from ..evaluation.retrieval import text_features
+from ..inference import generate_texts, text_features
 from ..mini import (
     mini_image_generation,
     mini_language_model,

@@ -1,7 +1,6 @@
 """The models that are evaluated: where they are and how they are loaded."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import torch
 
 from ..data.row_parts import without_codes
 from ..hub.fetch import find_image_tokenizer
+from ..inference import generate_texts
 from ..mini import mini_language_model, mini_language_model_path
 from ..models.modeling_seed import SeedForCausalLM
 from ..models.modeling_seed_image_tokenizer import SeedImageTokenizer
@@ -56,40 +56,6 @@ class TextWriter(Predictor):
         return without_codes(predictions, codes, self.model.dtype)
 
 
-@torch.no_grad()
-def generate_texts(
-    model: SeedForCausalLM,
-    processor: SeedProcessor,
-    codes: torch.Tensor | Sequence[Sequence[int]],
-    prompts: str | Sequence[str],
-    batch_size: int | None = None,
-    **generation,
-) -> list[str]:
-    """
-    Continues prompts with an image in each.
-
-    Args:
-        model ([`SeedForCausalLM`]): The language model, or a PEFT model around it.
-        processor ([`SeedProcessor`]): Its processor.
-        codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)` or lists): Codes of the images.
-        prompts (`str` or `Sequence[str]`): Words with one `<image>`, the same for all images or one for each.
-        batch_size (`int`, *optional*): Number of images at once; by default all.
-        generation: Settings of `generate()`; greedy by default.
-
-    Returns:
-        `list[str]`: what the model wrote for each image.
-    """
-    codes, texts = torch.as_tensor(codes), []
-    batch_size = batch_size or max(1, len(codes))
-    prompts = [prompts] * len(codes) if isinstance(prompts, str) else prompts
-    for start in range(0, len(codes), batch_size):
-        part = slice(start, start + batch_size)
-        inputs = processor(text=prompts[part], codes=codes[part], padding=True, return_tensors="pt").to(model.device)
-        ids = model.generate(**inputs, **{"do_sample": False, **generation})
-        texts += processor.post_process_generation(ids, prompt_length=inputs["input_ids"].shape[1])
-    return texts
-
-
 def load_language_model(
     folder: str | os.PathLike, pipeline_folder: str | os.PathLike | None = None, dtype: str = "auto"
 ) -> tuple[SeedForCausalLM, SeedProcessor]:
@@ -134,4 +100,4 @@ def choose_prompt(prompt: str, processor_prompt: str) -> str:
     return text if "<image>" in text else f"<image>{text}"
 
 
-__all__ = ["TextWriter", "choose_prompt", "generate_texts", "load_language_model"]
+__all__ = ["TextWriter", "choose_prompt", "load_language_model"]

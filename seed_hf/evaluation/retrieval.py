@@ -9,6 +9,7 @@ from transformers import AutoTokenizer
 
 from ..data.row_parts import without_codes
 from ..hub.fetch import find_image_tokenizer
+from ..inference import text_features
 from ..models.image_processing_seed import SeedImageProcessor
 from ..models.modeling_seed_image_tokenizer import SeedImageTokenizer
 from ..models.modeling_seed_quantizer import NO_CODE
@@ -21,7 +22,6 @@ from .retrieval_metrics import codebook_use, retrieval_recall
 
 
 SOURCES = ("causal_embeddings", "codes")
-_TEXTS_AT_ONCE = 256
 
 
 class ImageFeatures(Predictor):
@@ -49,29 +49,6 @@ class ImageFeatures(Predictor):
         columns = {name: feature.tolist() for name, feature in features.items()} | {"code_ids": codes.tolist()}
         predictions = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         return without_codes(predictions, codes, self.model.dtype)
-
-
-@torch.no_grad()
-def text_features(model: SeedImageTokenizer, tokenizer, texts: list[str], max_length: int = 32) -> torch.Tensor:
-    """
-    Computes features of captions.
-
-    Args:
-        model ([`SeedImageTokenizer`]): Image tokenizer with a text tower.
-        tokenizer: Tokenizer of its Q-Former.
-        texts (`list[str]`): Captions.
-        max_length (`int`, defaults to 32): Tokens kept of each, as in the paper.
-
-    Returns:
-        `torch.FloatTensor` of shape `(len(texts), projection_dim)`: L2-normalised, on the device of the model.
-    """
-    features = []
-    for start in range(0, len(texts), _TEXTS_AT_ONCE):
-        part = texts[start : start + _TEXTS_AT_ONCE]
-        batch = tokenizer(part, padding=True, truncation=True, max_length=max_length, return_tensors="pt")
-        batch = batch.to(model.device)
-        features.append(model.get_text_features(batch["input_ids"], batch["attention_mask"]).pooler_output)
-    return torch.cat(features)
 
 
 def pair_texts(references: list[list[str]], merge_equal: bool) -> tuple[list[str], list[list[int]]]:
@@ -179,4 +156,4 @@ def retrieval_scores(
     return retrieval_recall(image_features, text_features(model, tokenizer, names, max_length), owners)
 
 
-__all__ = ["evaluate_retrieval", "pair_texts", "text_features"]
+__all__ = ["evaluate_retrieval", "pair_texts"]

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPTextModel
 
+from ..inference import text_features
 from ..models.modeling_seed_image_tokenizer import SeedImageTokenizer
-from .retrieval import text_features
 
 
 def default_text_encoder_folder() -> str:

@@ -4,7 +4,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from ..data.captioned_images import open_image
-from ..evaluation.retrieval import text_features
+from ..inference import text_features
 
 
 SIDE, TEXT_WIDTH = 96, 200

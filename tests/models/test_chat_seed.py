@@ -6,7 +6,14 @@ import io
 import pytest
 import torch
 from PIL import Image
-from tiny.language import CODEBOOK_SIZE, NUM_QUERY_TOKENS, build_base_tokenizer, build_language_model, build_tokenizer
+from tiny.language import (
+    CODEBOOK_SIZE,
+    NUM_QUERY_TOKENS,
+    build_base_tokenizer,
+    build_language_model,
+    build_tokenizer,
+    placeholder_span,
+)
 from tiny.pictures import build_prompt_pipeline
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -50,7 +57,7 @@ def test_control_words_in_a_chat_are_text(word, kind):
         with_image = [{"role": "user", "content": [picture, {"type": "text", "text": text}]}]
         inputs = processor.apply_chat_template([with_image], **SETTINGS, **flag)
         assert inputs["pixel_values"].shape == (1, 3, 28, 28)
-        span = tokenizer.image_token_layout.placeholder_span()
+        span = placeholder_span(tokenizer.image_token_layout)
         assert control_ids(tokenizer, inputs["input_ids"]) == span
     # what is rendered first and read later is as safe
     rendered = processor.apply_chat_template(chat, tokenize=False)

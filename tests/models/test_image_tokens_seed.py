@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from tiny.image_tokenizer import tiny_image_tokenizer
-from tiny.language import CODEBOOK_SIZE, NUM_QUERY_TOKENS, build_codes, build_seed_model
+from tiny.language import CODEBOOK_SIZE, NUM_QUERY_TOKENS, build_codes, build_seed_model, placeholder_span
 from tiny.pictures import build_codes as build_pipeline_codes
 from tiny.pictures import build_pipeline
 
@@ -85,7 +85,7 @@ def test_every_door_of_the_language_model_takes_every_form(form):
     assert ids[0].tolist() == tokenizer.image_token_layout.span(given) == tokenizer.image_token_layout.span(codes)
     assert tokenizer.codes_to_text(given) == tokenizer.codes_to_text(codes)
     assert torch.equal(tokenizer.codes_to_token_ids(given), tokenizer.codes_to_token_ids(codes))
-    prompt = torch.tensor([tokenizer.image_token_layout.placeholder_span()])
+    prompt = torch.tensor([placeholder_span(tokenizer.image_token_layout)])
     assert torch.equal(model.insert_images(prompt, codes=given), ids)
     assert torch.equal(model(prompt, codes=given).logits, model(prompt, codes=codes).logits)
     settings = {"max_new_tokens": 3, "do_sample": False}

@@ -18,6 +18,7 @@ from tiny.language import (
     build_language_model,
     build_seed_model,
     build_tokenizer,
+    placeholder_span,
 )
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, Gemma2Config
 
@@ -171,7 +172,7 @@ def test_pixel_values_equal_their_codes(embedding, tmp_path):
     layout = tokenizer.image_token_layout
     pixel_values = torch.randn(3, 3, 28, 28)
     codes = image_tokenizer.encode(pixel_values)
-    placeholders = layout.placeholder_span()
+    placeholders = placeholder_span(layout)
     ids = torch.tensor([[5, *placeholders, *placeholders], [5, 6, 7, 8, 9, 10, 11, *placeholders]])
     with_tokens = torch.tensor(
         [[5, *layout.span(codes[0]), *layout.span(codes[1])], [*range(5, 12), *layout.span(codes[2])]]
@@ -203,7 +204,7 @@ def test_the_image_tokenizer_can_be_left_out_or_given(tmp_path):
             assert not info["unexpected_keys"]
             assert_equal_up_to_rounding(bare(ids).logits, model(ids).logits)
     with pytest.raises(ValueError, match="pixel_values.*without an image tokenizer"):
-        bare(torch.tensor([tokenizer.image_token_layout.placeholder_span()]), pixel_values=torch.randn(1, 3, 28, 28))
+        bare(torch.tensor([placeholder_span(tokenizer.image_token_layout)]), pixel_values=torch.randn(1, 3, 28, 28))
     bare.save_pretrained(tmp_path / "without")
     assert not any("image_tokenizer" in key for key in load_file(tmp_path / "without" / "model.safetensors"))
     given = SeedForCausalLM.from_pretrained(tmp_path / "without", image_tokenizer=image_tokenizer)
@@ -214,7 +215,7 @@ def test_the_image_tokenizer_can_be_left_out_or_given(tmp_path):
 
 def test_wrong_images_are_refused():
     model, tokenizer, _ = model_with_images()
-    ids = torch.tensor([[5, *tokenizer.image_token_layout.placeholder_span()]])
+    ids = torch.tensor([[5, *placeholder_span(tokenizer.image_token_layout)]])
     one, two = build_codes(1), build_codes(2)
     with pytest.raises(ValueError, match="holds 4 .* but 2 images were given"):
         model(ids, codes=two)

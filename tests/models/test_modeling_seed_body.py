@@ -13,6 +13,7 @@ from tiny.language import (
     build_image_tokenizer,
     build_seed_model,
     build_tokenizer,
+    placeholder_span,
 )
 from transformers import AutoModel, AutoModelForCausalLM
 
@@ -107,7 +108,7 @@ def test_one_folder_serves_both_classes(tmp_path, embedding):
 def test_images_by_the_names_of_transformers(embedding):
     model, image_tokenizer = build_seed_model("llama", embedding=embedding)[0], build_image_tokenizer()
     layout = model.config.image_token_layout
-    placeholders = torch.tensor([[5, *layout.placeholder_span(), 6]])
+    placeholders = torch.tensor([[5, *placeholder_span(layout), 6]])
     pixels = torch.randn(1, 3, 28, 28)
     for ask in (model.get_image_tokens, model.get_image_features):
         with pytest.raises(ValueError, match="`pixel_values` was given to a model without an image tokenizer"):

@@ -15,6 +15,7 @@ from tiny.language import (
     build_language_model,
     build_seed_model,
     build_tokenizer,
+    placeholder_span,
 )
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 from transformers.integrations.peft import MIN_PEFT_VERSION
@@ -177,7 +178,7 @@ def test_an_adapter_on_a_plain_language_model_is_a_whole_model(architecture, emb
 
 def test_an_adapter_takes_its_image_tokenizer(tmp_path):
     peft_model, tokenizer, image_tokenizer, _ = train_on_plain_base("llama", "projected_codes", True, tmp_path)
-    placeholders = torch.tensor([[5, *tokenizer.image_token_layout.placeholder_span(), 6]])
+    placeholders = torch.tensor([[5, *placeholder_span(tokenizer.image_token_layout), 6]])
     pixel_values = torch.randn(1, 3, 28, 28)
     codes = image_tokenizer.encode(pixel_values)
     wanted = peft_model(placeholders, codes=codes).logits
@@ -311,7 +312,7 @@ def test_lora_on_everything_leaves_the_codes_alone():
     model = SeedForCausalLM.from_language_model(
         build_language_model(), tokenizer, image_tokenizer, include_image_tokenizer=True
     )
-    ids = torch.tensor([[5, *tokenizer.image_token_layout.placeholder_span(), 6, 7]])
+    ids = torch.tensor([[5, *placeholder_span(tokenizer.image_token_layout), 6, 7]])
     pixel_values = torch.randn(1, 3, 28, 28)
     codes = model.get_image_codes(pixel_values)
     settings = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from tiny.image_tokenizer import TINY, tiny_image_tokenizer
-from tiny.language import build_image_tokenizer, build_language_model, build_tokenizer
+from tiny.language import build_image_tokenizer, build_language_model, build_tokenizer, placeholder_span
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from seed_hf import SeedForCausalLM, SeedImageTokenizer
@@ -39,7 +39,7 @@ def sub_configs(config):
 
 def describe_an_image(model):
     layout = model.config.image_token_layout
-    ids = torch.tensor([[*layout.placeholder_span(), 5]])
+    ids = torch.tensor([[*placeholder_span(layout), 5]])
     pixels = torch.randn(1, 3, 28, 28, generator=torch.Generator().manual_seed(0))
     return model.generate(ids, pixel_values=pixels, max_new_tokens=2, do_sample=False)
 

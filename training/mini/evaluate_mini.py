@@ -23,9 +23,9 @@ from transformers import AutoTokenizer
 
 from seed_hf.data.captioned_images import open_image
 from seed_hf.data.rows import load_rows
-from seed_hf.evaluation.models import generate_texts
-from seed_hf.evaluation.retrieval import retrieval_scores, text_features
+from seed_hf.evaluation.retrieval import retrieval_scores
 from seed_hf.evaluation.retrieval_metrics import codebook_use
+from seed_hf.inference import generate_texts, text_features
 from seed_hf.mini import mini_image_generation, mini_language_model, mini_language_model_path, mini_pipeline_path
 from seed_hf.models.pipeline_seed import SeedPipeline
 from seed_hf.provenance import package_versions

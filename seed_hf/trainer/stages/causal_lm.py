@@ -7,7 +7,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, load_peft_weights, set_p
 from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from ...evaluation.models import generate_texts
+from ...inference import generate_texts
 from ...mini.base_model import base_model_folder, load_base_tokenizer
 from ...mini.small_language_model import build_small_language_model, start_image_tokens, train_tokenizer
 from ...models.image_processing_seed import SeedImageProcessor
