@@ -21,13 +21,18 @@ COMMANDS = {
     "push": "nowhere owner/name --dry-run",
 }
 
-# what makes a script start to work; the others import what they need before they parse
+# what makes a script start to work; the others have nothing to do, or import what they need before they parse
 SCRIPTS = {
     "train_qformer.py": "--config nowhere --dataset nowhere --output_dir out",
     "train_codebook.py": "--init_model nowhere --dataset nowhere --output_dir out",
     "train_causal_lm.py": "--image_tokenizer nowhere --dataset nowhere --output_dir out",
     "train_decoder.py": "--vae nowhere --output_dir out",
     "train_vae.py": "--output_dir out",
+    "prepare_data.py": "--dataset nowhere --output_dir out",
+    "build_emoji_dataset.py": "",
+    "assemble.py": "--image_tokenizer nowhere --decoder nowhere --vae nowhere",
+    "make_tables.py": "--output_dir out",
+    "evaluate_mini.py": "",
 }
 
 

@@ -23,29 +23,6 @@ from typing import TYPE_CHECKING
 
 import seed_hf_script  # isort: skip  # noqa: F401
 
-import numpy as np
-import pandas as pd
-import pyarrow as pa
-from PIL import Image
-from tqdm.auto import tqdm
-
-from seed_hf.data.codes import split_name
-from seed_hf.data.part_records import PartRecords
-from seed_hf.data.reading import SkippedSamples, UnreadableSampleError, read_image_bytes, row_key, try_image
-from seed_hf.data.resumable import PartMaker, check_description, drop_parts, run_parts, write_whole
-from seed_hf.data.rows import load_rows
-from seed_hf.data.shards import clean_captions
-from seed_hf.models.image_formats_seed import IMAGE_FORMATS
-from seed_hf.models.image_processing_seed import load_rgb_image
-from seed_hf.provenance import rows_digest
-from seed_hf.sealed_files import file_digest, write_part
-
-
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-ROWS_PER_CHECK = 4096
-
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parses the command line."""
@@ -74,6 +51,33 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--allow_outside_paths", action="store_true", help=outside_help)
     group.add_argument("--max_unreadable_share", type=float, default=0.01, help=unreadable_help)
     return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    parse_args()  # `--help` and mistakes come before the imports that take seconds
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from PIL import Image
+from tqdm.auto import tqdm
+
+from seed_hf.data.codes import split_name
+from seed_hf.data.part_records import PartRecords
+from seed_hf.data.reading import SkippedSamples, UnreadableSampleError, read_image_bytes, row_key, try_image
+from seed_hf.data.resumable import PartMaker, check_description, drop_parts, run_parts, write_whole
+from seed_hf.data.rows import load_rows
+from seed_hf.data.shards import clean_captions
+from seed_hf.models.image_formats_seed import IMAGE_FORMATS
+from seed_hf.models.image_processing_seed import load_rgb_image
+from seed_hf.provenance import rows_digest
+from seed_hf.sealed_files import file_digest, write_part
+
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+ROWS_PER_CHECK = 4096
 
 
 def difference_hash(image: Image.Image) -> str:

@@ -145,9 +145,10 @@ def test_help_shows_defaults_and_the_line_breaks_of_the_description(capsys):
     assert "Flip, 50 % of the time." in shown and "{a,b}" in shown
 
 
-@pytest.mark.parametrize("name", sorted(set(SCRIPTS.values())))
-def test_help_of_a_training_script_loads_no_torch(name):
-    code = f"import sys, runpy; sys.argv = ['x', '--help']\ntry: runpy.run_path({str(TRAINING / name)!r} + '.py')"
+@pytest.mark.parametrize("path", sorted(TRAINING.rglob("*.py")), ids=lambda path: path.stem)
+def test_help_of_a_script_loads_no_torch(path):
+    run = f"runpy.run_path({str(path)!r}, run_name='__main__')"
+    code = f"import sys, runpy; sys.argv = ['x', '--help']\ntry: {run}"
     code += "\nexcept SystemExit: pass\nassert 'torch' not in sys.modules, 'torch'"
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 

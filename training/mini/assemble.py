@@ -17,13 +17,6 @@ from pathlib import Path
 
 import seed_hf_script  # isort: skip  # noqa: F401
 
-import diffusers
-import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-
-from seed_hf import SeedForCausalLM, SeedImageProcessor, SeedImageTokenizer, SeedPipeline, SeedProcessor
-from seed_hf.evaluation.text_encoders import load_text_encoder
-from seed_hf.models.modeling_seed_empty_prompt import SeedEmptyPrompt
 from seed_hf.trainer.arguments import HelpFormatter
 
 
@@ -58,6 +51,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--num_inference_steps", type=int, default=12, help="Default of the pipeline's calls.")
     parser.add_argument("--max_file_size", type=int, default=24, help="Largest size of a weight file, in MB.")
     return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    parse_args()  # `--help` and mistakes come before the imports that take seconds
+
+import diffusers
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+
+from seed_hf import SeedForCausalLM, SeedImageProcessor, SeedImageTokenizer, SeedPipeline, SeedProcessor
+from seed_hf.evaluation.text_encoders import load_text_encoder
+from seed_hf.models.modeling_seed_empty_prompt import SeedEmptyPrompt
 
 
 def load_scheduler(decoder: Path, class_name: str):

@@ -28,6 +28,29 @@ from pathlib import Path
 
 import seed_hf_script  # isort: skip  # noqa: F401
 
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Flags of this script."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--output_dir",
+        type=Path,
+        default=Path(__file__).parents[1] / "data" / "emoji",
+        help="Folder for the parquet files.",
+    )
+    parser.add_argument(
+        "--cache_dir",
+        type=Path,
+        default=Path.home() / ".cache" / "seed_hf" / "emoji",
+        help="Folder for the packages with the drawings.",
+    )
+    parser.add_argument("--num_workers", type=int, default=os.cpu_count(), help="Number of processes that draw.")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    parse_args()  # `--help` and mistakes come before the imports that take seconds
+
 import resvg_py
 from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as PILImage
@@ -350,13 +373,8 @@ FEATURES = Features(
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Fetch, draw, split and write the parquet files; print counts."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output_dir", type=Path, default=Path(__file__).parents[1] / "data" / "emoji")
-    parser.add_argument("--cache_dir", type=Path, default=Path.home() / ".cache" / "seed_hf" / "emoji")
-    parser.add_argument("--num_workers", type=int, default=os.cpu_count(), help="Processes that draw.")
-    args = parser.parse_args(argv)
-
+    """Fetches, draws, splits and writes the parquet files; prints counts."""
+    args = parse_args(argv)
     text_folder = fetch(TEXT_PACKAGE, args.cache_dir)
     folders = {source.style: fetch(source.package, args.cache_dir) for source in SOURCES}
     concepts = read_concepts(text_folder)

@@ -17,20 +17,8 @@ from pathlib import Path
 
 import seed_hf_script  # isort: skip  # noqa: F401
 
-import torch
-from tqdm.auto import tqdm
-from transformers import AutoTokenizer
-
-from seed_hf.data.captioned_images import open_image
-from seed_hf.data.rows import load_rows
-from seed_hf.evaluation.retrieval import retrieval_scores
-from seed_hf.evaluation.retrieval_metrics import codebook_use
-from seed_hf.inference import generate_texts, text_features
-from seed_hf.mini import mini_image_generation, mini_language_model, mini_language_model_path, mini_pipeline_path
-from seed_hf.models.pipeline_seed import SeedPipeline
-from seed_hf.provenance import package_versions
+from seed_hf.hub.fetch import MINI_NAME, resolve_mini
 from seed_hf.trainer.arguments import HelpFormatter
-from seed_hf.trainer.pairs import word_f1
 
 
 SPLITS = {"test_drawings": "held-out drawings", "test_concepts": "held-out concepts"}
@@ -42,10 +30,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Flags of this script."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument(
-        "--pipeline", default=mini_pipeline_path(), help="Folder of an image tokenizer with its picture decoder."
+        "--pipeline",
+        default=resolve_mini(MINI_NAME, "pipeline"),
+        help="Folder of an image tokenizer with its picture decoder.",
     )
     parser.add_argument(
-        "--language_model", default=mini_language_model_path(), help="Folder of a language model; empty: leave it out."
+        "--language_model",
+        default=resolve_mini(MINI_NAME, "language_model"),
+        help="Folder of a language model; empty: leave it out.",
     )
     parser.add_argument(
         "--splits", nargs="+", default=list(SPLITS), help="Splits to evaluate (validation while tuning)."
@@ -57,6 +49,24 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="Seed of the first picture.")
     parser.add_argument("--output", type=Path, default=RESULTS, help="JSON file to write.")
     return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    parse_args()  # `--help` and mistakes come before the imports that take seconds
+
+import torch
+from tqdm.auto import tqdm
+from transformers import AutoTokenizer
+
+from seed_hf.data.captioned_images import open_image
+from seed_hf.data.rows import load_rows
+from seed_hf.evaluation.retrieval import retrieval_scores
+from seed_hf.evaluation.retrieval_metrics import codebook_use
+from seed_hf.inference import generate_texts, text_features
+from seed_hf.mini import mini_image_generation, mini_language_model
+from seed_hf.models.pipeline_seed import SeedPipeline
+from seed_hf.provenance import package_versions
+from seed_hf.trainer.pairs import word_f1
 
 
 def batches(items: list, size: int, name: str):

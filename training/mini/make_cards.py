@@ -19,14 +19,6 @@ from pathlib import Path
 
 import seed_hf_script  # isort: skip  # noqa: F401
 
-import torch
-from tqdm.auto import tqdm
-
-from seed_hf import SeedPipeline
-from seed_hf.cards.results import read_runs
-from seed_hf.commands import main as seed_hf
-from seed_hf.hub.fetch import emoji_folder
-from seed_hf.mini import mini_language_model, mini_pipeline_path
 from seed_hf.trainer.arguments import HelpFormatter
 
 
@@ -39,6 +31,35 @@ LOG_FILES = ("training_arguments.json", "training_machine.json", "metrics.jsonl"
 TEXT_TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 PIPELINE, LANGUAGE_MODEL = "seed-mini", "seed-mini-language-model"
 IMAGE_TOKENIZER, CODES = "seed-mini-image-tokenizer", "seed-mini-codes"
+NAMES = (IMAGE_TOKENIZER, PIPELINE, LANGUAGE_MODEL, CODES)
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Flags of this script."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument(
+        "--output_dir", type=Path, required=True, help="Folder that gets a folder for each repository."
+    )
+    parser.add_argument("--owner", default="seed-hf", help="Owner of the repositories on the Hub.")
+    parser.add_argument("--runs", type=Path, nargs="+", default=[], help="Output folders of the training, in order.")
+    parser.add_argument("--repositories", nargs="+", choices=NAMES, default=list(NAMES), help="Which to make.")
+    parser.add_argument(
+        "--kept", type=Path, default=KEPT, help="Folder that keeps logs, evaluations, notes and cards."
+    )
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    parse_args()  # `--help` and mistakes come before the imports that take seconds
+
+import torch
+from tqdm.auto import tqdm
+
+from seed_hf import SeedPipeline
+from seed_hf.cards.results import read_runs
+from seed_hf.commands import main as seed_hf
+from seed_hf.hub.fetch import emoji_folder
+from seed_hf.mini import mini_language_model, mini_pipeline_path
 
 
 @dataclass(frozen=True)
@@ -172,23 +193,6 @@ def make_cards(output_dir: Path, kept: Path, owner: str, names: list[str]) -> No
                 measure(task, split, kept, folder)
         run("card", folder, f"{owner}/{name}", *repository.card_flags(kept))
         shutil.copyfile(folder / "README.md", kept / f"{name}.md")
-
-
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Flags of this script."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument(
-        "--output_dir", type=Path, required=True, help="Folder that gets a folder for each repository."
-    )
-    parser.add_argument("--owner", default="seed-hf", help="Owner of the repositories on the Hub.")
-    parser.add_argument("--runs", type=Path, nargs="+", default=[], help="Output folders of the training, in order.")
-    parser.add_argument(
-        "--repositories", nargs="+", choices=REPOSITORIES, default=list(REPOSITORIES), help="Which to make."
-    )
-    parser.add_argument(
-        "--kept", type=Path, default=KEPT, help="Folder that keeps logs, evaluations, notes and cards."
-    )
-    return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:

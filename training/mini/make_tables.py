@@ -21,26 +21,6 @@ from pathlib import Path
 
 import seed_hf_script  # isort: skip  # noqa: F401
 
-import torch
-from datasets import Dataset, concatenate_datasets
-from diffusers.image_processor import VaeImageProcessor
-from tqdm.auto import tqdm
-
-from seed_hf import SeedPipeline
-from seed_hf.cards.markdown import update_file
-from seed_hf.data.captioned_images import open_image
-from seed_hf.evaluation import (
-    EvaluationReport,
-    RunSettings,
-    evaluate_captions,
-    evaluate_reconstruction,
-    evaluate_retrieval,
-    evaluate_vqa,
-    load_captioned_rows,
-)
-from seed_hf.mini import mini_pipeline_path
-from seed_hf.mini.base_model import load_base_tokenizer
-from seed_hf.models.modeling_seed_quantizer import move_to_means
 from seed_hf.trainer.arguments import HelpFormatter
 
 
@@ -94,6 +74,31 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--report", type=Path, default=report, help="Report to write, with a figure beside it.")
     parser.add_argument("--readme", type=Path, help="File that shows the figure between its <!-- tables --> marks.")
     return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    parse_args()  # `--help` and mistakes come before the imports that take seconds
+
+import torch
+from datasets import Dataset, concatenate_datasets
+from diffusers.image_processor import VaeImageProcessor
+from tqdm.auto import tqdm
+
+from seed_hf import SeedPipeline
+from seed_hf.cards.markdown import update_file
+from seed_hf.data.captioned_images import open_image
+from seed_hf.evaluation import (
+    EvaluationReport,
+    RunSettings,
+    evaluate_captions,
+    evaluate_reconstruction,
+    evaluate_retrieval,
+    evaluate_vqa,
+    load_captioned_rows,
+)
+from seed_hf.mini import mini_pipeline_path
+from seed_hf.mini.base_model import load_base_tokenizer
+from seed_hf.models.modeling_seed_quantizer import move_to_means
 
 
 def train(args: argparse.Namespace, script: str, recipe: str, output: Path, threads: int = 0, **flags) -> Path:
