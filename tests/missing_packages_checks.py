@@ -13,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = {
+    "tokenize": "nowhere.png --output codes.parquet",
     "convert": "pipeline seed-mini --decoder nowhere --output out",
     "export-lm": "nowhere out",
     "encode": "seed-mini nowhere codes",

@@ -22,6 +22,12 @@ def test_the_command_line_is_light(flags):
     assert loaded_after(code) == set()
 
 
+def test_the_help_of_every_command_is_light():
+    code = "import sys, seed_hf_script\nfrom seed_hf.commands import COMMANDS\nfor name in COMMANDS:\n"
+    code += "    sys.argv[1:] = [name, '--help']\n    try: seed_hf_script.main()\n    except SystemExit: pass"
+    assert loaded_after(code) == set()
+
+
 def test_the_package_registers_and_leaves_diffusers_alone():
     code = "import seed_hf\nfrom transformers import AutoConfig\nAutoConfig.for_model('seed_image_tokenizer')"
     assert loaded_after(code) == {"torch", "transformers"}

@@ -2,9 +2,6 @@
 
 import argparse
 
-from ..cards import write_card
-from ..hub.fetch import MINI_NAME, resolve_mini
-
 
 EXAMPLES = """examples:
   seed-hf card seed-1-pipeline user/seed-1 --evaluation retrieval.json reconstruction.json
@@ -38,6 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser):
 
 def run(args: argparse.Namespace):
     """Writes the card, and says where."""
+    # inside `run`, so that `--help` does not wait for torch
+    from ..cards import write_card
+    from ..hub.fetch import MINI_NAME, resolve_mini
+
     if args.folder == MINI_NAME and args.output is None:
         raise ValueError(
             "`--output` is missing; allowed with 'seed-mini': a folder, since the installed one is not changed."

@@ -2,12 +2,11 @@
 
 import argparse
 import json
+from typing import TYPE_CHECKING
 
-from ..convert.image_tokenizer import convert_image_tokenizer, write_original
-from ..convert.key_tables import KeyReport
-from ..convert.language_model import convert_language_model, write_original_language_model
-from ..hub.kinds import repository_kind
-from ..models.configuration_seed_image_tokenizer import SeedImageTokenizerConfig
+
+if TYPE_CHECKING:
+    from ..convert.key_tables import KeyReport
 
 
 EXAMPLES = """examples:
@@ -105,6 +104,12 @@ def _add_allowed(parser: argparse.ArgumentParser):
 
 def run(args: argparse.Namespace):
     """Converts and prints what became of the keys."""
+    # inside `run`, so that `--help` does not wait for torch
+    from ..convert.image_tokenizer import convert_image_tokenizer, write_original
+    from ..convert.language_model import convert_language_model, write_original_language_model
+    from ..hub.kinds import repository_kind
+    from ..models.configuration_seed_image_tokenizer import SeedImageTokenizerConfig
+
     values = {name: value for name, value in vars(args).items() if name not in ("command", "kind")}
     if args.kind == "pipeline":
         # diffusers is imported only for this
@@ -124,7 +129,7 @@ def run(args: argparse.Namespace):
     print(f"wrote {args.output}")
 
 
-def print_report(report: KeyReport, before: str = ""):
+def print_report(report: "KeyReport", before: str = ""):
     """Prints how many keys there are of each kind, with the reason."""
     print(f"{before}{len(report.used)} weights used")
     for what, keys in (("dropped", report.dropped), ("fresh", report.fresh)):

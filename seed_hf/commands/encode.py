@@ -2,11 +2,6 @@
 
 import argparse
 
-from ..cards import write_card
-from ..data.encode import encode_rows
-from ..data.rows import load_rows
-from ..hub import push_folder
-
 
 EXAMPLES = """examples:
   seed-hf encode out/stage2 "cc3m/cc3m-{split}-*.tar" codes --num-processes 8 --num-workers 4 --dtype float16
@@ -43,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser):
 
 def run(args: argparse.Namespace):
     """Encodes, says how fast, and uploads if asked to."""
+    # inside `run`, so that `--help` does not wait for torch
+    from ..cards import write_card
+    from ..data.encode import encode_rows
+    from ..data.rows import load_rows
+    from ..hub import push_folder
+
     names = ["augmented_views", "batch_size", "num_processes", "num_workers", "rows_per_file", "dtype", "columns"]
     names += ["max_unreadable_share", "revision"]
     # unusable rows are listed with the images that cannot be read; codes need no captions

@@ -2,16 +2,11 @@
 
 import argparse
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
-from ..evaluation import (
-    CAPTION_METRICS,
-    EvaluationReport,
-    RunSettings,
-    evaluate_captions,
-    evaluate_reconstruction,
-    evaluate_retrieval,
-    evaluate_vqa,
-)
+
+if TYPE_CHECKING:
+    from ..evaluation import EvaluationReport
 
 
 EXAMPLES = """examples:
@@ -24,11 +19,13 @@ EXAMPLES = """examples:
   seed-hf eval vqa owner/seed-opt-2.7b --dataset vqav2 --split val --num-processes 8 --work-dir run --output vqa.json
   seed-hf eval vqa owner/seed-opt-2.7b --dataset gqa --split testdev --output gqa.json
 """
+# those of `seed_hf.evaluation`, whose import takes seconds
+CAPTION_METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "SPICE")
 _TASKS = {
-    "retrieval": (evaluate_retrieval, "test", "Table 1: captions of images and images of captions, R@1/5/10"),
-    "reconstruction": (evaluate_reconstruction, "test", "Table 2: CLIP similarity of pictures drawn from codes"),
-    "caption": (evaluate_captions, "test", "Table 3: BLEU, METEOR, ROUGE-L, CIDEr, SPICE"),
-    "vqa": (evaluate_vqa, "val", "Table 3: VQA accuracy, or exact match where there is one answer"),
+    "retrieval": ("evaluate_retrieval", "test", "Table 1: captions of images and images of captions, R@1/5/10"),
+    "reconstruction": ("evaluate_reconstruction", "test", "Table 2: CLIP similarity of pictures drawn from codes"),
+    "caption": ("evaluate_captions", "test", "Table 3: BLEU, METEOR, ROUGE-L, CIDEr, SPICE"),
+    "vqa": ("evaluate_vqa", "val", "Table 3: VQA accuracy, or exact match where there is one answer"),
 }
 
 
@@ -112,15 +109,20 @@ _ARGUMENTS = {
 
 def run(args: argparse.Namespace):
     """Measures, writes the JSON and prints the scores."""
+    # inside `run`, so that `--help` does not wait for torch
+    from .. import evaluation
+
     values = {name: value for name, value in vars(args).items() if name not in ("command", "task", "output")}
-    settings = RunSettings(**{field.name: values.pop(field.name) for field in fields(RunSettings)})
-    report = _TASKS[args.task][0](settings=settings, **values)
+    settings = evaluation.RunSettings(
+        **{field.name: values.pop(field.name) for field in fields(evaluation.RunSettings)}
+    )
+    report = getattr(evaluation, _TASKS[args.task][0])(settings=settings, **values)
     report.save(args.output)
     print_report(report)
     print(f"wrote {args.output}")
 
 
-def print_report(report: EvaluationReport):
+def print_report(report: "EvaluationReport"):
     """Scores, and what is missing."""
     width = max(map(len, report.scores))
     for name, value in report.scores.items():

@@ -2,11 +2,6 @@
 
 import argparse
 
-import torch
-
-from ..convert.export import export_language_model
-from ..hub.fetch import resolve_mini
-
 
 EXAMPLES = """examples:
   seed-hf export-lm seed-mini plain
@@ -37,6 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser):
 
 def run(args: argparse.Namespace):
     """Exports, and says what was written."""
+    # inside `run`, so that `--help` does not wait for torch
+    import torch
+
+    from ..convert.export import export_language_model
+    from ..hub.fetch import check_model_exists, resolve_mini
+
+    check_model_exists(args.model, args.revision)
     plain = export_language_model(
         resolve_mini(args.model, "language_model"),
         args.output,

@@ -2,8 +2,6 @@
 
 import argparse
 
-from ..hub import push_folder
-
 
 EXAMPLES = """examples:
   seed-hf push out/stage3 user/seed-opt --dry-run
@@ -30,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser):
 
 def run(args: argparse.Namespace):
     """Uploads, and prints every file sent with its size."""
+    # inside `run`, so that `--help` does not wait for torch
+    from ..hub import push_folder
+
     report = push_folder(
         args.folder,
         args.repo_id,

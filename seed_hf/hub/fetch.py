@@ -5,6 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 
 def find_folder(
@@ -20,12 +29,45 @@ def find_folder(
 
     Returns:
         `Path`: The folder.
+
+    Raises:
+        ValueError: There is no such folder, and the Hub has no such repository or could not be reached.
     """
     folder = Path(resolve_mini(name, part))
     if folder.is_dir():
         return folder
     other_formats = ["*.bin", "*.pth", "*.msgpack", "*.h5"]
-    return Path(snapshot_download(str(name), revision=revision, ignore_patterns=[*other_formats, *left_out]))
+    return _download(str(name), revision, ignore_patterns=[*other_formats, *left_out])
+
+
+def check_model_exists(name: str | os.PathLike, revision: str | None = None) -> None:
+    """Refuses a name that is neither a folder nor a repository, for which libraries give advice on connections.
+
+    Args:
+        name (`str` or `os.PathLike`): `"seed-mini"`, a folder or a Hub id.
+        revision (`str`, *optional*): Commit, branch or tag, for a Hub id.
+
+    Raises:
+        ValueError: There is no such folder, and the Hub has no such repository or could not be reached.
+    """
+    if str(name) != MINI_NAME and not Path(name).is_dir():
+        _download(str(name), revision, allow_patterns=["*config.json", "model_index.json"])
+
+
+def _download(name: str, revision: str | None, **patterns) -> Path:
+    try:
+        return Path(snapshot_download(name, revision=revision, **patterns))
+    except HFValidationError:
+        problem = "that is not the form of a Hub id, owner/name, either"
+    except RevisionNotFoundError:
+        problem = f"the Hub's repository of that name has no revision {revision!r}"
+    except RepositoryNotFoundError:
+        problem = "the Hub has no repository of that name, or it is private (`hf auth login`)"
+    except (OfflineModeIsEnabled, LocalEntryNotFoundError):
+        problem = "the Hub could not be reached and its cache has no such repository"
+    except (HfHubHTTPError, HTTPError) as error:
+        problem = f"the Hub could not be reached or refused it ({str(error).splitlines()[0]})"
+    raise ValueError(f"no folder {name!r} exists, and {problem}; allowed: {MINI_NAME!r}, a folder or a Hub id.")
 
 
 def find_image_tokenizer(name: str | os.PathLike, revision: str | None = None) -> tuple[Path, Path]:

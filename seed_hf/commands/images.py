@@ -1,0 +1,138 @@
+"""What the commands that read images share: finding their files, and encoding them while skipping broken ones."""
+
+import glob
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+
+if TYPE_CHECKING:
+    import torch
+
+
+PATHS_HELP = "image files, folders with images, globs, or '-' for paths on standard input"
+
+
+@dataclass
+class Failures:
+    """Images that could not be used; each is reported when it is met."""
+
+    count: int = 0
+
+    def add(self, problem: str):
+        """Reports one on standard error, above a progress bar."""
+        self.count += 1
+        tqdm.write(f"skipped: {problem}", file=sys.stderr)
+
+    def finish(self) -> int:
+        """Says how many there were, and returns the exit status."""
+        if self.count:
+            print(f"{self.count} could not be read and were skipped", file=sys.stderr)
+        return 1 if self.count else 0
+
+
+def find_images(paths: list[str], failures: Failures) -> list[Path]:
+    """
+    Lists image files.
+
+    Args:
+        paths (`list[str]`): What [`PATHS_HELP`] says.
+        failures ([`Failures`]): Takes what leads to no image.
+
+    Returns:
+        `list[Path]`: Files in the order of `paths`, those of a folder or glob by name. A file that was named may be
+        missing: that is reported when it is read.
+    """
+    files = []
+    for path in paths:
+        names = [line.rstrip("\r\n") for line in sys.stdin] if path == "-" else [path]
+        for name in filter(None, names):
+            matches = _images_of(name)
+            if not matches:
+                failures.add(f"{name!r} matches no file" if glob.has_magic(name) else f"{name!r} has no images")
+            files += matches
+    return files
+
+
+def _images_of(name: str) -> list[Path]:
+    from ..models.image_formats_seed import IMAGE_SUFFIXES  # the folder of models brings torch
+
+    path = Path(name)
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+    if glob.has_magic(name) and not path.exists():
+        return [file for match in sorted(glob.glob(name, recursive=True)) for file in _images_of(match)]
+    return [path]
+
+
+def encode_files(
+    files: list[Path], encode: Callable[[list], "torch.Tensor"], failures: Failures, batch_size: int = 16
+) -> Iterator[tuple[list[Path], "torch.Tensor"]]:
+    """
+    Encodes images in batches.
+
+    Args:
+        files (`list[Path]`): Image files.
+        encode (`Callable`): Makes codes of a list of PIL images, such as `SeedPipeline.encode_image`.
+        failures ([`Failures`]): Takes the files that cannot be read.
+        batch_size (`int`, defaults to 16): Number of images at once.
+
+    Returns:
+        `Iterator[tuple[list[Path], torch.LongTensor]]`: The files of a batch that could be read, and their codes.
+    """
+    from ..models.image_processing_seed import load_rgb_image
+
+    if batch_size < 1:
+        raise ValueError(f"`--batch-size` is {batch_size}; allowed: 1 or more.")
+    with tqdm(total=len(files), unit="image", disable=None) as bar:
+        for start in range(0, len(files), batch_size):
+            batch = files[start : start + batch_size]
+            images = []
+            for file in batch:
+                try:
+                    images.append((file, load_rgb_image(file, name=str(file))))
+                except ValueError as error:
+                    failures.add(f"{file}: {error.__cause__ or error}")
+            if images:
+                yield [file for file, _ in images], encode([image for _, image in images])
+            bar.update(len(batch))
+
+
+def read_codes(file: Path) -> tuple[list[str], "torch.Tensor"]:
+    """
+    Reads what `seed-hf tokenize` wrote.
+
+    Args:
+        file (`Path`): A .jsonl or .parquet file.
+
+    Returns:
+        `tuple[list[str], torch.LongTensor]`: Names of images, and their codes.
+
+    Raises:
+        ValueError: It is no such file.
+    """
+    import torch
+
+    try:
+        if file.suffix == ".parquet":
+            from pyarrow import parquet  # an extra brings it
+
+            rows = parquet.read_table(file, columns=["file", "codes"]).to_pylist()
+        else:
+            rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [row["file"] for row in rows], torch.tensor([row["codes"] for row in rows], dtype=torch.long)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{str(file)!r} cannot be read as codes ({error}); allowed: a .jsonl or .parquet file that `seed-hf "
+            "tokenize` wrote."
+        ) from error
+
+
+def is_codes_file(path: str) -> bool:
+    """Says whether a path names a file of codes, by its ending."""
+    return Path(path).suffix in (".jsonl", ".parquet")

@@ -1,0 +1,89 @@
+"""`seed-hf tokenize`: codes of files, folders and globs, and what cannot be read."""
+
+import io
+import json
+import shutil
+
+import pytest
+import torch
+
+from seed_hf import SeedPipeline
+from seed_hf.commands import main
+from seed_hf.data.codes import read_codes
+from seed_hf.mini import mini_image, mini_pictures_path, mini_pipeline_path
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return SeedPipeline.from_pretrained(mini_pipeline_path())
+
+
+def rows_of(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_codes_are_those_of_the_pipeline(pipeline, capsys):
+    files = [mini_image("owl"), mini_image("strawberry"), mini_image("guitar")]
+    assert main(["tokenize", *files, "--batch-size", "2"]) == 0
+    printed = capsys.readouterr()
+    assert [row["file"] for row in rows_of(printed.out)] == files
+    assert torch.equal(torch.tensor([row["codes"] for row in rows_of(printed.out)]), pipeline.encode_image(files))
+    assert printed.err.startswith("using seed-mini, ")
+
+
+def test_folders_globs_and_standard_input(tmp_path, capsys, monkeypatch):
+    (tmp_path / "inner [1]").mkdir()
+    for name in ("b.png", "inner [1]/a.PNG"):
+        shutil.copy(mini_image("owl"), tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no image")
+    assert main(["tokenize", str(tmp_path)]) == 0
+    names = [str(tmp_path / name) for name in ("b.png", "inner [1]/a.PNG")]
+    assert [row["file"] for row in rows_of(capsys.readouterr().out)] == names
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{names[1]}\n\n{names[0]}\n"))
+    assert main(["tokenize", "-", f"{mini_pictures_path()}/[g]*.png"]) == 0
+    files = [row["file"] for row in rows_of(capsys.readouterr().out)]
+    assert files == [names[1], names[0], mini_image("green-heart"), mini_image("guitar")]
+
+
+def test_what_cannot_be_read_is_reported_and_skipped(pipeline, tmp_path, capsys):
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG")
+    output, nothing = tmp_path / "out" / "codes.jsonl", tmp_path / "nothing"
+    nothing.mkdir()
+    paths = [str(tmp_path / "broken.png"), mini_image("owl"), "nowhere.png", str(nothing), "*.nothing"]
+    assert main(["tokenize", *paths, "--output", str(output)]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "" and rows_of(output.read_text()) == [
+        {"file": mini_image("owl"), "codes": pipeline.encode_image(mini_image("owl"))[0].tolist()}
+    ]
+    for problem in ("broken.png: ", "nowhere.png: ", f"'{nothing}' has no images", "'*.nothing' matches no file"):
+        assert any(line.startswith("skipped: ") and problem in line for line in printed.err.splitlines())
+    assert "4 could not be read" in printed.err and [path.name for path in output.parent.iterdir()] == ["codes.jsonl"]
+
+
+def test_parquet_is_a_file_of_codes(pipeline, tmp_path):
+    output = tmp_path / "codes.parquet"
+    assert main(["tokenize", mini_image("owl"), "--output", str(output)]) == 0
+    rows = read_codes(output)
+    assert rows[:] == {"file": [mini_image("owl")], "codes": pipeline.encode_image(mini_image("owl")).tolist()}
+
+
+@pytest.mark.parametrize("words", [[], ["a.png", "--output", "codes.txt"], ["a.png", "--batch-size", "many"]])
+def test_wrong_usage(words, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["tokenize", *words])
+    assert end.value.code == 2 and capsys.readouterr().err.startswith("usage: seed-hf tokenize")
+
+
+@pytest.mark.parametrize(
+    "flags, problem",
+    [
+        (["--model", "nowhere"], "no folder 'nowhere' exists"),
+        (["--model", mini_pictures_path()], "allowed: a folder or Hub id with the config.json of an image tokenizer"),
+        (["--device", "toaster"], "`--device` is 'toaster'"),
+        (["--batch-size", "0"], "`--batch-size` is 0; allowed: 1 or more"),
+    ],
+)
+def test_errors_are_one_line(flags, problem, capsys):
+    assert main(["tokenize", mini_image("owl"), *flags]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("seed-hf tokenize: ") and problem in line
