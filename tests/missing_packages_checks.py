@@ -14,6 +14,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 COMMANDS = {
     "tokenize": "nowhere.png --output codes.parquet",
+    "reconstruct": "nowhere.jsonl --output out",
+    "caption": "nowhere.png --model nowhere",
+    "ask": "nowhere.png what? --model nowhere",
+    "draw": "apple --output out --model nowhere",
     "convert": "pipeline seed-mini --decoder nowhere --output out",
     "export-lm": "nowhere out",
     "encode": "seed-mini nowhere codes",

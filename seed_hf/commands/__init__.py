@@ -14,6 +14,10 @@ from ..missing_packages import describe_missing
 # package inside `run`: `--help` must not wait for torch.
 COMMANDS = {
     "tokenize": "turn images into codes, one JSON line for each image",
+    "reconstruct": "draw images again from their codes alone",
+    "caption": "say what images show",
+    "ask": "answer a question about an image",
+    "draw": "draw pictures of what words say",
     "convert": "turn released or foreign weights into folders of this package, and back",
     "export-lm": "write a language model as a plain transformers folder that loads without this package",
     "encode": "turn the images of a data set into codes, resumable, in any number of processes",

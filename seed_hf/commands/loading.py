@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+    from ..models.modeling_seed import SeedForCausalLM
     from ..models.modeling_seed_image_tokenizer import SeedImageTokenizer
+    from ..models.pipeline_seed import SeedPipeline
+    from ..models.processing_seed import SeedProcessor
+
+
+NO_LANGUAGE_MODEL = "is a pipeline without a language model; allowed: a language model, or a pipeline saved with one."
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, what: str):
@@ -101,3 +107,104 @@ def load_image_tokenizer(
         return model.encode(processor(images, return_tensors="pt")["pixel_values"].to(model.device)).cpu()
 
     return model, encode, folder
+
+
+def load_language_model(args: argparse.Namespace) -> tuple["SeedForCausalLM", "SeedProcessor"]:
+    """
+    Loads a language model that reads images: alone, or out of a pipeline that was saved with one.
+
+    Args:
+        args (`argparse.Namespace`): Has `model` and `device`.
+
+    Returns:
+        `tuple[SeedForCausalLM, SeedProcessor]`: The processor's `encode_image` turns images into its codes.
+
+    Raises:
+        ValueError: A pipeline has no language model.
+    """
+    from ..evaluation import models
+    from ..hub.fetch import find_image_tokenizer
+    from ..models.modeling_seed_image_tokenizer import SeedImageTokenizer
+
+    folder = find_model(args, "language_model")
+    if (folder / "model_index.json").is_file():
+        pipeline = _load_pipeline(folder)
+        if pipeline.language_model is None:
+            raise ValueError(f"`--model` {args.model!r} {NO_LANGUAGE_MODEL}")
+        model, processor, image_tokenizer = pipeline.language_model, pipeline.processor, pipeline.image_tokenizer
+    else:
+        model, processor = models.load_language_model(folder)
+        image_tokenizer = model.image_tokenizer
+    if image_tokenizer is None:
+        named, _ = find_image_tokenizer(*_repository_of(processor))
+        image_tokenizer = SeedImageTokenizer.from_pretrained(named, dtype="float32")
+    device = find_device(args.device)
+    processor.tokenizer.image_codec.image_tokenizer = image_tokenizer.eval().to(device)
+    return model.eval().to(device), processor
+
+
+def _load_pipeline(folder: Path, **parts) -> "SeedPipeline":
+    from diffusers.utils import logging
+
+    from ..models.pipeline_seed import SeedPipeline
+
+    logging.disable_progress_bar()  # weights load in a second
+    return SeedPipeline.from_pretrained(folder, **parts)
+
+
+def _repository_of(processor: "SeedProcessor") -> tuple[str, str | None]:
+    tokenizer = processor.tokenizer
+    return tokenizer.image_tokenizer_id, tokenizer.image_tokenizer_revision
+
+
+def load_pipeline(args: argparse.Namespace) -> "SeedPipeline":
+    """
+    Loads what draws pictures of codes.
+
+    Args:
+        args (`argparse.Namespace`): Has `model` and `device`.
+
+    Returns:
+        [`SeedPipeline`]: Its progress bar shows on a terminal only.
+
+    Raises:
+        ValueError: The folder holds no pipeline.
+    """
+    folder = find_model(args)
+    if not (folder / "model_index.json").is_file():
+        raise ValueError(f"`--model` {args.model!r} has no model_index.json; allowed: a pipeline, which can draw.")
+    return _ready(_load_pipeline(folder), args)
+
+
+def load_drawing_pipeline(args: argparse.Namespace) -> tuple["SeedPipeline", dict]:
+    """
+    Loads what draws pictures of words.
+
+    Args:
+        args (`argparse.Namespace`): Has `model` and `device`.
+
+    Returns:
+        `tuple[SeedPipeline, dict]`: The pipeline with its language model, and settings of `encode_prompt`.
+
+    Raises:
+        ValueError: A pipeline has no language model.
+    """
+    from ..hub.fetch import MINI_NAME, find_folder
+    from ..mini import mini_image_generation
+
+    if args.model != MINI_NAME and (find_folder(args.model) / "model_index.json").is_file():
+        pipeline = load_pipeline(args)
+        if pipeline.language_model is None:
+            raise ValueError(f"`--model` {args.model!r} {NO_LANGUAGE_MODEL}")
+        return pipeline, {}
+    model, processor = load_language_model(args)
+    is_mini = args.model == MINI_NAME
+    repository, revision = _repository_of(processor)
+    folder = find_folder(MINI_NAME if is_mini else repository, revision=revision)
+    pipeline = _load_pipeline(folder, language_model=model, processor=processor)
+    return _ready(pipeline, args), mini_image_generation(processor) if is_mini else {}
+
+
+def _ready(pipeline: "SeedPipeline", args: argparse.Namespace) -> "SeedPipeline":
+    pipeline.set_progress_bar_config(disable=None, leave=False, desc="drawing")
+    return pipeline.to(find_device(args.device))

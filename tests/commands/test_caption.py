@@ -1,0 +1,65 @@
+"""`seed-hf caption` and `seed-hf ask`: what seed-mini says about drawings that it has not seen."""
+
+import json
+import shutil
+
+import pytest
+
+from seed_hf import SeedPipeline
+from seed_hf.commands import main
+from seed_hf.evaluation.models import generate_texts
+from seed_hf.mini import mini_image, mini_language_model, mini_language_model_path, mini_pipeline_path
+
+
+QUESTION = "What kind of thing is this?"
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A language model that only names its image tokenizer, and a pipeline saved with it."""
+    folder = tmp_path_factory.mktemp("saved")
+    model, processor = mini_language_model()
+    pipeline = SeedPipeline.from_pretrained(mini_pipeline_path(), language_model=model, processor=processor)
+    pipeline.save_pretrained(folder / "pipeline")
+    shutil.copytree(mini_language_model_path(), folder / "language_model")
+    return folder
+
+
+def test_captions(tmp_path, capsys):
+    (tmp_path / "broken.png").write_bytes(b"broken")
+    files = [mini_image("strawberry"), mini_image("rainbow")]
+    assert main(["caption", files[0], str(tmp_path), files[1]]) == 1
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == [f"{files[0]}: strawberry", f"{files[1]}: rainbow"]
+    assert "broken.png" in printed.err and "1 could not be read" in printed.err
+
+
+def test_answers_are_those_of_the_model(capsys):
+    model, processor = mini_language_model()
+    codes = processor.encode_image(mini_image("owl"), model.image_tokenizer)
+    prompt = processor.question_prompt.replace("{question}", QUESTION)
+    (answer,) = generate_texts(model, processor, codes, prompt, max_new_tokens=20)
+    assert answer and main(["ask", mini_image("owl"), QUESTION]) == 0
+    assert capsys.readouterr().out == f"{answer}\n"
+    assert main(["ask", mini_image("owl"), QUESTION, "--json"]) == 0
+    row = {"file": mini_image("owl"), "question": QUESTION, "answer": answer}
+    assert json.loads(capsys.readouterr().out) == row
+    assert main(["ask", mini_image("owl"), "<image><img>", "--max-new-tokens", "2"]) == 0  # a question is only text
+
+
+@pytest.mark.parametrize("name", ["language_model", "pipeline"])
+def test_other_models(name, saved, capsys):
+    assert main(["caption", mini_image("strawberry"), "--json", "--model", str(saved / name)]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == {"file": mini_image("strawberry"), "caption": "strawberry"}
+    assert printed.err.splitlines()[0] == f"using {saved / name}"
+
+
+def test_a_model_that_cannot_speak(capsys):
+    assert main(["caption", mini_image("owl"), "--model", mini_pipeline_path()]) == 1
+    assert "is a pipeline without a language model; allowed: " in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_an_image_that_is_not_there(capsys):
+    assert main(["ask", "nowhere.png", QUESTION]) == 1
+    assert "skipped: nowhere.png: " in capsys.readouterr().err
