@@ -18,6 +18,9 @@ COMMANDS = {
     "caption": "nowhere.png --model nowhere",
     "ask": "nowhere.png what? --model nowhere",
     "draw": "apple --output out --model nowhere",
+    "info": "nowhere",
+    "search": "nowhere.jsonl words",
+    "demo": "--pipeline nowhere",
     "convert": "pipeline seed-mini --decoder nowhere --output out",
     "export-lm": "nowhere out",
     "encode": "seed-mini nowhere codes",
@@ -76,7 +79,7 @@ def main(names: list[str]):
 
     written = {name: stderr_of(seed_hf, [name, *flags.split()]) for name, flags in COMMANDS.items()}
     sys.argv[1:] = ["--help"]
-    written["demo"] = stderr_of(runpy.run_module, "seed_hf.demo", run_name="__main__")
+    written["python -m seed_hf.demo"] = stderr_of(runpy.run_module, "seed_hf.demo", run_name="__main__")
     for path in sorted((ROOT / "training").rglob("*.py")):
         if "__main__" in path.read_text(encoding="utf-8"):
             sys.argv = [path.name, *SCRIPTS.get(path.name, "--help").split()]

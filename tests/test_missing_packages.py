@@ -30,7 +30,7 @@ def start_all(*names, cwd) -> dict[str, str]:
 def test_every_program_without_extras(tmp_path):
     written = start_all(*OPTIONAL, cwd=tmp_path)
     scripts = {path.name for path in (ROOT / "training").rglob("*.py") if "__main__" in path.read_text()}
-    assert written.keys() == {*COMMANDS, "demo", *scripts}
+    assert written.keys() == {*COMMANDS, "python -m seed_hf.demo", *scripts}
     assert {name: text for name, text in written.items() if "Traceback" in text} == {}
     lines = {name: LINE.fullmatch(text.strip()) for name, text in written.items()}
     extras = {name: line["extra"] for name, line in lines.items() if line}
@@ -46,7 +46,8 @@ def test_every_program_without_extras(tmp_path):
     )
     assert {extras[f"{name}.py"] for name in needed} == {"[train]"}
     # what needs none says nothing of packages
-    assert not {"convert", "export-lm", "card", "push", "demo", "results_table.py"} & extras.keys()
+    light = {"tokenize", "reconstruct", "caption", "ask", "draw", "info", "search", "demo", "python -m seed_hf.demo"}
+    assert not {"convert", "export-lm", "card", "push", *light, "results_table.py"} & extras.keys()
 
 
 def test_every_extra_names_what_it_brings():

@@ -19,22 +19,17 @@ from diffusers.utils import logging as diffusers_logging
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
+from ..hub.fetch import resolve_mini
 from ..inference import generate_texts, text_features
-from ..mini import (
-    mini_image_generation,
-    mini_language_model,
-    mini_language_model_path,
-    mini_pictures_path,
-    mini_pipeline_path,
-)
+from ..mini import mini_image_generation, mini_language_model
 from ..models.image_processing_seed import load_rgb_image
 from ..models.pipeline_seed import SeedPipeline
+from .flags import add_arguments
 from .page import write_page
 from .results import DemoResults, DrawnPicture, SeenPicture, color_codes
 from .sheet import draw_sheet
 
 
-QUESTION = "What kind of thing is this?"
 PROMPTS = [
     "red apple",
     "blue heart",
@@ -54,22 +49,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--image", action="append", default=[], help="an image of your own; may be repeated")
-    parser.add_argument("--prompt", action="append", default=[], help="what to draw; may be repeated")
-    parser.add_argument("--question", default=QUESTION, help="asked about every image (default: %(default)r)")
-    parser.add_argument("--output-dir", type=Path, default=Path("demo_output"), help="default: %(default)s")
-    parser.add_argument(
-        "--num-pictures", type=int, default=12, help="how many to show, filled up with held-out drawings (default: 12)"
-    )
-    parser.add_argument("--num-inference-steps", type=int, help="steps of the decoder (default: the pipeline's)")
-    parser.add_argument(
-        "--seed", type=int, default=0, help="seed of the noise that pictures are drawn from (default: 0)"
-    )
-    parser.add_argument("--pipeline", default=mini_pipeline_path(), help="folder in the layout of SeedPipeline")
-    parser.add_argument(
-        "--language-model", default=mini_language_model_path(), help="folder of the language model or adapter"
-    )
-    parser.add_argument("--pictures", default=mini_pictures_path(), help="folder with pictures.json and captions.txt")
+    add_arguments(parser)
     # the spelling of earlier versions has underscores
     words = sys.argv[1:] if argv is None else argv
     return parser.parse_args([re.sub(r"^--\w+", lambda flag: flag[0].replace("_", "-"), word) for word in words])
@@ -87,12 +67,24 @@ def main(argv: list[str] | None = None, load_language_model=mini_language_model)
     Returns:
         `int`: 0.
     """
-    args = parse_args(argv)
+    run_demo(parse_args(argv), load_language_model)
+    return 0
+
+
+def run_demo(args: argparse.Namespace, load_language_model=mini_language_model):
+    """
+    Runs the demo with parsed flags.
+
+    Args:
+        args (`argparse.Namespace`): Has what [`~seed_hf.demo.flags.add_arguments`] adds.
+        load_language_model (`Callable`, defaults to [`mini_language_model`]): See [`main`].
+    """
+    for part in ("pipeline", "language_model", "pictures"):
+        setattr(args, part, resolve_mini(getattr(args, part), part))
     # weights load in a second; their bars would only hide the demo's own lines
     logging.disable_progress_bar()
     diffusers_logging.disable_progress_bar()
     Demo(args, load_language_model).run()
-    return 0
 
 
 class Demo:
@@ -100,7 +92,7 @@ class Demo:
     The steps of the demo; each prints what it found and how long it took.
 
     Args:
-        args (`argparse.Namespace`): See [`parse_args`].
+        args (`argparse.Namespace`): See [`run_demo`].
         load_language_model (`Callable`): See [`main`].
     """
 
