@@ -1,4 +1,4 @@
-"""`seed-hf caption`: what a language model says about images, by [`~seed_hf.evaluation.models.generate_texts`]."""
+"""`seed-hf caption`: what a language model says about images, by [`~seed_hf.inference.generate_texts`]."""
 
 import argparse
 import json
@@ -64,7 +64,7 @@ def write_lines(
     Returns:
         `list[str]`: A line for each image, written greedily.
     """
-    from ..evaluation.models import generate_texts  # brings torch
+    from ..inference import generate_texts  # brings torch
 
     texts = generate_texts(model, processor, codes, prompt, max_new_tokens=args.max_new_tokens)
     return [text.split("\n")[0].strip() for text in texts]

@@ -49,7 +49,10 @@ def find_model(args: argparse.Namespace, part: str = "pipeline") -> Path:
 
 
 def announce(model: str):
-    """Says in one line which model is used."""
+    """Says in one line which model is used; the bars of loading weights would only hide it."""
+    from transformers.utils import logging  # brings torch
+
+    logging.disable_progress_bar()
     about = ", which knows small drawings like emoji; --model names another" if model == "seed-mini" else ""
     print(f"using {model}{about}", file=sys.stderr)
 
@@ -122,9 +125,11 @@ def load_language_model(args: argparse.Namespace) -> tuple["SeedForCausalLM", "S
     Raises:
         ValueError: A pipeline has no language model.
     """
-    from ..evaluation import models
-    from ..hub.fetch import find_image_tokenizer
+    from ..hub.fetch import MINI_NAME, find_image_tokenizer
+    from ..mini import mini_language_model
+    from ..models.modeling_seed import SeedForCausalLM
     from ..models.modeling_seed_image_tokenizer import SeedImageTokenizer
+    from ..models.processing_seed import SeedProcessor
 
     folder = find_model(args, "language_model")
     if (folder / "model_index.json").is_file():
@@ -133,7 +138,11 @@ def load_language_model(args: argparse.Namespace) -> tuple["SeedForCausalLM", "S
             raise ValueError(f"`--model` {args.model!r} {NO_LANGUAGE_MODEL}")
         model, processor, image_tokenizer = pipeline.language_model, pipeline.processor, pipeline.image_tokenizer
     else:
-        model, processor = models.load_language_model(folder)
+        if args.model == MINI_NAME:
+            model, processor = mini_language_model()
+        else:
+            model = SeedForCausalLM.from_pretrained(folder, image_tokenizer=True, dtype="auto")
+            processor = SeedProcessor.from_pretrained(folder)
         image_tokenizer = model.image_tokenizer
     if image_tokenizer is None:
         named, _ = find_image_tokenizer(*_repository_of(processor))
@@ -144,11 +153,11 @@ def load_language_model(args: argparse.Namespace) -> tuple["SeedForCausalLM", "S
 
 
 def _load_pipeline(folder: Path, **parts) -> "SeedPipeline":
-    from diffusers.utils import logging
+    from diffusers.utils import logging  # its bars are its own
 
     from ..models.pipeline_seed import SeedPipeline
 
-    logging.disable_progress_bar()  # weights load in a second
+    logging.disable_progress_bar()
     return SeedPipeline.from_pretrained(folder, **parts)
 
 

@@ -83,7 +83,7 @@ def _query_features(query: str, model: "SeedImageTokenizer", encode, folder: Pat
     """The feature of an image file, from its codes too, or of words."""
     from transformers import AutoTokenizer
 
-    from ..evaluation.retrieval import text_features
+    from ..inference import text_features
     from ..models.image_processing_seed import load_rgb_image
 
     if Path(query).is_file():

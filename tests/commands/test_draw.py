@@ -7,7 +7,7 @@ from PIL import Image
 
 from seed_hf import SeedPipeline
 from seed_hf.commands import main
-from seed_hf.mini import mini_image_generation, mini_language_model, mini_pipeline_path
+from seed_hf.mini import mini_image, mini_image_generation, mini_language_model, mini_pipeline_path
 
 
 def pixels(path) -> np.ndarray:
@@ -42,11 +42,13 @@ def test_several_pictures_go_to_a_folder(apple, tmp_path):
     assert np.abs(pixels(tmp_path / "red-apple.png") - apple).max() > 8
 
 
-def test_a_pipeline_saved_with_its_language_model(pipeline, tmp_path):
+def test_a_pipeline_saved_with_its_language_model(pipeline, tmp_path, capsys):
     pipeline.save_pretrained(tmp_path / "pipeline")
     words = ["draw", "red apple", "--output", str(tmp_path / "apple.png"), "--model", str(tmp_path / "pipeline")]
     assert main([*words, "--steps", "2"]) == 0
     assert pixels(tmp_path / "apple.png").shape == (64, 64, 3)
+    assert main(["caption", mini_image("strawberry"), "--model", str(tmp_path / "pipeline")]) == 0
+    assert capsys.readouterr().out == f"{mini_image('strawberry')}: strawberry\n"
 
 
 @pytest.mark.parametrize(
