@@ -17,6 +17,7 @@ from tiny import TRAINING
 from tiny.demo import CAPTIONS, NUM_QUERY_TOKENS, save_all
 
 from seed_hf.demo import run as demo
+from seed_hf.demo.flags import QUESTION
 from seed_hf.demo.page import NUM_DRAWINGS
 from seed_hf.demo.results import DemoResults, SeenPicture, color_codes
 from seed_hf.demo.sheet import draw_sheet
@@ -69,7 +70,7 @@ def test_everything(run, tmp_path):
     assert [len(row.split()) for row in rows] == [NUM_QUERY_TOKENS] * 3
     assert "mine.png (your image)" in printed and "blue cat (held-out concept, noise)" in printed
     assert re.search(r"^  owl|^  red apple -> .*\d\.\d\d", printed, re.MULTILINE)
-    assert f"asked: {demo.QUESTION}" in printed
+    assert f"asked: {QUESTION}" in printed
     assert "a <b>bold</b> & red apple -> " in printed and f"{demo.PROMPTS[0]} -> " in printed
     assert "Done in" in printed and "skipped" not in printed
 
