@@ -100,7 +100,8 @@ def choose_licence(
     if not origins:
         if licence is None:
             raise ValueError(
-                "`licence` is None, and the weights have no known origin; allowed: an identifier of the Hub."
+                "`licence` is None, and the weights have no known origin; allowed: an identifier of the Hub "
+                "(`--licence`)."
             )
         if licence == "other" and not (name and link):
             raise ValueError("`licence` is 'other' without a name and a link; allowed: both with it.")

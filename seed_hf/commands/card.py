@@ -8,7 +8,7 @@ EXAMPLES = """examples:
   seed-hf card out/stage3 user/seed-opt --licence other --licence-name opt-175b --licence-link https://... \\
       --base-model facebook/opt-2.7b --evaluation nocaps.json vqa.json --dataset-id nocaps=owner/nocaps
   seed-hf card out/stage1 user/qformer --licence mit --power-watts 400 --carbon-intensity 380
-  seed-hf card seed-mini user/seed-mini --output seed-mini-card
+  seed-hf card seed-mini user/seed-mini --licence apache-2.0 --output seed-mini-card
 Scores come from evaluation reports of the same weights only; there is no flag for a score.
 """
 

@@ -1,6 +1,7 @@
 """`seed-hf encode`: [`~seed_hf.data.encode.encode_rows`] on the command line."""
 
 import argparse
+from pathlib import Path
 
 
 EXAMPLES = """examples:
@@ -44,6 +45,8 @@ def run(args: argparse.Namespace):
     from ..data.rows import load_rows
     from ..hub import push_folder
 
+    if Path(args.dataset).resolve() == Path(args.output).resolve():
+        raise ValueError(f"`output` is {args.output!r}, the data set itself; allowed: another folder.")
     names = ["augmented_views", "batch_size", "num_processes", "num_workers", "rows_per_file", "dtype", "columns"]
     names += ["max_unreadable_share", "revision"]
     # unusable rows are listed with the images that cannot be read; codes need no captions

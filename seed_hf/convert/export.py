@@ -65,7 +65,16 @@ def export_language_model(
 
     ```
     """
-    hub = {"revision": revision}
+    hub, output_folder = {"revision": revision}, Path(output_folder)
+    if (
+        output_folder.exists()
+        and not (output_folder / "config.json").is_file()
+        and (output_folder.is_file() or any(output_folder.iterdir()))
+    ):
+        raise ValueError(
+            f"`output_folder` is {str(output_folder)!r}, which holds other files; allowed: a new or empty folder, or "
+            "that of an earlier export."
+        )
     model = SeedForCausalLM.from_pretrained(model_folder, image_tokenizer=False, dtype=torch.float32, **hub)
     tokenizer = SeedTokenizer.from_pretrained(_tokenizer_folder(model_folder, hub), **hub)
     model.check_tokenizer(tokenizer)
@@ -84,8 +93,8 @@ def export_language_model(
     plain = plain.to(dtype)
     plain.save_pretrained(output_folder, max_shard_size=max_shard_size)
     if grammar:
-        write_grammars(model.config.image_token_layout, Path(output_folder) / "grammar")
-    _save_tokenizer(tokenizer.to_plain_tokenizer(), Path(output_folder))
+        write_grammars(model.config.image_token_layout, output_folder / "grammar")
+    _save_tokenizer(tokenizer.to_plain_tokenizer(), output_folder)
     return plain
 
 

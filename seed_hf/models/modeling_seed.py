@@ -511,7 +511,11 @@ class SeedForCausalLM(SeedPreTrainedModel, SeedGenerationMixin, GenerationMixin)
     @property
     def model(self) -> SeedModel:
         """[`SeedModel`]: the same modules without the head; trainers call it as `base_model`."""
-        return SeedModel.body_of(self)
+        body = self.__dict__.get("_body")
+        if body is None:  # made once, as transformers asks whether two of them are the same; not a sub-module
+            body = self.__dict__["_body"] = SeedModel.body_of(self)
+        body.config, body.training = self.config, self.training
+        return body
 
     # ------------------------------------------------------------------------------------------ vocabulary
     def get_output_embeddings(self):

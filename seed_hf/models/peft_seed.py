@@ -20,7 +20,13 @@ from collections.abc import Callable
 
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, find_adapter_config_file, is_peft_available
+from transformers.utils import (
+    SAFE_WEIGHTS_INDEX_NAME,
+    SAFE_WEIGHTS_NAME,
+    find_adapter_config_file,
+    is_peft_available,
+    logging,
+)
 
 
 _HUB_ARGUMENTS = (
@@ -128,8 +134,13 @@ def load_with_adapter(model_class, load_base: Callable, adapter: tuple[dict, str
         model = load_base(name, *args, **kwargs)
     else:
         model = _on_plain_base(model_class, name, base, path, hub, kwargs)
-    # of the two reports transformers would keep the adapter's alone, and only warn
-    info = model.load_adapter(path, adapter_name=adapter_name, adapter_kwargs=hub)
+    # of the two reports transformers would keep the adapter's alone, and only warn, of second names of tied weights too
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        info = model.load_adapter(path, adapter_name=adapter_name, adapter_kwargs=hub)
+    finally:
+        logging.set_verbosity(verbosity)
     info.missing_keys = _really_missing(model, info.missing_keys)
     problems = {key: getattr(info, key) for key in ("missing_keys", "unexpected_keys", "mismatched_keys")}
     problems = {key: sorted(map(str, names))[:10] for key, names in problems.items() if names}

@@ -127,3 +127,15 @@ def test_wrong_input_is_refused_and_nothing_written(tmp_path, capsys):
         export_language_model(tmp_path / "model", tmp_path / "plain")
     assert main(["export-lm", str(tmp_path / "nothing"), str(tmp_path / "plain")]) == 1
     assert not (tmp_path / "plain").exists()
+
+
+def test_other_files_are_left_alone(tmp_path):
+    save(tmp_path / "model")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(b"mine")
+    for target in (tmp_path / "images", tmp_path / "images" / "a.png"):
+        with pytest.raises(ValueError, match="`output_folder` is .* which holds other files"):
+            export_language_model(tmp_path / "model", target)
+    assert [path.name for path in (tmp_path / "images").iterdir()] == ["a.png"]
+    for _ in range(2):  # an earlier export may be replaced
+        export_language_model(tmp_path / "model", tmp_path / "plain")

@@ -414,3 +414,11 @@ def test_weights_that_are_no_numbers_are_an_error_at_once(tmp_path, weight, dtyp
     rows = load_rows(str(tmp_path / "images"), captions="optional")
     with pytest.raises(ValueError, match=rf"NaN or infinity in 1 weights, such as '.*weight'.*torch\.{dtype}"):
         encode_rows(rows, tmp_path / "model", tmp_path / "codes", dtype=dtype)
+
+
+def test_the_data_set_is_no_place_for_its_codes(tmp_path, capsys):
+    folder = tmp_path
+    (folder / "a.png").write_bytes(b"not touched")
+    before = sorted(folder.rglob("*"))
+    assert main(["encode", "seed-mini", str(folder), str(folder)]) == 1
+    assert "the data set itself" in capsys.readouterr().err and sorted(folder.rglob("*")) == before

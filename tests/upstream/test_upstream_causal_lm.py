@@ -85,6 +85,28 @@ class SeedForCausalLMChecks(ModelTesterMixin, TrainingTesterMixin):
     def test_generation_tester_mixin_inheritance(self):
         pass
 
+    def test_correct_missing_keys(self):
+        """The folder of the model without head is whole, since the language model that it wraps has one."""
+        model = SeedForCausalLM(self.model_tester.get_config())
+        with tempfile.TemporaryDirectory() as folder:
+            model.base_model.save_pretrained(folder)
+            _, info = SeedForCausalLM.from_pretrained(folder, output_loading_info=True)
+        self.assertFalse(info["missing_keys"])
+
+    def test_model_get_set_embeddings(self):
+        """The check asks for one `nn.Linear`, where the head may be put together from text and codes."""
+        model = SeedForCausalLM(self.model_tester.get_config())
+        model.set_input_embeddings(table := torch.nn.Embedding(10, 10))
+        self.assertIs(model.get_input_embeddings(), table)
+        self.assertEqual(model.get_output_embeddings().weight.shape, (model.config.vocab_size, 32))
+
+    @unittest.skip("its image features are vectors of image tokens; those of the encoder are the image tokenizer's")
+    def test_get_image_features_output_0(self):
+        pass
+
+    test_get_image_features_output_2 = test_get_image_features_output_0
+    test_get_image_features_hidden_states = test_get_image_features_attentions = test_get_image_features_output_0
+
     def test_model_weights_reload_no_missing_tied_weights(self):
         with without_strict_loading(SeedForCausalLM):
             super().test_model_weights_reload_no_missing_tied_weights()
