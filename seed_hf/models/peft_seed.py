@@ -134,7 +134,7 @@ def load_with_adapter(model_class, load_base: Callable, adapter: tuple[dict, str
         model = load_base(name, *args, **kwargs)
     else:
         model = _on_plain_base(model_class, name, base, path, hub, kwargs)
-    # of the two reports transformers would keep the adapter's alone, and only warn, of second names of tied weights too
+    # of the two reports transformers would keep the adapter's alone, and only warn, of tied weights too
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
