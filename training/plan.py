@@ -17,8 +17,8 @@ from pathlib import Path
 
 import seed_hf_script  # isort: skip  # noqa: F401
 
-from seed_hf.trainer.arguments import HelpFormatter, read_recipe
 from seed_hf.trainer.curves import read_metrics
+from seed_hf.trainer.flags import HelpFormatter, read_recipe
 
 
 RECIPES = Path(__file__).parent / "recipes" / "seed-1"

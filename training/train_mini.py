@@ -21,8 +21,8 @@ from pathlib import Path
 
 import seed_hf_script  # isort: skip  # noqa: F401
 
-from seed_hf.trainer.arguments import HelpFormatter, read_recipe
 from seed_hf.trainer.curves import plot_metrics, read_metrics
+from seed_hf.trainer.flags import HelpFormatter, read_recipe
 
 
 ROOT = Path(__file__).parents[1]

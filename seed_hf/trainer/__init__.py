@@ -42,21 +42,26 @@ Example of a whole script:
 import importlib
 from typing import TYPE_CHECKING
 
-from .arguments import RunArguments, parse_arguments
-from .curves import plot_metrics
-
 
 if TYPE_CHECKING:
+    from .arguments import RunArguments, parse_arguments
+    from .curves import plot_metrics
     from .launch import make_accelerator
     from .run import TrainingRun
 
-_HEAVY = {"TrainingRun": ".run", "make_accelerator": ".launch"}
+_MODULES = {
+    "RunArguments": ".arguments",
+    "TrainingRun": ".run",
+    "make_accelerator": ".launch",
+    "parse_arguments": ".arguments",
+    "plot_metrics": ".curves",
+}
 
 __all__ = ["RunArguments", "TrainingRun", "make_accelerator", "parse_arguments", "plot_metrics"]
 
 
 def __getattr__(name: str):
-    """Imports what needs torch when it is asked for, since the arguments above are parsed without."""
-    if name not in _HEAVY:
+    """Imports each name when it is asked for: the `--help` of a script waits for none that it does not need."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HEAVY[name], __name__), name)
+    return getattr(importlib.import_module(_MODULES[name], __name__), name)

@@ -4,18 +4,16 @@ Imports neither torch nor models, so that `--help` answers at once.
 """
 
 import argparse
-import copy
 import dataclasses
 import math
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, TypeVar, get_type_hints
 
-import yaml
 from transformers.hf_argparser import HfArg, HfArgumentParser
+
+from .flags import HelpFormatter, read_recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,45 +203,6 @@ def _groups_of(arguments_class: type) -> Iterator[type]:
         yield dataclasses.make_dataclass(
             base.__name__, fields, kw_only=True, namespace={"_argument_group_name": title}
         )
-
-
-class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    """Line breaks of the description, defaults where there are any, and one of the two spellings of each flag."""
-
-    def _get_help_string(self, action: argparse.Action) -> str:
-        has_default = action.default is not None and action.default is not False
-        return super()._get_help_string(action) if has_default else action.help
-
-    def _format_action_invocation(self, action: argparse.Action) -> str:
-        shown = copy.copy(action)
-        shown.option_strings = [
-            name for name in action.option_strings if not name.startswith("--") or "-" not in name[2:]
-        ]
-        return super()._format_action_invocation(shown)
-
-
-def read_recipe(path: str | os.PathLike) -> dict:
-    """Reads a recipe.
-
-    Args:
-        path (`str` or `os.PathLike`): YAML file, a mapping from the names of flags (without dashes) to their values:
-            `true` or `false` for a switch, a list for a flag with several values, nothing for the default. `based_on`
-            names a recipe, relative to this one, whose values count where this one has none.
-
-    Returns:
-        `dict`: Value by flag.
-
-    Raises:
-        ValueError: If it is no such file.
-    """
-    try:
-        recipe = yaml.safe_load(Path(path).read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise ValueError(f"recipe={str(path)!r} cannot be read as YAML: {error}") from error
-    if not isinstance(recipe, dict):
-        raise ValueError(f"recipe={str(path)!r} holds no mapping from flags to values.")
-    base = recipe.pop("based_on", None)
-    return {**(read_recipe(Path(path).parent / base) if base else {}), **recipe}
 
 
 def _recipe_flags(path: str, arguments_class: type) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import seed_hf_script  # isort: skip  # noqa: F401
 
-from seed_hf.trainer.arguments import HelpFormatter
+from seed_hf.trainer.flags import HelpFormatter
 
 
 FOLDER = Path(__file__).parents[2] / "seed_hf" / "mini" / "pictures"

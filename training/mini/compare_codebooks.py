@@ -16,8 +16,8 @@ from pathlib import Path
 
 import seed_hf_script  # isort: skip  # noqa: F401
 
-from seed_hf.trainer.arguments import HelpFormatter
 from seed_hf.trainer.curves import read_metrics
+from seed_hf.trainer.flags import HelpFormatter
 
 
 # (name, changes of the configuration, number of images of the k-means start)

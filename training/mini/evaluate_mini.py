@@ -18,7 +18,7 @@ from pathlib import Path
 import seed_hf_script  # isort: skip  # noqa: F401
 
 from seed_hf.hub.fetch import MINI_NAME, resolve_mini
-from seed_hf.trainer.arguments import HelpFormatter
+from seed_hf.trainer.flags import HelpFormatter
 
 
 SPLITS = {"test_drawings": "held-out drawings", "test_concepts": "held-out concepts"}

@@ -16,8 +16,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from seed_hf.trainer.arguments import HelpFormatter
 from seed_hf.trainer.curves import read_metrics
+from seed_hf.trainer.flags import HelpFormatter
 
 
 # folder: title, metric on the left axis, metric on the right axis

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import seed_hf_script  # isort: skip  # noqa: F401
 
-from seed_hf.trainer.arguments import HelpFormatter
+from seed_hf.trainer.flags import HelpFormatter
 
 
 ROOT = Path(__file__).parents[2]
