@@ -36,6 +36,27 @@ def assert_same_codes(actual: torch.Tensor, expected: torch.Tensor, distances: t
     assert_equal_up_to_rounding(first, second, roundings=ROUNDINGS * largest(distances) / largest(second))
 
 
+@torch.no_grad()
+def assert_codes_of_images(model, pixel_values: torch.Tensor, codes: torch.Tensor):
+    """`codes` that another load or batch made are those of `model`, or as near to what decides them up to rounding."""
+    projected = model.quantizer.project(model.get_causal_embeds(pixel_values))
+    vectors = [model.get_code_vectors(each).to(projected) for each in (codes, model.encode(pixel_values))]
+    actual, nearest = ((projected - each).square().sum(-1) for each in vectors)
+    assert_equal_up_to_rounding(actual, nearest)
+
+
+@torch.no_grad()
+def assert_codes_of_prompt(pipeline, prompt: str, codes: torch.Tensor):
+    """One row of `codes` that another load wrote greedily: each is the likeliest next one, or as likely."""
+    text = pipeline.processor.image_prompt.format(caption=prompt) + "<image>"
+    ids = pipeline.processor(text=text, codes=codes, return_tensors="pt")["input_ids"]
+    layout = pipeline.language_model.config.image_token_layout
+    first, count = layout.first_image_token_id, layout.num_query_tokens
+    assert torch.equal(ids[:, -count - 1 : -1], codes + first)
+    logits = pipeline.language_model(ids).logits[:, -count - 2 : -2, first : first + layout.codebook_size]
+    assert_equal_up_to_rounding(logits.gather(-1, codes[..., None])[..., 0], logits.amax(-1))
+
+
 def assert_same_picture(actual, expected):
     """Two PIL images of one size; a value that rounding had moved across a half is off by one of 255."""
     assert actual.size == expected.size and actual.mode == expected.mode

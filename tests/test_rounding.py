@@ -6,8 +6,15 @@ import pytest
 import torch
 from PIL import Image
 from replaced import Replaced
-from rounding import assert_equal_up_to_rounding, assert_same_codes, assert_same_picture
+from rounding import (
+    assert_codes_of_images,
+    assert_codes_of_prompt,
+    assert_equal_up_to_rounding,
+    assert_same_codes,
+    assert_same_picture,
+)
 from tiny.language import build_seed_model
+from tiny.pictures import build_images, build_prompt_pipeline
 
 
 def test_another_order_of_a_sum_is_equal():
@@ -53,3 +60,18 @@ def test_a_picture_may_be_off_by_one_level():
 def test_a_function_is_replaced_for_one_importer_only():
     replaced = Replaced(subprocess, run=lambda: "ours")
     assert replaced.run() == "ours" and replaced.PIPE == subprocess.PIPE and subprocess.run is not replaced.run
+
+
+def test_other_codes_are_not_what_decides_them():
+    pipeline = build_prompt_pipeline()
+    pixel_values = pipeline.image_processor(build_images(), return_tensors="pt")["pixel_values"]
+    seen, written = pipeline.image_tokenizer.encode(pixel_values), pipeline.encode_prompt("a cat")
+    assert_codes_of_images(pipeline.image_tokenizer, pixel_values, seen)
+    assert_codes_of_prompt(pipeline, "a cat", written)
+    size = pipeline.image_tokenizer.config.codebook_size
+    for place in range(seen.shape[1]):
+        step = torch.nn.functional.one_hot(torch.tensor([place]), seen.shape[1])
+        with pytest.raises(AssertionError):
+            assert_codes_of_images(pipeline.image_tokenizer, pixel_values, (seen + step) % size)
+        with pytest.raises(AssertionError):
+            assert_codes_of_prompt(pipeline, "a cat", (written + step) % size)
