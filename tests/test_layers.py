@@ -12,9 +12,9 @@ LAYERS = (
     ("hub",),
     ("data", "convert", "inference"),
     ("mini",),
-    ("evaluation",),
-    ("rewards", "trainer"),
-    ("cards", "demo"),
+    ("evaluation", "loading"),
+    ("rewards", "studio", "trainer"),
+    ("app", "cards", "demo", "serve"),
     ("commands",),
 )
 PACKAGE = ROOT / "seed_hf"

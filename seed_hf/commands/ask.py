@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .caption import add_text_arguments, write_lines
 from .images import Failures, encode_files
-from .loading import load_language_model
+from .loading import announce
 
 
 EXAMPLES = """examples:
@@ -24,8 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser):
 
 def run(args: argparse.Namespace) -> int:
     """Prints the answer."""
+    from ..loading import load_language_model  # brings torch, for which `--help` must not wait
+
     failures = Failures()
-    model, processor = load_language_model(args)
+    model, processor = load_language_model(*announce(args))
     question = processor.tokenizer.escape_control_tokens(args.question)
     prompt = processor.question_prompt.replace("{question}", question)
     for _, codes in encode_files([args.path], processor.encode_image, failures):

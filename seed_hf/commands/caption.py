@@ -5,7 +5,7 @@ import json
 from typing import TYPE_CHECKING
 
 from .images import PATHS_HELP, Failures, encode_files, find_images
-from .loading import add_model_arguments, load_language_model
+from .loading import add_model_arguments, announce
 
 
 if TYPE_CHECKING:
@@ -37,9 +37,11 @@ def add_text_arguments(parser: argparse.ArgumentParser):
 
 def run(args: argparse.Namespace) -> int:
     """Prints a caption for each image that can be read."""
+    from ..loading import load_language_model  # brings torch, for which `--help` must not wait
+
     failures = Failures()
     files = find_images(args.paths, failures)
-    model, processor = load_language_model(args)
+    model, processor = load_language_model(*announce(args))
     for batch, codes in encode_files(files, processor.encode_image, failures):
         captions = write_lines(model, processor, codes, processor.caption_prompt, args)
         for file, caption in zip(batch, captions, strict=True):

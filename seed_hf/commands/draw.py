@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from .loading import add_model_arguments, load_drawing_pipeline
+from .loading import add_model_arguments, announce
 from .pictures import add_drawing_arguments, draw_codes, free_name
 
 
@@ -27,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser):
 
 def run(args: argparse.Namespace):
     """Draws the prompts, and says where the pictures are."""
+    from ..loading import load_drawing_pipeline  # brings torch, for which `--help` must not wait
+
     if args.count < 1:
         raise ValueError(f"`--count` is {args.count}; allowed: 1 or more.")
     if any(not prompt.strip() for prompt in args.prompts):
@@ -34,7 +36,7 @@ def run(args: argparse.Namespace):
     is_file = args.output.suffix.lower() == ".png"
     if is_file and len(args.prompts) * args.count > 1:
         raise ValueError(f"`--output` is the file {str(args.output)!r}; allowed for several pictures: a folder.")
-    pipeline, generation = load_drawing_pipeline(args)
+    pipeline, generation = load_drawing_pipeline(*announce(args))
     pictures = draw_codes(pipeline, pipeline.encode_prompt(args.prompts, **generation), args, args.count)
     folder, taken = args.output.parent if is_file else args.output, set()
     folder.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from .images import PATHS_HELP, Failures, encode_files, find_images, is_codes_file, read_codes
-from .loading import add_model_arguments, load_pipeline
+from .loading import add_model_arguments, announce
 from .pictures import add_drawing_arguments, draw_codes, free_name
 
 
@@ -27,10 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser):
 
 def run(args: argparse.Namespace) -> int:
     """Draws each image from its codes alone, all from the same noise."""
+    from ..loading import load_pipeline  # brings torch, for which `--help` must not wait
+
     failures = Failures()
     tables = [read_codes(Path(path)) for path in args.paths if is_codes_file(path)]
     files = find_images([path for path in args.paths if not is_codes_file(path)], failures)
-    pipeline = load_pipeline(args)
+    pipeline = load_pipeline(*announce(args))
     args.output.mkdir(parents=True, exist_ok=True)
     taken = set()
     batches = (([Path(name) for name in names], codes) for names, codes in tables)

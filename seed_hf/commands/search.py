@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .images import Failures, encode_files, find_images, is_codes_file, read_codes
-from .loading import add_model_arguments, load_image_tokenizer
+from .loading import add_model_arguments, announce
 
 
 if TYPE_CHECKING:
@@ -42,11 +42,13 @@ def run(args: argparse.Namespace) -> int:
     """Prints the nearest images, the nearest first, or pairs of similar images."""
     import torch  # inside `run`, so that `--help` does not wait for it
 
+    from ..loading import load_image_tokenizer
+
     if (args.query is None) == (args.duplicates is None):
         raise ValueError("give either a query or `--duplicates`, and not both.")
     failures = Failures()
     files = [] if is_codes_file(args.images) else find_images([args.images], failures)
-    model, encode, folder = load_image_tokenizer(args)
+    model, encode, folder = load_image_tokenizer(*announce(args))
     if is_codes_file(args.images):
         names, codes = read_codes(Path(args.images))
     else:
@@ -81,16 +83,13 @@ def _code_features(model: "SeedImageTokenizer", codes: "torch.Tensor") -> "torch
 
 def _query_features(query: str, model: "SeedImageTokenizer", encode, folder: Path) -> "torch.Tensor":
     """The feature of an image file, from its codes too, or of words."""
-    from transformers import AutoTokenizer
-
     from ..inference import text_features
+    from ..loading import load_text_tokenizer
     from ..models.image_processing_seed import load_rgb_image
 
     if Path(query).is_file():
         return _code_features(model, encode([load_rgb_image(Path(query), name="query")]))[0]
-    if not (folder / "tokenizer_config.json").is_file():
-        raise ValueError(f"{str(folder)!r} has no text tokenizer, which words need; allowed: an image file as query.")
-    return text_features(model, AutoTokenizer.from_pretrained(folder), [query])[0]
+    return text_features(model, load_text_tokenizer(folder), [query])[0]
 
 
 def _print_duplicates(names: list[str], images: "torch.Tensor", args: argparse.Namespace):

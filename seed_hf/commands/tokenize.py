@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .images import PATHS_HELP, Failures, encode_files, find_images
-from .loading import add_model_arguments, load_image_tokenizer
+from .loading import add_model_arguments, announce
 
 
 EXAMPLES = """examples:
@@ -35,9 +35,11 @@ def _codes_file(text: str) -> Path:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the codes of every image that can be read."""
+    from ..loading import load_image_tokenizer  # brings torch, for which `--help` must not wait
+
     failures = Failures()
     files = find_images(args.paths, failures)
-    _, encode, _ = load_image_tokenizer(args)
+    _, encode, _ = load_image_tokenizer(*announce(args))
     count = 0
     with _open_output(args.output) as write:
         for batch, codes in encode_files(files, encode, failures, args.batch_size):

@@ -234,7 +234,12 @@ class ImageTokenLayout:
 
 
 def check_codes(
-    codes, codebook_size: int, num_query_tokens: int | None = None, name: str = "codes", allow_vector: bool = True
+    codes,
+    codebook_size: int,
+    num_query_tokens: int | None = None,
+    name: str = "codes",
+    allow_vector: bool = True,
+    allow_prefix: bool = False,
 ) -> torch.LongTensor:
     r"""
     Checks codes; every function that takes codes calls it first.
@@ -246,6 +251,7 @@ def check_codes(
             `(batch_size, num_query_tokens)` or `(num_query_tokens,)`, without it any shape will do.
         name (`str`, defaults to `"codes"`): Name of the codes in errors.
         allow_vector (`bool`, defaults to `True`): Whether the codes of one image may come as a vector.
+        allow_prefix (`bool`, defaults to `False`): Whether the first codes of each image are enough.
 
     Returns:
         `torch.LongTensor` of the same shape, with `num_query_tokens` always `(batch_size, num_query_tokens)`.
@@ -257,8 +263,10 @@ def check_codes(
     if num_query_tokens is not None:
         shape = tuple(codes.shape)
         codes = codes[None] if codes.ndim == 1 and allow_vector else codes
-        if codes.ndim != 2 or codes.shape[1] != num_query_tokens:
-            allowed = f"(batch_size, {num_query_tokens})" + (f" or ({num_query_tokens},)" if allow_vector else "")
+        counts = range(1, num_query_tokens + 1) if allow_prefix else (num_query_tokens,)
+        if codes.ndim != 2 or codes.shape[1] not in counts:
+            count = f"1 to {num_query_tokens}" if allow_prefix else num_query_tokens
+            allowed = f"(batch_size, {count})" + (f" or ({count},)" if allow_vector else "")
             raise ValueError(f"`{name}` has shape {shape}; allowed: {allowed}.")
     if torch.compiler.is_compiling():
         return codes  # a compiled graph cannot branch on values

@@ -274,7 +274,8 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
         Turns codes into generation embeddings.
 
         Args:
-            codes (`torch.LongTensor` of shape `(batch_size, num_query_tokens)`): Codes in `[0, codebook_size)`.
+            codes (`torch.LongTensor` of shape `(batch_size, num_codes)`): Codes in `[0, codebook_size)`, all
+                `num_query_tokens` of an image or its first ones; the mean of a place stands in for the rest.
 
         Returns:
             `torch.FloatTensor` of shape `(batch_size, num_generation_tokens, generation_dim)` (SEED-1) or
@@ -290,7 +291,7 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
         Turns codes back into causal embeddings, through the reconstruction blocks.
 
         Args:
-            codes (`torch.LongTensor` of shape `(batch_size, num_query_tokens)`): Codes in `[0, codebook_size)`.
+            codes (`torch.LongTensor` of shape `(batch_size, num_codes)`): Codes, as in [`~SeedImageTokenizer.decode`].
 
         Returns:
             `torch.FloatTensor` of shape `(batch_size, num_query_tokens, hidden_size)`.
@@ -310,9 +311,14 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
         return rebuilt if mean is None else rebuilt + mean.to(rebuilt.dtype)
 
     def _lookup_images(self, codes: torch.LongTensor) -> torch.FloatTensor:
-        """Codes of whole images -> what both decoders read, `(batch_size, num_query_tokens, hidden_size)`."""
-        sizes = (self.config.codebook_size, self.config.num_query_tokens)
-        return self.quantizer.decode(self.quantizer.lookup(check_codes(codes, *sizes, allow_vector=False)))
+        """Codes of images -> what both decoders read, `(batch_size, num_query_tokens, hidden_size)`."""
+        num_query_tokens = self.config.num_query_tokens
+        codes = check_codes(codes, self.config.codebook_size, num_query_tokens, allow_vector=False, allow_prefix=True)
+        decoded = self.quantizer.decode(self.quantizer.lookup(codes))
+        if codes.shape[1] == num_query_tokens:
+            return decoded
+        rest = self.quantizer.mean_decoded()[codes.shape[1] :].to(decoded)
+        return torch.cat([decoded, rest.expand(len(decoded), -1, -1)], dim=1)
 
     @can_return_tuple
     def forward(
@@ -437,8 +443,8 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
         Args:
             pixel_values (`torch.FloatTensor` of shape `(batch_size, 3, image_size, image_size)`, *optional*): Then
                 the feature is taken from the causal embeddings.
-            codes (`torch.LongTensor` of shape `(batch_size, num_query_tokens)`, *optional*): Then it is taken from
-                the causal embeddings rebuilt from these codes.
+            codes (`torch.LongTensor` of shape `(batch_size, num_codes)`, *optional*): Then it is taken from the causal
+                embeddings rebuilt from these codes, all or the first ones.
             kwargs: `output_hidden_states` and `output_attentions`, of the Causal Q-Former.
 
         Returns:

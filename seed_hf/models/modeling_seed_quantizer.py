@@ -84,6 +84,7 @@ class SeedQuantizer(nn.Module):
             self.query_shift = nn.Parameter(torch.zeros(config.num_query_tokens, hidden_size))
         self.separate_queries = config.separate_queries
         # CODEPATH: in seed-mini part i of the codebook belongs to query i; in SEED there is one part for all queries
+        self.num_query_tokens = config.num_query_tokens
         self.num_parts = config.num_query_tokens if config.codebook_per_query else 1
         if self.ema_decay > 0:
             self.embedding.weight.requires_grad_(False)
@@ -131,6 +132,11 @@ class SeedQuantizer(nn.Module):
     def decode(self, code_vectors: torch.Tensor) -> torch.Tensor:
         """Code vectors `(..., code_dim)` -> `(..., hidden_size)`."""
         return self.decode_layers(code_vectors)
+
+    def mean_decoded(self) -> torch.Tensor:
+        """What [`decode`] gives on average over the codes of each place: `(num_query_tokens, hidden_size)`."""
+        decoded = self.decode(self.get_codebook()).unflatten(0, (self.num_parts, -1)).mean(1)
+        return decoded.expand(self.num_query_tokens, -1)
 
     def forward(self, causal_embeds: torch.Tensor, codes_only: bool = False) -> SeedQuantizerOutput:
         """

@@ -295,8 +295,8 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, DiffusionPipeline):
         Turns codes into generation embeddings.
 
         Args:
-            codes (`torch.LongTensor` of shape `(batch_size, num_query_tokens)`, or nested lists; one image may come
-                without the batch axis): Codes in `[0, codebook_size)`.
+            codes (`torch.LongTensor` of shape `(batch_size, num_codes)`, or nested lists; one image may come without
+                the batch axis): Codes in `[0, codebook_size)`, all of an image or its first ones.
             name (`str`, defaults to `"codes"`): Name of the argument in errors.
 
         Returns:
@@ -306,7 +306,7 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, DiffusionPipeline):
             ValueError: Codes out of range, of a wrong dtype or shape.
         """
         config = self.image_tokenizer.config
-        codes = check_codes(codes, config.codebook_size, config.num_query_tokens, name)
+        codes = check_codes(codes, config.codebook_size, config.num_query_tokens, name, allow_prefix=True)
         if len(codes) == 0:
             raise ValueError(f"`{name}` has shape {tuple(codes.shape)}; allowed: at least one image.")
         device = self._start(self.image_tokenizer)
@@ -316,7 +316,8 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, DiffusionPipeline):
         """Generation embeddings, those of the negative codes if guidance needs them, and checked codes."""
         config = self.image_tokenizer.config
         if generation_embeds is None:
-            codes = check_codes(codes, config.codebook_size, config.num_query_tokens).to(self._execution_device)
+            codes = check_codes(codes, config.codebook_size, config.num_query_tokens, allow_prefix=True)
+            codes = codes.to(self._execution_device)
             generation_embeds = self.decode_codes(codes)
         else:
             row_shape = (config.num_generation_tokens, config.generation_dim)
@@ -492,8 +493,8 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, DiffusionPipeline):
 
         Args:
             image (*optional*): One image or a list, in any form that the image processor takes.
-            codes (`torch.LongTensor` of shape `(batch_size, num_query_tokens)`, *optional*): Codes in
-                `[0, codebook_size)`; nested lists, arrays and a single row are fine.
+            codes (`torch.LongTensor` of shape `(batch_size, num_codes)`, *optional*): Codes in `[0, codebook_size)`, all of
+                an image or its first ones; nested lists, arrays and a single row are fine.
             generation_embeds (`torch.FloatTensor` of shape `(batch_size, num_generation_tokens, generation_dim)`, or
                 `(batch_size, generation_dim)` for SEED-2, *optional*): What `image_tokenizer.decode` gives.
             prompt (`str` or `list[str]`, *optional*): For the language model, which writes the codes.

@@ -1,0 +1,201 @@
+"""Models by name, for whoever applies them: the commands, the app and the server."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from .hub.fetch import MINI_NAME, find_folder, find_image_tokenizer
+from .mini import mini_image_generation, mini_language_model
+from .models.image_processing_seed import SeedImageProcessor
+from .models.modeling_seed import SeedForCausalLM
+from .models.modeling_seed_image_tokenizer import SeedImageTokenizer
+from .models.processing_seed import SeedProcessor
+
+
+NO_LANGUAGE_MODEL = "is a pipeline without a language model; allowed: a language model, or a pipeline saved with one."
+
+
+def find_device(name: str | None) -> torch.device:
+    """
+    Chooses a device.
+
+    Args:
+        name (`str`, *optional*): Such as `"cpu"`; by default `"cuda"` where there is one, or else `"cpu"`.
+
+    Returns:
+        `torch.device`: A device that is there.
+
+    Raises:
+        ValueError: There is no such device.
+    """
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"`device` is {name!r} ({reason}); allowed: cpu, or a device that is here.") from error
+
+
+def load_image_tokenizer(
+    name: str, device: str | None = None
+) -> tuple[SeedImageTokenizer, Callable[[list], torch.Tensor], Path]:
+    """
+    Loads an image tokenizer without the decoder of pictures, and so without diffusers.
+
+    Args:
+        name (`str`): `"seed-mini"`, or folder or Hub id of an image tokenizer or a pipeline.
+        device (`str`, *optional*): See [`find_device`].
+
+    Returns:
+        `tuple`: The model, what turns a list of images into codes as `SeedPipeline.encode_image` does, and the
+        folder.
+
+    Raises:
+        ValueError: There is no image tokenizer of this name, or no such device.
+    """
+    logging.disable_progress_bar()
+    folder, processor_folder = find_image_tokenizer(name)
+    processor = SeedImageProcessor.from_pretrained(processor_folder)
+    # half precision changes some codes; the pipeline loads in float32, too
+    model = SeedImageTokenizer.from_pretrained(folder, dtype=torch.float32).eval().to(find_device(device))
+
+    @torch.no_grad()
+    def encode(images: list) -> torch.Tensor:
+        return model.encode(processor(images, return_tensors="pt")["pixel_values"].to(model.device)).cpu()
+
+    return model, encode, folder
+
+
+def load_text_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """
+    Loads the tokenizer of an image tokenizer's text side.
+
+    Args:
+        folder (`Path`): What [`load_image_tokenizer`] gives.
+
+    Returns:
+        `PreTrainedTokenizerBase`: For [`~seed_hf.inference.text_features`].
+
+    Raises:
+        ValueError: The folder has none.
+    """
+    if not (folder / "tokenizer_config.json").is_file():
+        raise ValueError(f"{str(folder)!r} has no text tokenizer, which words need; allowed: an image file as query.")
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def load_language_model(name: str, device: str | None = None) -> tuple[SeedForCausalLM, SeedProcessor]:
+    """
+    Loads a language model that reads images: alone, or out of a pipeline that was saved with one.
+
+    Args:
+        name (`str`): `"seed-mini"`, or folder or Hub id of a language model, a LoRA adapter or a pipeline.
+        device (`str`, *optional*): See [`find_device`].
+
+    Returns:
+        `tuple[SeedForCausalLM, SeedProcessor]`: The processor's `encode_image` turns images into its codes.
+
+    Raises:
+        ValueError: There is no such model, or a pipeline has no language model.
+    """
+    logging.disable_progress_bar()
+    folder = find_folder(name, "language_model")
+    if (folder / "model_index.json").is_file():
+        pipeline = _pipeline_at(folder)
+        if pipeline.language_model is None:
+            raise ValueError(f"`model` {name!r} {NO_LANGUAGE_MODEL}")
+        model, processor, image_tokenizer = pipeline.language_model, pipeline.processor, pipeline.image_tokenizer
+    else:
+        if name == MINI_NAME:
+            model, processor = mini_language_model()
+        else:
+            model = SeedForCausalLM.from_pretrained(folder, image_tokenizer=True, dtype="auto")
+            processor = SeedProcessor.from_pretrained(folder)
+        image_tokenizer = model.image_tokenizer
+    if image_tokenizer is None:
+        named, _ = find_image_tokenizer(*_repository_of(processor))
+        image_tokenizer = SeedImageTokenizer.from_pretrained(named, dtype="float32")
+    chosen = find_device(device)
+    processor.tokenizer.image_codec.image_tokenizer = image_tokenizer.eval().to(chosen)
+    return model.eval().to(chosen), processor
+
+
+def load_pipeline(name: str, device: str | None = None):
+    """
+    Loads what draws pictures of codes.
+
+    Args:
+        name (`str`): `"seed-mini"`, or folder or Hub id of a pipeline.
+        device (`str`, *optional*): See [`find_device`].
+
+    Returns:
+        [`SeedPipeline`]: Its progress bar shows on a terminal only.
+
+    Raises:
+        ValueError: The folder holds no pipeline.
+    """
+    folder = find_folder(name)
+    if not (folder / "model_index.json").is_file():
+        raise ValueError(f"`model` {name!r} has no model_index.json; allowed: a pipeline, which can draw.")
+    return _ready(_pipeline_at(folder), device)
+
+
+def load_drawing_pipeline(name: str, device: str | None = None) -> tuple:
+    """
+    Loads what draws pictures of words.
+
+    Args:
+        name (`str`): `"seed-mini"`, or folder or Hub id of a language model that names its pipeline, or of a pipeline
+            that was saved with a language model.
+        device (`str`, *optional*): See [`find_device`].
+
+    Returns:
+        `tuple[SeedPipeline, dict]`: The pipeline with its language model, and settings of `encode_prompt`.
+
+    Raises:
+        ValueError: A pipeline has no language model.
+    """
+    if name != MINI_NAME and (find_folder(name) / "model_index.json").is_file():
+        pipeline = load_pipeline(name, device)
+        if pipeline.language_model is None:
+            raise ValueError(f"`model` {name!r} {NO_LANGUAGE_MODEL}")
+        return pipeline, {}
+    model, processor = load_language_model(name, device)
+    is_mini = name == MINI_NAME
+    repository, revision = _repository_of(processor)
+    folder = find_folder(MINI_NAME if is_mini else repository, revision=revision)
+    pipeline = _pipeline_at(folder, language_model=model, processor=processor)
+    return _ready(pipeline, device), mini_image_generation(processor) if is_mini else {}
+
+
+def _pipeline_at(folder: Path, **parts):
+    # language models alone do without diffusers, which takes seconds to import and has progress bars of its own
+    from diffusers.utils import logging as diffusers_logging
+
+    from .models.pipeline_seed import SeedPipeline
+
+    logging.disable_progress_bar()
+    diffusers_logging.disable_progress_bar()
+    return SeedPipeline.from_pretrained(folder, **parts)
+
+
+def _repository_of(processor: SeedProcessor) -> tuple[str, str | None]:
+    return processor.tokenizer.image_tokenizer_id, processor.tokenizer.image_tokenizer_revision
+
+
+def _ready(pipeline, device: str | None):
+    pipeline.set_progress_bar_config(disable=None, leave=False, desc="drawing")
+    return pipeline.to(find_device(device))
+
+
+__all__ = [
+    "find_device",
+    "load_drawing_pipeline",
+    "load_image_tokenizer",
+    "load_language_model",
+    "load_pipeline",
+    "load_text_tokenizer",
+]
