@@ -83,8 +83,8 @@ class SeedQuantizer(nn.Module):
             self.query_scale = nn.Parameter(torch.ones(config.num_query_tokens, hidden_size))
             self.query_shift = nn.Parameter(torch.zeros(config.num_query_tokens, hidden_size))
         self.separate_queries = config.separate_queries
-        # CODEPATH: in seed-mini part i of the codebook belongs to query i; in SEED there is one part for all queries
         self.num_query_tokens = config.num_query_tokens
+        # CODEPATH: in seed-mini part i of the codebook belongs to query i; in SEED there is one part for all queries
         self.num_parts = config.num_query_tokens if config.codebook_per_query else 1
         if self.ema_decay > 0:
             self.embedding.weight.requires_grad_(False)

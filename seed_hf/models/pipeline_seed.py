@@ -493,8 +493,8 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, DiffusionPipeline):
 
         Args:
             image (*optional*): One image or a list, in any form that the image processor takes.
-            codes (`torch.LongTensor` of shape `(batch_size, num_codes)`, *optional*): Codes in `[0, codebook_size)`, all of
-                an image or its first ones; nested lists, arrays and a single row are fine.
+            codes (`torch.LongTensor` of shape `(batch_size, num_codes)`, *optional*): Codes in `[0, codebook_size)`,
+                all of an image or its first ones; nested lists, arrays and a single row are fine.
             generation_embeds (`torch.FloatTensor` of shape `(batch_size, num_generation_tokens, generation_dim)`, or
                 `(batch_size, generation_dim)` for SEED-2, *optional*): What `image_tokenizer.decode` gives.
             prompt (`str` or `list[str]`, *optional*): For the language model, which writes the codes.

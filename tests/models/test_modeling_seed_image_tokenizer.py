@@ -216,11 +216,30 @@ def test_attention_implementation_reaches_every_part(model):
         assert model.generation_decoder.encoder.config._attn_implementation == attention
 
 
+@pytest.mark.parametrize("codebook_per_query", [False, True])
+def test_first_codes_stand_for_an_image(codebook_per_query):
+    model = tiny_image_tokenizer(codebook_per_query=codebook_per_query)
+    torch.nn.init.normal_(model.quantizer.embedding.weight)
+    for layer in model.quantizer.decode_layers[::2]:
+        torch.nn.init.normal_(layer.weight)
+    codes = torch.arange(8)[None] * 8
+    decoded = model.quantizer.decode(model.quantizer.lookup(torch.arange(64))).unflatten(0, (8, 8))
+    means = decoded.mean(1) if codebook_per_query else decoded.mean((0, 1)).expand(8, -1)
+    mixed = torch.cat([model.quantizer.decode(model.quantizer.lookup(codes[:, :3])), means[None, 3:]], dim=1)
+    whole, prefix = model.decode(codes), model.decode(codes[:, :3])
+    assert_equal_up_to_rounding(prefix, model.generation_head(model.generation_decoder(mixed)))
+    assert (whole - prefix).abs().max() > 1e-3
+    # nothing of what is left out is read
+    features = model.get_image_features(codes=codes[:, :3]).pooler_output
+    assert_equal_up_to_rounding(features, model._project_image(model._rebuild(mixed)))
+
+
 @pytest.mark.parametrize(
     ("codes", "message"),
     [
         (torch.zeros(2, 8), "dtype torch.float32"),
-        (torch.zeros(2, 7, dtype=torch.long), r"\(2, 7\); allowed: \(batch_size, 8\)"),
+        (torch.zeros(2, 9, dtype=torch.long), r"\(2, 9\); allowed: \(batch_size, 1 to 8\)"),
+        (torch.zeros(2, 0, dtype=torch.long), r"\(2, 0\); allowed: \(batch_size, 1 to 8\)"),
         (torch.zeros(8, dtype=torch.long), r"\(8,\); allowed"),
         (torch.full((1, 8), 64), r"holds 64; allowed: \[0, 64\)"),
         (torch.full((1, 8), -1), "holds -1; allowed"),

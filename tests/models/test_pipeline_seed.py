@@ -160,7 +160,7 @@ class TestInputs:
             ({"codes": torch.full((1, NUM_QUERY_TOKENS), -1)}, "`codes` holds -1"),
             ({"codes": torch.zeros(1, NUM_QUERY_TOKENS)}, "`codes` has dtype torch.float32"),
             ({"codes": torch.zeros(1, NUM_QUERY_TOKENS, dtype=torch.bool)}, "`codes` has dtype torch.bool"),
-            ({"codes": build_codes()[:, 1:]}, r"`codes` has shape \(1, 3\); allowed: \(batch_size, 4\)"),
+            ({"codes": build_codes()[:, :0]}, r"`codes` has shape \(1, 0\); allowed: \(batch_size, 1 to 4\)"),
             ({"codes": build_codes()[None]}, "`codes` has shape"),
             ({"codes": build_codes(0)}, "`codes` has shape"),
             ({"codes": [[1, 2], [3]]}, "`codes` is not a rectangular array"),
