@@ -10,7 +10,7 @@ from tiny import ROOT, TRAINING
 LAYERS = (
     ("provenance", "licences", "sealed_files", "missing_packages", "models"),
     ("hub",),
-    ("data", "convert", "inference"),
+    ("data", "convert", "edits", "inference"),
     ("mini",),
     ("evaluation", "loading"),
     ("rewards", "studio", "trainer"),
