@@ -238,7 +238,12 @@ if CLASSIC_TO_CB_PROCESSORS_MAP is not None:
 
 
 class SeedGenerationMixin:
-    """`generate()` of [`SeedForCausalLM`]; decoding itself is transformers'."""
+    """
+    Generation with [`SeedForCausalLM`]; decoding itself is transformers'.
+
+    Everything that is wanted stands in the generation configuration, and what it means is done in the hooks of
+    transformers' `generate()`, so that whatever hands over a configuration alone gets the same.
+    """
 
     @torch.no_grad()
     def generate(
@@ -284,45 +289,144 @@ class SeedGenerationMixin:
             ValueError: An unknown mode, images that do not fit the placeholders, a prompt with a malformed span, a
                 limit too short for an image, or guidance with beams or assisted decoding.
         """
-        settings = generation_config or self.generation_config
-        if generation_mode is None:
-            generation_mode = getattr(settings, "generation_mode", None)
-        generation_mode = _check_mode(generation_mode)
-        if any(isinstance(processor, SeedImageSpanLogitsProcessor) for processor in logits_processor or []):
-            # this model assists another one, whose grammar says what may follow
-            return super().generate(inputs, generation_config, logits_processor=logits_processor, **kwargs)
-        input_ids = kwargs.pop("input_ids", None) if inputs is None else inputs
-        if input_ids is not None:
-            input_ids = self._prepare_prompt(input_ids, generation_mode, pixel_values, codes)
-            kwargs["input_ids"] = input_ids
-        elif pixel_values is not None or codes is not None:
-            raise ValueError(
-                "`input_ids` is None but images were given; allowed: a prompt with `<image>` placeholders."
-            )
-        if generation_mode == "image":
-            self._limit_to_one_image(input_ids, settings, kwargs)
-        if guidance_scale is None:
-            guidance_scale = settings.guidance_scale
+        images = {"pixel_values": pixel_values, "codes": codes}
+        settings = {"generation_mode": generation_mode, "guidance_scale": guidance_scale}
+        kwargs |= {name: value for name, value in (images | settings).items() if value is not None}
         negative = {"negative_prompt_ids": negative_prompt_ids}
         negative["negative_prompt_attention_mask"] = negative_prompt_attention_mask
-        processors = LogitsProcessorList(logits_processor or [])
-        if guidance_scale is not None and guidance_scale != 1 and generation_mode != "text":
-            processors.append(self._image_guidance(guidance_scale, input_ids, settings, kwargs, **negative))
-            guidance_scale, negative = 1.0, {}
-        max_length = self._max_length(input_ids, settings, kwargs) if generation_mode == "interleaved" else None
-        layout = self.config.image_token_layout
-        processors.append(SeedImageSpanLogitsProcessor(layout, generation_mode, max_length))
-        if guidance_scale is not None:
-            kwargs["guidance_scale"] = guidance_scale
-        return super().generate(generation_config=generation_config, logits_processor=processors, **negative, **kwargs)
+        return super().generate(inputs, generation_config, logits_processor, **negative, **kwargs)
 
-    def _get_logits_processor(self, generation_config, *args, **kwargs):
-        if not args and not kwargs:
-            # continuous batching asks so and does not come through `generate()`
-            mode = _check_mode(getattr(generation_config, "generation_mode", None))
-            grammar = SeedImageSpanLogitsProcessor(self.config.image_token_layout, mode)
-            kwargs["logits_processor"] = LogitsProcessorList([grammar])
-        return super()._get_logits_processor(generation_config, *args, **kwargs)
+    def _prepare_generation_config(self, generation_config, generation_mode=None, **kwargs):
+        generation_config, model_kwargs = super()._prepare_generation_config(generation_config, **kwargs)
+        if generation_mode is not None:
+            generation_config.generation_mode = generation_mode
+        if _mode_of(generation_config) == "image" and not generation_config.is_assistant:
+            # a limit that a configuration carries is meant for texts; one in the call is checked with the prompt
+            generation_config.max_length = None
+            generation_config.max_new_tokens = kwargs.get("max_new_tokens")
+            self._end_with_the_image(generation_config)
+        return generation_config, model_kwargs
+
+    def _end_with_the_image(self, generation_config):
+        """Every sequence ends at its `</img>`; what pads it afterwards is the end of texts."""
+        if generation_config.pad_token_id is None:
+            eos = generation_config.eos_token_id
+            generation_config.pad_token_id = eos[0] if isinstance(eos, list) else eos
+        generation_config.eos_token_id = self.config.image_token_layout.eoi_token_id
+
+    def _validate_generation_mode(self, generation_mode, generation_config, generation_mode_kwargs):
+        super()._validate_generation_mode(generation_mode, generation_config, generation_mode_kwargs)
+        if not _is_guided(generation_config):
+            return
+        if generation_config.num_beams is not None and generation_config.num_beams > 1:
+            raise ValueError(f"`num_beams` is {generation_config.num_beams}; allowed with `guidance_scale`: 1.")
+        # guidance keeps a cache of its own, which does not follow candidates that are taken back
+        assisted = {"assistant_model": generation_mode_kwargs.get("assistant_model")}
+        assisted["prompt_lookup_num_tokens"] = generation_config.prompt_lookup_num_tokens
+        for name, value in assisted.items():
+            if value is not None:
+                raise ValueError(f"`{name}` is given; allowed with `guidance_scale`: None.")
+
+    def _prepare_model_inputs(self, inputs, bos_token_id, model_kwargs):
+        images = {name: model_kwargs.pop(name, None) for name in ("pixel_values", "codes")}
+        inputs = model_kwargs.pop("input_ids", None) if inputs is None else inputs
+        if any(value is not None for value in images.values()):
+            if inputs is None:
+                raise ValueError(
+                    "`input_ids` is None but images were given; allowed: a prompt with `<image>` placeholders."
+                )
+            # not in `prepare_inputs_for_generation`: beams and the grammar read the codes among the ids
+            inputs = self.insert_images(inputs, **images)
+        return super()._prepare_model_inputs(inputs, bos_token_id, model_kwargs)
+
+    def _prepare_generated_length(self, generation_config, inputs_tensor, **kwargs):
+        # an assistant writes a few tokens of what another model has checked
+        if not generation_config.is_assistant:
+            # vectors instead of ids tell nothing of spans
+            prompt = inputs_tensor if inputs_tensor.ndim == 2 else inputs_tensor.new_zeros((1, 0), dtype=torch.long)
+            self._check_prompt(prompt, _mode_of(generation_config))
+            if _mode_of(generation_config) == "image":
+                self._make_room_for_one_image(prompt, generation_config)
+        return super()._prepare_generated_length(generation_config, inputs_tensor=inputs_tensor, **kwargs)
+
+    def _check_prompt(self, input_ids, generation_mode):
+        layout = self.config.image_token_layout
+        if bool((input_ids == layout.image_placeholder_token_id).any()):
+            raise ValueError(
+                "`input_ids` holds `<image>` placeholders but neither `pixel_values` nor `codes` was given."
+            )
+        is_open, num_tokens = layout.span_state(input_ids)
+        if bool((is_open & (num_tokens > layout.num_query_tokens)).any()):
+            raise ValueError(
+                f"`input_ids` has an `<img>` without `</img>` after {layout.num_query_tokens} image tokens."
+            )
+        if generation_mode == "text" and bool(is_open.any()):
+            raise ValueError(
+                "`input_ids` ends in the middle of an image span and `generation_mode` is 'text'; allowed: 'image' or "
+                "'interleaved'."
+            )
+
+    def _make_room_for_one_image(self, input_ids, generation_config):
+        layout, asked = self.config.image_token_layout, generation_config.max_new_tokens
+        is_open, num_tokens = layout.span_state(input_ids)
+        needed = int(torch.where(is_open, layout.num_query_tokens + 1 - num_tokens, layout.num_query_tokens + 2).max())
+        if asked is not None and asked < needed:
+            raise ValueError(f"`max_new_tokens` is {asked}; allowed for an image: at least {needed}.")
+        generation_config.max_new_tokens = needed
+
+    def _get_logits_processor(
+        self,
+        generation_config,
+        encoder_input_ids=None,
+        logits_processor=None,
+        negative_prompt_ids=None,
+        negative_prompt_attention_mask=None,
+        **kwargs,
+    ):
+        processors = LogitsProcessorList(logits_processor or [])
+        negative = {"negative_prompt_ids": negative_prompt_ids}
+        negative["negative_prompt_attention_mask"] = negative_prompt_attention_mask
+        # where one is given, this model assists another one, whose grammar says what may follow
+        if not any(isinstance(processor, SeedImageSpanLogitsProcessor) for processor in processors):
+            # continuous batching gives a configuration and nothing else, and cannot guide
+            if _is_guided(generation_config) and encoder_input_ids is not None:
+                processors.append(self._image_guidance(generation_config, len(encoder_input_ids), **negative))
+                generation_config, negative = copy.copy(generation_config), {}
+                generation_config.guidance_scale = None
+            processors.append(self._grammar(generation_config, has_length=encoder_input_ids is not None))
+        return super()._get_logits_processor(
+            generation_config,
+            encoder_input_ids=encoder_input_ids,
+            logits_processor=processors,
+            **negative,
+            **kwargs,
+        )
+
+    def _grammar(self, generation_config, has_length: bool) -> SeedImageSpanLogitsProcessor:
+        mode = _mode_of(generation_config)
+        max_length = generation_config.max_length if has_length and mode == "interleaved" else None
+        return SeedImageSpanLogitsProcessor(self.config.image_token_layout, mode, max_length)
+
+    def _image_guidance(
+        self, generation_config, batch_size: int, negative_prompt_ids, negative_prompt_attention_mask
+    ) -> SeedImageGuidanceLogitsProcessor:
+        mask = negative_prompt_attention_mask
+        if negative_prompt_ids is not None:
+            if negative_prompt_ids.shape[0] not in (1, batch_size):
+                raise ValueError(
+                    f"`negative_prompt_ids` has {negative_prompt_ids.shape[0]} rows; allowed: 1 or {batch_size}."
+                )
+            repeats = generation_config.num_return_sequences or 1
+            negative_prompt_ids = _expand(negative_prompt_ids, batch_size, repeats)
+            mask = None if mask is None else _expand(mask, batch_size, repeats)
+        return SeedImageGuidanceLogitsProcessor(
+            self.config.image_token_layout,
+            generation_config.guidance_scale,
+            self,
+            unconditional_ids=negative_prompt_ids,
+            unconditional_attention_mask=mask,
+            use_cache=generation_config.use_cache is not False,
+        )
 
     def init_continuous_batching(self, generation_config=None, continuous_batching_config=None, **kwargs):
         """
@@ -346,93 +450,23 @@ class SeedGenerationMixin:
             raise ValueError("`use_async_batching` is True; allowed: False, since the grammar reads the last id.")
         settings.per_request_processors, settings.use_async_batching = True, False
         generation_config = generation_config or self.generation_config
-        if _check_mode(getattr(generation_config, "generation_mode", None)) == "image":
+        if _mode_of(generation_config) == "image":
             generation_config = copy.deepcopy(generation_config)
-            generation_config.eos_token_id = self.config.image_token_layout.eoi_token_id
+            self._end_with_the_image(generation_config)
         return super().init_continuous_batching(generation_config, settings, **kwargs)
 
-    def _prepare_prompt(self, input_ids, generation_mode, pixel_values, codes):
-        layout = self.config.image_token_layout
-        if pixel_values is not None or codes is not None:
-            # before decoding starts, so that beams and the grammar see the codes themselves
-            input_ids = self.insert_images(input_ids, pixel_values, codes)
-        elif bool((input_ids == layout.image_placeholder_token_id).any()):
-            raise ValueError(
-                "`input_ids` holds `<image>` placeholders but neither `pixel_values` nor `codes` was given."
-            )
-        is_open, num_tokens = layout.span_state(input_ids)
-        if bool((is_open & (num_tokens > layout.num_query_tokens)).any()):
-            raise ValueError(
-                f"`input_ids` has an `<img>` without `</img>` after {layout.num_query_tokens} image tokens."
-            )
-        if generation_mode == "text" and bool(is_open.any()):
-            raise ValueError(
-                "`input_ids` ends in the middle of an image span and `generation_mode` is 'text'; allowed: 'image' or "
-                "'interleaved'."
-            )
-        return input_ids
 
-    def _limit_to_one_image(self, input_ids, settings, kwargs):
-        """Ends every sequence at its `</img>`; makes room for a whole image."""
-        layout = self.config.image_token_layout
-        needed = layout.num_query_tokens + 2
-        if input_ids is not None:
-            is_open, num_tokens = layout.span_state(input_ids)
-            remaining = torch.where(is_open, layout.num_query_tokens + 1 - num_tokens, needed)
-            needed = int(remaining.max())
-        max_new_tokens = kwargs.get("max_new_tokens")
-        if max_new_tokens is not None and max_new_tokens < needed:
-            raise ValueError(f"`max_new_tokens` is {max_new_tokens}; allowed for an image: at least {needed}.")
-        kwargs.pop("max_length", None)
-        kwargs["max_new_tokens"] = needed
-        kwargs["eos_token_id"] = layout.eoi_token_id
-        if kwargs.get("pad_token_id") is None and settings.pad_token_id is None:
-            eos = settings.eos_token_id
-            kwargs["pad_token_id"] = eos[0] if isinstance(eos, list) else (layout.eoi_token_id if eos is None else eos)
-
-    def _max_length(self, input_ids, settings, kwargs) -> int | None:
-        prompt_length = 0 if input_ids is None else input_ids.shape[-1]
-        max_new_tokens = kwargs.get("max_new_tokens", settings.max_new_tokens)
-        if max_new_tokens is not None:
-            return prompt_length + max_new_tokens
-        max_length = kwargs.get("max_length", settings.max_length)
-        # transformers adds its default of 20 new tokens to the prompt when nothing was set
-        return prompt_length + 20 if max_length is None else max_length
-
-    def _image_guidance(self, guidance_scale, input_ids, settings, kwargs, negative_prompt_ids, **negative):
-        num_beams = kwargs.get("num_beams", settings.num_beams)
-        if num_beams is not None and num_beams > 1:
-            raise ValueError(f"`num_beams` is {num_beams}; allowed with `guidance_scale`: 1.")
-        # guidance keeps a cache of its own, which does not follow candidates that are taken back
-        for name in ("assistant_model", "prompt_lookup_num_tokens"):
-            if kwargs.get(name, getattr(settings, name, None)) is not None:
-                raise ValueError(f"`{name}` is given; allowed with `guidance_scale`: None.")
-        mask = negative["negative_prompt_attention_mask"]
-        if negative_prompt_ids is not None:
-            batch_size = 1 if input_ids is None else input_ids.shape[0]
-            if negative_prompt_ids.shape[0] not in (1, batch_size):
-                raise ValueError(
-                    f"`negative_prompt_ids` has {negative_prompt_ids.shape[0]} rows; allowed: 1 or {batch_size}."
-                )
-            repeats = kwargs.get("num_return_sequences", settings.num_return_sequences) or 1
-            negative_prompt_ids = _expand(negative_prompt_ids, batch_size, repeats)
-            mask = None if mask is None else _expand(mask, batch_size, repeats)
-        use_cache = kwargs.get("use_cache", settings.use_cache)
-        return SeedImageGuidanceLogitsProcessor(
-            self.config.image_token_layout,
-            guidance_scale,
-            self,
-            unconditional_ids=negative_prompt_ids,
-            unconditional_attention_mask=mask,
-            use_cache=use_cache is not False,
-        )
-
-
-def _check_mode(generation_mode: str | None) -> str:
+def _mode_of(generation_config: GenerationConfig) -> str:
+    generation_mode = getattr(generation_config, "generation_mode", None)
     generation_mode = "text" if generation_mode is None else generation_mode
     if generation_mode not in GENERATION_MODES:
         raise ValueError(f"`generation_mode` is {generation_mode!r}; allowed: {GENERATION_MODES}.")
     return generation_mode
+
+
+def _is_guided(generation_config: GenerationConfig) -> bool:
+    """Whether image tokens are guided; in text mode guidance is transformers' own."""
+    return generation_config.guidance_scale not in (None, 1) and _mode_of(generation_config) != "text"
 
 
 def _expand(values, batch_size, repeats):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from tiny.language import CODEBOOK_SIZE, NUM_QUERY_TOKENS, build_seed_model, check_grammar
+from transformers import GenerationConfig
 
 from seed_hf import SeedConfig
 from seed_hf.models.generation_seed import SeedImageGuidanceLogitsProcessor, SeedImageSpanLogitsProcessor
@@ -71,6 +72,24 @@ def test_guidance_changes_images_and_scale_one_does_not():
         check_grammar(row, layout)
     several = draw(guidance_scale=8.0, negative_prompt_ids=negative, num_return_sequences=1)
     assert torch.equal(several, guided)
+
+
+def test_a_generation_config_says_mode_and_guidance():
+    """As good as the keywords, from whoever hands one over; it stays as it was."""
+    model, _ = build_seed_model("llama")
+    prompts, negative = torch.tensor([[5, 6, 30], [7, 8, 40]]), {"negative_prompt_ids": torch.tensor([[9, 8, 7, 6]])}
+    config = GenerationConfig(generation_mode="image", guidance_scale=8.0, do_sample=False)
+    before = config.to_dict()
+    drawn = model.generate(prompts, generation_config=config, **negative)
+    settings = {"generation_mode": "image", "do_sample": False}
+    assert torch.equal(drawn, model.generate(prompts, **settings, guidance_scale=8.0, **negative))
+    assert not torch.equal(drawn, model.generate(prompts, **settings))
+    assert config.to_dict() == before
+    model.generation_config.generation_mode, model.generation_config.guidance_scale = "image", 8.0
+    assert torch.equal(drawn, model.generate(prompts, do_sample=False, **negative))
+    # so asks continuous batching
+    (grammar,) = model._get_logits_processor(GenerationConfig(generation_mode="interleaved", guidance_scale=1.0))
+    assert type(grammar) is SeedImageSpanLogitsProcessor and grammar.generation_mode == "interleaved"
 
 
 @pytest.mark.parametrize("name", ["num_beams", "prompt_lookup_num_tokens", "assistant_model"])
