@@ -215,7 +215,7 @@ class SeedImageGuidanceLogitsProcessor(UnbatchedClassifierFreeGuidanceLogitsProc
         layout ([`ImageTokenLayout`]): Which ids are image tokens.
         guidance_scale (`float`): 1 is no guidance; larger follows the prompt more closely.
         model ([`SeedForCausalLM`]): Model that gives the unconditional scores.
-        unconditional_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+        unconditional_ids (`torch.LongTensor` of shape `(batch_size or 1, sequence_length)`, *optional*):
             The unconditional prompt. Defaults to the last token of the prompt.
         unconditional_attention_mask (`torch.LongTensor`, *optional*): Its attention mask.
         use_cache (`bool`, defaults to `True`): Whether to cache keys and values of the unconditional branch.
@@ -231,6 +231,86 @@ class SeedImageGuidanceLogitsProcessor(UnbatchedClassifierFreeGuidanceLogitsProc
         is_open, num_tokens = self.layout.span_state(input_ids)
         writes_code = is_open & (num_tokens < self.layout.num_query_tokens)
         return torch.where(writes_code[:, None], guided, scores)
+
+    def get_unconditional_logits(self, input_ids: torch.LongTensor) -> torch.FloatTensor:
+        """Logits of the unconditional branch, `(batch_size, length, vocab_size)`."""
+        if self.unconditional_context["first_pass"]:
+            self._expand_prompt(input_ids)
+        return super().get_unconditional_logits(input_ids)
+
+    def check_rows(self, batch_size: int):
+        """`ValueError` unless there is one unconditional prompt, or one for each of `batch_size` prompts."""
+        ids = self.unconditional_context["input_ids"]
+        if ids is not None and ids.shape[0] not in (1, batch_size):
+            raise ValueError(f"`negative_prompt_ids` has {ids.shape[0]} rows; allowed: 1 or {batch_size}.")
+
+    def _expand_prompt(self, input_ids: torch.LongTensor):
+        """An unconditional prompt for each row, as many as `num_return_sequences` has made of them."""
+        context, rows = self.unconditional_context, input_ids.shape[0]
+        ids = input_ids[:, -1:] if context["input_ids"] is None else context["input_ids"]
+        mask = torch.ones_like(ids) if context["attention_mask"] is None else context["attention_mask"]
+        for name, values in (("input_ids", ids), ("attention_mask", mask)):
+            context[name] = values.to(input_ids.device).repeat_interleave(rows // values.shape[0], dim=0)
+
+
+class SeedBatchedImageGuidanceLogitsProcessor(SeedImageGuidanceLogitsProcessor):
+    r"""
+    The same guidance in one forward: the unconditional rows stand below the others.
+
+    The sampling loop knows nothing of them: `prepare_inputs_for_generation` adds them to what the model is given, and
+    `_update_model_kwargs_for_generation` takes them from what it returns.
+    """
+
+    _prompt_length = _logits = None
+
+    def num_more_positions(self, prompt_length: int) -> int:
+        """By how much the unconditional prompt is longer than one of `prompt_length` ids."""
+        ids = self.unconditional_context["input_ids"]
+        return 0 if ids is None else max(0, ids.shape[1] - prompt_length)
+
+    def double(self, input_ids, attention_mask=None, position_ids=None) -> tuple[torch.Tensor, dict]:
+        """
+        Adds the unconditional rows; what is shorter is padded on the left.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`): Prompt and what was generated.
+            attention_mask (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*): Its mask.
+            position_ids (`torch.LongTensor` of shape `(batch_size or 1, sequence_length)`, *optional*): Its positions.
+
+        Returns:
+            Ids of twice the rows, and a dictionary of their `attention_mask` and `position_ids`.
+        """
+        if self._prompt_length is None:
+            self._prompt_length = input_ids.shape[1]
+            self._expand_prompt(input_ids)
+        new_ids = input_ids[:, self._prompt_length :]
+        below = torch.cat([self.unconditional_context["input_ids"], new_ids], dim=1)
+        mask_below = torch.cat([self.unconditional_context["attention_mask"], torch.ones_like(new_ids)], dim=1)
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        positions = _positions_of(mask) if position_ids is None else position_ids.expand(len(input_ids), -1)
+        inputs = {
+            "attention_mask": _stack_left_padded(mask, mask_below),
+            "position_ids": _stack_left_padded(positions, _positions_of(mask_below)),
+        }
+        return _stack_left_padded(input_ids, below), inputs
+
+    def take_rows(self, outputs):
+        """Takes the unconditional logits out of the outputs of the model, in place."""
+        outputs.logits, self._logits = outputs.logits.chunk(2)
+
+    def get_unconditional_logits(self, input_ids: torch.LongTensor) -> torch.FloatTensor:
+        """Logits of the unconditional branch, `(batch_size, length, vocab_size)`."""
+        return self._logits
+
+
+def _positions_of(attention_mask: torch.Tensor) -> torch.Tensor:
+    return (attention_mask.long().cumsum(dim=-1) - 1).clamp(min=0)
+
+
+def _stack_left_padded(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Both below each other, with zeros on the left of the shorter one."""
+    width = max(first.shape[1], second.shape[1])
+    return torch.cat([torch.nn.functional.pad(rows, (width - rows.shape[1], 0)) for rows in (first, second)])
 
 
 if CLASSIC_TO_CB_PROCESSORS_MAP is not None:
@@ -294,9 +374,13 @@ class SeedGenerationMixin:
         kwargs |= {name: value for name, value in (images | settings).items() if value is not None}
         negative = {"negative_prompt_ids": negative_prompt_ids}
         negative["negative_prompt_attention_mask"] = negative_prompt_attention_mask
+        if negative_prompt_ids is not None:
+            kwargs["unconditional_prompt"] = (negative_prompt_ids, negative_prompt_attention_mask)
         return super().generate(inputs, generation_config, logits_processor, **negative, **kwargs)
 
-    def _prepare_generation_config(self, generation_config, generation_mode=None, **kwargs):
+    def _prepare_generation_config(
+        self, generation_config, generation_mode=None, unconditional_prompt=(None, None), **kwargs
+    ):
         generation_config, model_kwargs = super()._prepare_generation_config(generation_config, **kwargs)
         if generation_mode is not None:
             generation_config.generation_mode = generation_mode
@@ -305,7 +389,26 @@ class SeedGenerationMixin:
             generation_config.max_length = None
             generation_config.max_new_tokens = kwargs.get("max_new_tokens")
             self._end_with_the_image(generation_config)
+        if _is_guided(generation_config):
+            model_kwargs["guidance"] = self._image_guidance(generation_config, model_kwargs, *unconditional_prompt)
         return generation_config, model_kwargs
+
+    def _image_guidance(self, generation_config, model_kwargs, *unconditional_prompt):
+        # what comes in or goes out with rows of its own cannot have the unconditional rows too
+        is_alone = generation_config.prefill_chunk_size is None and not generation_config.return_dict_in_generate
+        is_alone &= all(model_kwargs.get(name) is None for name in ("inputs_embeds", "past_key_values", "cache"))
+        kind = SeedBatchedImageGuidanceLogitsProcessor if is_alone else SeedImageGuidanceLogitsProcessor
+        return kind(
+            self.config.image_token_layout,
+            generation_config.guidance_scale,
+            self,
+            unconditional_ids=unconditional_prompt[0],
+            unconditional_attention_mask=unconditional_prompt[1],
+            use_cache=generation_config.use_cache is not False,
+        )
+
+    def _validate_model_kwargs(self, model_kwargs):
+        super()._validate_model_kwargs({name: value for name, value in model_kwargs.items() if name != "guidance"})
 
     def _end_with_the_image(self, generation_config):
         """Every sequence ends at its `</img>`; what pads it afterwards is the end of texts."""
@@ -374,59 +477,75 @@ class SeedGenerationMixin:
             raise ValueError(f"`max_new_tokens` is {asked}; allowed for an image: at least {needed}.")
         generation_config.max_new_tokens = needed
 
+    def _prepare_cache_for_generation(
+        self, generation_config, model_kwargs, generation_mode, batch_size, max_cache_length
+    ):
+        guidance = model_kwargs.get("guidance")
+        if isinstance(guidance, SeedBatchedImageGuidanceLogitsProcessor):
+            batch_size *= 2
+            max_cache_length += guidance.num_more_positions(model_kwargs["position_ids"].shape[-1])
+        super()._prepare_cache_for_generation(
+            generation_config, model_kwargs, generation_mode, batch_size, max_cache_length
+        )
+
     def _get_logits_processor(
-        self,
-        generation_config,
-        encoder_input_ids=None,
-        logits_processor=None,
-        negative_prompt_ids=None,
-        negative_prompt_attention_mask=None,
-        **kwargs,
+        self, generation_config, encoder_input_ids=None, logits_processor=None, model_kwargs=None, **kwargs
     ):
         processors = LogitsProcessorList(logits_processor or [])
-        negative = {"negative_prompt_ids": negative_prompt_ids}
-        negative["negative_prompt_attention_mask"] = negative_prompt_attention_mask
         # where one is given, this model assists another one, whose grammar says what may follow
         if not any(isinstance(processor, SeedImageSpanLogitsProcessor) for processor in processors):
-            # continuous batching gives a configuration and nothing else, and cannot guide
-            if _is_guided(generation_config) and encoder_input_ids is not None:
-                processors.append(self._image_guidance(generation_config, len(encoder_input_ids), **negative))
-                generation_config, negative = copy.copy(generation_config), {}
+            guidance = (model_kwargs or {}).get("guidance")
+            if guidance is not None:
+                guidance.check_rows(len(encoder_input_ids))
+                processors.append(guidance)
+                generation_config = copy.copy(generation_config)
                 generation_config.guidance_scale = None
             processors.append(self._grammar(generation_config, has_length=encoder_input_ids is not None))
         return super()._get_logits_processor(
             generation_config,
             encoder_input_ids=encoder_input_ids,
             logits_processor=processors,
-            **negative,
+            model_kwargs=model_kwargs,
             **kwargs,
         )
 
     def _grammar(self, generation_config, has_length: bool) -> SeedImageSpanLogitsProcessor:
         mode = _mode_of(generation_config)
+        # continuous batching has a length for each request
         max_length = generation_config.max_length if has_length and mode == "interleaved" else None
         return SeedImageSpanLogitsProcessor(self.config.image_token_layout, mode, max_length)
 
-    def _image_guidance(
-        self, generation_config, batch_size: int, negative_prompt_ids, negative_prompt_attention_mask
-    ) -> SeedImageGuidanceLogitsProcessor:
-        mask = negative_prompt_attention_mask
-        if negative_prompt_ids is not None:
-            if negative_prompt_ids.shape[0] not in (1, batch_size):
-                raise ValueError(
-                    f"`negative_prompt_ids` has {negative_prompt_ids.shape[0]} rows; allowed: 1 or {batch_size}."
-                )
-            repeats = generation_config.num_return_sequences or 1
-            negative_prompt_ids = _expand(negative_prompt_ids, batch_size, repeats)
-            mask = None if mask is None else _expand(mask, batch_size, repeats)
-        return SeedImageGuidanceLogitsProcessor(
-            self.config.image_token_layout,
-            generation_config.guidance_scale,
-            self,
-            unconditional_ids=negative_prompt_ids,
-            unconditional_attention_mask=mask,
-            use_cache=generation_config.use_cache is not False,
+    def prepare_inputs_for_generation(
+        self,
+        input_ids,
+        next_sequence_length=None,
+        attention_mask=None,
+        inputs_embeds=None,
+        is_first_iteration=False,
+        guidance=None,
+        **kwargs,
+    ):
+        """As in transformers; with guidance, of twice the rows."""
+        if isinstance(guidance, SeedBatchedImageGuidanceLogitsProcessor):
+            input_ids, doubled = guidance.double(input_ids, attention_mask, kwargs.get("position_ids"))
+            attention_mask = doubled.pop("attention_mask")
+            kwargs |= doubled
+            # of the rows that are longer than the prompt nothing may be cut
+            next_sequence_length = None if is_first_iteration else next_sequence_length
+        return super().prepare_inputs_for_generation(
+            input_ids,
+            next_sequence_length=next_sequence_length,
+            attention_mask=attention_mask,
+            inputs_embeds=inputs_embeds,
+            is_first_iteration=is_first_iteration,
+            **kwargs,
         )
+
+    def _update_model_kwargs_for_generation(self, outputs, model_kwargs, *args, **kwargs):
+        guidance = model_kwargs.get("guidance")
+        if isinstance(guidance, SeedBatchedImageGuidanceLogitsProcessor):
+            guidance.take_rows(outputs)
+        return super()._update_model_kwargs_for_generation(outputs, model_kwargs, *args, **kwargs)
 
     def init_continuous_batching(self, generation_config=None, continuous_batching_config=None, **kwargs):
         """
@@ -467,11 +586,6 @@ def _mode_of(generation_config: GenerationConfig) -> str:
 def _is_guided(generation_config: GenerationConfig) -> bool:
     """Whether image tokens are guided; in text mode guidance is transformers' own."""
     return generation_config.guidance_scale not in (None, 1) and _mode_of(generation_config) != "text"
-
-
-def _expand(values, batch_size, repeats):
-    values = values.expand(batch_size, -1) if values.shape[0] == 1 else values
-    return values.repeat_interleave(repeats, dim=0)
 
 
 __all__ = ["SeedGenerationMixin", "SeedImageGuidanceLogitsProcessor", "SeedImageSpanLogitsProcessor"]

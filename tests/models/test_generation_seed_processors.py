@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from rounding import assert_equal_up_to_rounding
 from tiny.language import CODEBOOK_SIZE, NUM_QUERY_TOKENS, build_seed_model, check_grammar
 from transformers import GenerationConfig
 
@@ -72,6 +73,63 @@ def test_guidance_changes_images_and_scale_one_does_not():
         check_grammar(row, layout)
     several = draw(guidance_scale=8.0, negative_prompt_ids=negative, num_return_sequences=1)
     assert torch.equal(several, guided)
+
+
+PROMPTS = {
+    "input_ids": torch.tensor([[0, 0, 5, 9, 30], [7, 8, 40, 41, 42]]),
+    "attention_mask": torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]]),
+}
+INTERLEAVED = {"generation_mode": "interleaved", "max_new_tokens": 12}
+# longer than the prompts, and one of them is padded
+NEGATIVE = {
+    "negative_prompt_ids": torch.tensor([[0, 0, 0, 9, 8, 7, 6], [3, 4, 5, 6, 7, 8, 9]]),
+    "negative_prompt_attention_mask": torch.tensor([[0, 0, 0, 1, 1, 1, 1], [1] * 7]),
+}
+
+
+def assert_same_choices(ids, output):
+    """Greedy ids are those of `output`, or the first that is not has a score as high, up to rounding."""
+    start = ids.shape[1] - len(output.scores)
+    for row, (got, wanted) in enumerate(zip(ids, output.sequences, strict=True)):
+        for place in (got != wanted).nonzero()[:1, 0].tolist():
+            scores = output.scores[place - start][row]
+            assert_equal_up_to_rounding(scores[got[place]], scores[wanted[place]])
+
+
+@pytest.mark.parametrize("architecture", ["llama", "opt"])
+@pytest.mark.parametrize(
+    "mode", [{"generation_mode": "image"}, {"generation_mode": "interleaved", "max_new_tokens": 12}]
+)
+def test_guidance_takes_one_forward_for_both(architecture, mode):
+    """Whatever asks for the cache or the hidden states gets those of its rows alone: two forwards then."""
+    model, _ = build_seed_model(architecture)
+    rows, settings = [], {**PROMPTS, **mode, "guidance_scale": 8.0, "do_sample": False}
+    body = model.language_model.base_model
+    hook = body.register_forward_hook(lambda _, inputs, output: rows.append(len(output.last_hidden_state)))
+    for negative in ({}, NEGATIVE):
+        wanted = model.generate(**settings, **negative, return_dict_in_generate=True, output_scores=True)
+        steps = len(wanted.scores)
+        assert rows == [2] * (2 * steps)
+        for way in ({}, {"use_cache": False}, {"cache_implementation": "static", "disable_compile": True}):
+            rows.clear()
+            assert_same_choices(model.generate(**settings, **negative, **way), wanted)
+            assert rows == [4] * steps
+        rows.clear()
+    hook.remove()
+
+
+def test_guided_rows_do_not_know_of_each_other():
+    model, _ = build_seed_model("gpt2")
+    settings = {"generation_mode": "image", "guidance_scale": 8.0}
+    together = model.generate(**PROMPTS, **NEGATIVE, **settings, do_sample=False)
+    for row, (prompt, negative) in enumerate(
+        [((5, 9, 30), (9, 8, 7, 6)), ((7, 8, 40, 41, 42), (3, 4, 5, 6, 7, 8, 9))]
+    ):
+        asked = {"negative_prompt_ids": torch.tensor([negative]), "return_dict_in_generate": True, "do_sample": False}
+        alone = model.generate(torch.tensor([prompt]), **settings, **asked, output_scores=True)
+        assert_same_choices(together[row : row + 1, 5 - len(prompt) :], alone)
+    several = model.generate(**PROMPTS, **NEGATIVE, **settings, do_sample=True, top_k=1, num_return_sequences=2)
+    assert torch.equal(several, together.repeat_interleave(2, dim=0))
 
 
 def test_a_generation_config_says_mode_and_guidance():
