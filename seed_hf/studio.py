@@ -14,10 +14,14 @@ from .hub.fetch import MINI_NAME, find_folder
 from .inference import text_features
 from .loading import load_drawing_pipeline, load_pipeline, load_text_tokenizer
 from .models.pipeline_seed import seeded_sampling
+from .models.processing_seed import DEFAULT_CHAT_TEMPLATE
 
 
 # For each sequence of a batch the ids that it has so far, without the prompt; true where a sequence should stop.
 OnTokens = Callable[[torch.Tensor], Sequence[bool] | None]
+
+# number of tokens: captions and answers that models are trained on have fewer
+_SHORT_ANSWER = 20
 
 
 @dataclass
@@ -222,6 +226,84 @@ class Studio:
         texts, codes = zip(*(self._prompt(chat, generation_mode) for chat in chats), strict=True)
         return self._generate(texts, sum(codes, []), generation_mode, on_tokens, seed, generation)
 
+    def reply(
+        self,
+        history: list[dict],
+        on_tokens: OnTokens | None = None,
+        seed: int | None = None,
+        raw: bool = False,
+        **generation,
+    ) -> list[Piece]:
+        """
+        Answers the newest message of a chat in the words that the model was trained on.
+
+        A model without a chat template of its own knows three prompts: a request to draw (see
+        [`~Studio.drawing_request`]) is answered by an image, an image alone by a caption, and words by an answer about
+        the newest image of the chat, which may be one that the model drew. Other models get the whole chat.
+
+        Args:
+            history (`list[dict]`): Messages as in [`~Studio.write`], of which the newest is the user's.
+            on_tokens (`Callable`, *optional*): As in [`~Studio.write`].
+            seed (`int`, *optional*): Makes sampling repeatable.
+            raw (`bool`, defaults to `False`): Whether a model without a chat template of its own gets the whole chat,
+                too.
+            generation: For `generate()`; by default greedy, and for images how the model writes them best. A
+                `generation_mode` of `"image"` has any words drawn, one of `"text"` none.
+
+        Returns:
+            `list[Piece]`: The answer: text and codes in order.
+
+        Raises:
+            ValueError: There is no language model, or nothing that it can answer.
+        """
+        self._need_language_model()
+        mode, (words, own_codes) = generation.pop("generation_mode", None), _split_message(history[-1])
+        request = words if mode == "image" else self.drawing_request(words) if mode is None else None
+        if raw or self.processor.chat_template != DEFAULT_CHAT_TEMPLATE:
+            if request:
+                history, mode = [*history[:-1], _with_words(history[-1], request)], "image"
+            settings = {**(self.image_generation if mode == "image" else {}), **generation}
+            return self.write([history], mode or "text", on_tokens, seed, **settings)[0]
+        if request is not None:
+            if not request:
+                raise ValueError("the message does not say what to draw; allowed: such as 'draw red apple'.")
+            return [Piece(codes=self.write_codes([request], on_tokens, seed, **generation)[0])]
+        codes = own_codes or [codes for message in history for codes in _split_message(message)[1]]
+        if not codes:
+            raise ValueError("there is no image to talk about yet; allowed: an image, or 'draw' and what to draw.")
+        question = self.processor.tokenizer.escape_control_tokens(words)
+        prompt = self.processor.question_prompt.replace("{question}", question)
+        prompt = prompt if words else self.processor.caption_prompt
+        settings = {"max_new_tokens": _SHORT_ANSWER, **generation}
+        pieces = self._generate([prompt], codes[-1:], "text", on_tokens, seed, settings)[0]
+        # what follows the first line is made up
+        return [Piece(text="".join(piece.text or "" for piece in pieces).strip().partition("\n")[0].strip())]
+
+    @staticmethod
+    def drawing_request(text: str) -> str | None:
+        """
+        Finds what a message asks to draw.
+
+        Args:
+            text (`str`): Words of a message.
+
+        Returns:
+            `str` or `None`: What follows "draw" or "/draw" at the start, which may be nothing; `None` if the message
+            starts otherwise.
+
+        Example:
+
+        ```python
+        >>> from seed_hf.studio import Studio
+
+        >>> Studio.drawing_request("Draw a red apple")
+        'a red apple'
+
+        ```
+        """
+        command, _, words = text.strip().partition(" ")
+        return words.strip() if command.lower() in ("draw", "/draw") else None
+
     def write_codes(
         self, words: Sequence[str], on_tokens: OnTokens | None = None, seed: int | None = None, **generation
     ) -> torch.LongTensor:
@@ -292,6 +374,19 @@ class Studio:
             ids = self.model.generate(**inputs, **settings)
         # an image prompt may end in the middle of a span, whose codes count as written
         return [self.pieces(row) for row in ids[:, prompt_length:].tolist()]
+
+
+def _split_message(message: dict) -> tuple[str, list]:
+    """The words of a message, and the codes of its images."""
+    content = message["content"]
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    words = " ".join(part["text"].strip() for part in parts if part["type"] == "text")
+    return words.strip(), [part["codes"] for part in parts if part["type"] == "image"]
+
+
+def _with_words(message: dict, words: str) -> dict:
+    images = [{"type": "image", "codes": codes} for codes in _split_message(message)[1]]
+    return {**message, "content": [*images, {"type": "text", "text": words}]}
 
 
 __all__ = ["Piece", "Studio"]
