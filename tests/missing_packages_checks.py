@@ -18,6 +18,7 @@ COMMANDS = {
     "caption": "nowhere.png --model nowhere",
     "ask": "nowhere.png what? --model nowhere",
     "draw": "apple --output out --model nowhere",
+    "chat": "--model nowhere",
     "info": "nowhere",
     "search": "nowhere.jsonl words",
     "demo": "--pipeline nowhere",

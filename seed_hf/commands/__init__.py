@@ -18,6 +18,7 @@ COMMANDS = {
     "caption": "say what images show",
     "ask": "answer a question about an image",
     "draw": "draw pictures of what words say",
+    "chat": "talk with a model in words and images, over several turns",
     "info": "say what a model or a data set of codes is: its kind, sizes, codes and licence",
     "search": "find images by words or by an image, or find duplicates, from codes alone",
     "demo": "show what seed-mini sees in drawings and draws for words, as one page",

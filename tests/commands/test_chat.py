@@ -1,8 +1,17 @@
 """A chat with seed-mini: the rule that chooses among the prompts that it was trained on, and `seed-hf chat`."""
 
+import base64
+import io
+import json
+import shutil
+
 import pytest
 import torch
+from PIL import Image
 
+from seed_hf.commands import main
+from seed_hf.commands.chat import find_paths
+from seed_hf.commands.terminal import picture_escapes, picture_protocol
 from seed_hf.inference import generate_texts
 from seed_hf.mini import mini_image
 from seed_hf.studio import Studio
@@ -79,3 +88,103 @@ def test_raw_messages_and_other_templates_get_the_whole_chat(studio, owl, monkey
 def test_what_cannot_be_answered(words, problem, studio):
     with pytest.raises(ValueError, match=problem):
         studio.reply([message(words)])
+
+
+@pytest.fixture
+def chat(studio, tmp_path, monkeypatch):
+    """Runs `seed-hf chat` on lines, in an empty folder with one image."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Studio, "load", lambda *args: studio)
+    shutil.copy(mini_image("owl"), tmp_path / "my owl.png")
+
+    def run(*lines, flags=()):
+        monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
+        return main(["chat", *flags])
+
+    return run
+
+
+def test_several_turns(chat, studio, owl, tmp_path, capsys):
+    assert chat("/image my owl.png", "", QUESTION, "draw red apple", "draw red apple", "/save", "/quit", "hello") == 0
+    question = studio.processor.question_prompt.format(question=QUESTION)
+    lines = [written(studio, owl, studio.processor.caption_prompt), written(studio, owl, question)]
+    lines += ["wrote seed-hf-chat/red-apple.png", "wrote seed-hf-chat/red-apple-2.png"]
+    assert capsys.readouterr().out.splitlines() == lines
+    saved = json.loads((tmp_path / "seed-hf-chat" / "chat.json").read_text())
+    assert [entry["role"] for entry in saved] == ["user", "assistant"] * 4
+    codes = torch.tensor([saved[5]["content"][0]["codes"]])
+    (picture,) = studio.draw(codes, [0])
+    assert Image.open(tmp_path / "seed-hf-chat" / "red-apple.png").tobytes() == picture.tobytes()
+
+
+def test_a_chat_for_machines_goes_on_after_errors(chat, tmp_path, capsys):
+    lines = ["hello", "nowhere.png", "/image my owl.txt", "/nonsense", "'my owl.png'", "/clear", QUESTION]
+    assert chat(*lines, flags=["--json"]) == 1
+    printed = capsys.readouterr()
+    (row,) = [json.loads(line) for line in printed.out.splitlines()]
+    assert [part["type"] for part in row["answer"]] == ["text"] and row["answer"][0]["text"]
+    problems = [
+        "no image to talk about",
+        "'nowhere.png' is not there",
+        "'my owl.txt' is no",
+        "no command",
+        "no image to",
+    ]
+    errors = [line for line in printed.err.splitlines() if line.startswith("seed-hf chat: ")]
+    assert all(problem in line for problem, line in zip(problems, errors, strict=True))
+    assert [path.name for path in tmp_path.iterdir()] == ["my owl.png"]
+
+
+def test_dragged_paths_are_found(tmp_path, monkeypatch):
+    file = tmp_path / "my owl.png"
+    file.touch()
+    forms = [f"'{file}'", f'"{file}"', str(file).replace(" ", "\\ "), file.as_uri()]
+    for form in forms:
+        assert find_paths(f"what's in {form} today") == ([file], "what's in today")
+        assert find_paths(form) == ([file], "")
+    assert find_paths("what's that isn't it") == ([], "what's that isn't it")
+
+
+@pytest.mark.parametrize(
+    "environ, protocol",
+    [
+        ({"TERM": "xterm-kitty"}, "kitty"),
+        ({"TERM": "xterm-256color", "TERM_PROGRAM": "iTerm.app"}, "iterm2"),
+        ({"TERM": "foot"}, "sixel"),
+        ({"TERM": "xterm-256color"}, None),
+        ({"TERM": "screen", "KITTY_WINDOW_ID": "1"}, None),
+        ({}, None),
+    ],
+)
+def test_terminals_that_show_pictures(environ, protocol):
+    assert picture_protocol(environ) == protocol
+
+
+def test_pictures_are_whole_on_the_terminal():
+    picture = Image.effect_noise((64, 50), 90).convert("RGB")
+    kitty = picture_escapes(picture, "kitty").removesuffix("\x1b\\").split("\x1b\\")
+    assert len(kitty) > 1 and all(chunk.startswith("\x1b_G") for chunk in kitty)
+    iterm2 = picture_escapes(picture, "iterm2")
+    for data in ("".join(chunk.partition(";")[2] for chunk in kitty), iterm2[iterm2.index(":") + 1 : -1]):
+        assert Image.open(io.BytesIO(base64.b64decode(data))).tobytes() == picture.tobytes()
+
+
+def test_sixels_are_the_pixels():
+    """Reads sixels as a terminal does: bands of six rows, a pass over each for every colour."""
+    picture = Image.new("RGB", (5, 8), (255, 0, 0))
+    picture.paste((0, 0, 255), (1, 2, 4, 7))
+    body = picture_escapes(picture, "sixel").removeprefix('\x1bPq"1;1;5;8').removesuffix("\x1b\\")
+    drawn, palette, row = {}, {}, 0
+    for band in body.split("-")[:-1]:
+        for part in band.replace("$", "").split("#")[1:]:
+            number, *colour = part.split(";")
+            if colour:
+                palette[number] = tuple(int(value) * 255 // 100 for value in colour[1:])
+                continue
+            number, characters = part[:-5], part[-5:]
+            for x, character in enumerate(characters):
+                for y in range(6):
+                    if (ord(character) - 63) >> y & 1:
+                        drawn[x, row + y] = palette[number]
+        row += 6
+    assert all(drawn[x, y] == picture.getpixel((x, y)) for x in range(5) for y in range(8))
