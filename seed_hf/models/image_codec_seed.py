@@ -54,13 +54,27 @@ class ImageCodec:
         """
         self.image_tokenizer = image_tokenizer or self.image_tokenizer
         self.image_processor = image_processor or self.image_processor
-        if self.image_tokenizer is None:
-            # half precision changes some codes; these are to be those of the pipeline, which loads in float32
-            self.image_tokenizer = self._load(AutoModel, "image_tokenizer", trust_remote_code).float().eval()
+        self._load_image_tokenizer(trust_remote_code)
         if self.image_processor is None:
             self.image_processor = self._load(AutoImageProcessor, "image_processor", trust_remote_code)
+        return self.encode_pixels(self.image_processor(images, return_tensors="pt")["pixel_values"], trust_remote_code)
+
+    def encode_pixels(self, pixel_values: torch.Tensor, trust_remote_code: bool | None = None) -> torch.LongTensor:
+        """
+        What an image processor returned to codes.
+
+        Args:
+            pixel_values (`torch.Tensor` of shape `(num_images, 3, height, width)`): Normalised pixels.
+            trust_remote_code (`bool`, *optional*): As in `encode`.
+
+        Returns:
+            `torch.LongTensor` of shape `(num_images, num_query_tokens)`: codes in `[0, codebook_size)`.
+
+        Raises:
+            ValueError: No image tokenizer is named or given.
+        """
+        self._load_image_tokenizer(trust_remote_code)
         weight = next(self.image_tokenizer.parameters())
-        pixel_values = self.image_processor(images, return_tensors="pt")["pixel_values"]
         with torch.no_grad():
             return self.image_tokenizer.encode(pixel_values.to(weight.device, weight.dtype))
 
@@ -92,6 +106,11 @@ class ImageCodec:
                 settings["trust_remote_code"] = trust_remote_code
             self.pipeline = Pipeline.from_pretrained(self._repository(), **settings)
         return self.pipeline(codes=codes, **kwargs).images
+
+    def _load_image_tokenizer(self, trust_remote_code):
+        if self.image_tokenizer is None:
+            # half precision changes some codes; these are to be those of the pipeline, which loads in float32
+            self.image_tokenizer = self._load(AutoModel, "image_tokenizer", trust_remote_code).float().eval()
 
     def _load(self, auto_class, subfolder, trust_remote_code):
         return auto_class.from_pretrained(

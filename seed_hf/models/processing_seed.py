@@ -13,24 +13,26 @@
 # limitations under the License.
 """Text, images and precomputed codes -> model inputs; generated ids -> text, codes or images."""
 
+from typing import NamedTuple
+
 import torch
 from transformers import BatchFeature, ProcessorMixin
 from transformers.image_utils import ImageInput
-from transformers.processing_utils import MultiModalData
+from transformers.processing_utils import ImagesKwargs, MultiModalData, ProcessingKwargs, Unpack
 from transformers.tokenization_utils_base import TextInput
 from transformers.utils import logging
 
-from .chat_seed import prepare_chat
+from .chat_seed import prepare_chat, prepare_chat_arguments
 from .hub_mixin_seed import HubUploadMixin
 from .image_processing_seed import SeedImageProcessor
-from .image_tokens_seed import BOI_TOKEN, EOI_TOKEN, IMAGE_PLACEHOLDER_TOKEN, image_token
+from .image_tokens_seed import BOI_TOKEN, EOI_TOKEN, IMAGE_PLACEHOLDER_TOKEN
 from .tokenization_seed import SeedTokenizer
 
 
 logger = logging.get_logger(__name__)
 
-EXTRA_OUTPUTS = ("return_mm_token_type_ids", "return_text_replacement_offsets")
 OUTPUTS = ("text", "codes", "images", "interleaved")
+GENERATION_MODES = (None, "text", "image")
 
 # The paper's prompts have no role names, and neither has this: an answer follows its question as in training.
 DEFAULT_CHAT_TEMPLATE = (
@@ -44,6 +46,35 @@ DEFAULT_CHAT_TEMPLATE = (
     "{% if message['role'] != 'user' or not is_answered %}{{ '\n' }}{% endif %}"
     "{% endfor %}{% if add_generation_prompt and generation_mode == 'image' %}<img>{% endif %}"
 )
+
+
+class _ImageCodes(NamedTuple):
+    """Codes in the place of images, inside the hooks of a processor.
+
+    Args:
+        codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)`): Codes in `[0, codebook_size)`.
+    """
+
+    codes: torch.LongTensor
+
+
+class SeedImagesKwargs(ImagesKwargs, total=False):
+    """
+    return_codes (`bool`, *optional*, defaults to `False`):
+        Whether images become codes at once, by the image tokenizer that `encode_image` uses.
+    """
+
+    return_codes: bool | None
+
+
+class SeedProcessorKwargs(ProcessingKwargs, total=False):
+    """
+    generation_mode (`str`, *optional*, defaults to `"text"`):
+        What the model is to write next. `"image"` opens an image at the end of each text.
+    """
+
+    images_kwargs: SeedImagesKwargs
+    generation_mode: str | None
 
 
 class SeedProcessor(HubUploadMixin, ProcessorMixin):
@@ -84,6 +115,11 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
     ```
     """
 
+    valid_processor_kwargs = SeedProcessorKwargs
+    image_token = IMAGE_PLACEHOLDER_TOKEN
+    boi_token = BOI_TOKEN
+    eoi_token = EOI_TOKEN
+
     def __init__(
         self,
         image_processor=None,
@@ -96,7 +132,6 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
         self.caption_prompt = caption_prompt
         self.question_prompt = question_prompt
         self.image_prompt = image_prompt
-        self.image_token = IMAGE_PLACEHOLDER_TOKEN
         super().__init__(image_processor, tokenizer, chat_template=chat_template or DEFAULT_CHAT_TEMPLATE)
 
     @classmethod
@@ -106,7 +141,11 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
         return [part.from_pretrained(pretrained_model_name_or_path, **kwargs) for part in parts]
 
     def __call__(
-        self, images: ImageInput | None = None, text: TextInput | list[TextInput] | None = None, codes=None, **kwargs
+        self,
+        images: ImageInput | None = None,
+        text: TextInput | list[TextInput] | None = None,
+        codes=None,
+        **kwargs: Unpack[SeedProcessorKwargs],
     ) -> BatchFeature:
         """
         Makes model inputs.
@@ -118,80 +157,153 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
             codes (*optional*): Codes instead of images: integers of shape `(num_images, num_query_tokens)`, or
                 `(num_query_tokens,)` for one image.
             kwargs: For the tokenizer and the image processor, such as `padding=True` and `return_tensors="pt"`; and
-                `return_mm_token_type_ids`, `return_text_replacement_offsets` as in transformers.
+                `return_mm_token_type_ids`, `return_text_replacement_offsets` as in transformers. With
+                `generation_mode="image"` each text ends with an open image, for a model that is to draw; `None` and
+                `"text"` leave the texts as they are. With `return_codes=True` the images become codes, by the image
+                tokenizer that [`~SeedProcessor.encode_image`] uses, and no `pixel_values` are returned.
 
         Returns:
             `BatchFeature`: `input_ids` and `attention_mask` if text was given, `pixel_values` of shape
             `(num_images, 3, height, width)` if images were given; `mm_token_type_ids` (1 in image spans, 0 elsewhere)
-            and `text_replacement_offsets` (where the spans are in the text) if asked for.
+            and `text_replacement_offsets` (where the spans are in the text) if asked for. With `return_codes=True` the
+            image tokens of the codes are in `input_ids`, or, without text, `codes` are returned alone: a
+            `torch.LongTensor` of shape `(num_images, num_query_tokens)`.
 
         Raises:
-            ValueError: No input, images together with codes, or another number of images than of `<image>`.
+            ValueError: No input, images together with codes, another number of images than of `<image>`, videos or
+                audio, an unknown `generation_mode`, or a `max_length` that cuts an image; with `return_codes=True`,
+                no image tokenizer is named or given.
+        """
+        if images is not None and codes is not None:
+            raise ValueError("`images` and `codes` were both given; allowed: one of them.")
+        generation_mode = kwargs.pop("generation_mode", None)
+        _check_generation_mode(generation_mode)
+        if codes is not None:
+            images = _ImageCodes(self.tokenizer.image_token_layout.check_image_codes(codes))
+        text, kwargs = self._escape_marked(text, kwargs)
+        if generation_mode == "image" and text is not None:
+            text = [sample + BOI_TOKEN for sample in ([text] if isinstance(text, str) else text)]
+        inputs = super().__call__(images=images, text=text, **kwargs)
+        if text is not None:
+            inputs.pop("codes", None)
+        return inputs
+
+    def _escape_marked(self, text, kwargs: dict) -> tuple:
+        """Text and arguments without the marks of transformers around a user's words, before `<image>` is counted."""
+        text_kwargs = dict(kwargs.get("text_kwargs") or {})
+        flags = [settings.pop("sanitize_control_tokens", None) for settings in (kwargs, text_kwargs)]
+        if text is None or not any(flags):
+            return text, {**kwargs, "text_kwargs": text_kwargs} if text_kwargs else kwargs
+        texts = [text] if isinstance(text, str) else text
+        return list(map(self.tokenizer.escape_marked_tokens, texts)), {**kwargs, "text_kwargs": text_kwargs}
+
+    def prepare_inputs_layout(self, images=None, text=None, videos=None, audio=None, **kwargs) -> tuple:
+        """As in transformers, but images are loaded one at a time, where each is resized before the next is loaded."""
+        _, text, videos, audio = super().prepare_inputs_layout(text=text, videos=videos, audio=audio, **kwargs)
+        return images, text, videos, audio
+
+    def validate_inputs(self, images=None, text=None, videos=None, audio=None, **kwargs):
+        """
+        Checks what was given together.
+
+        Args:
+            images: As in `__call__`, or codes in their place.
+            text (`list[str]`, *optional*): Texts.
+            videos, audio: Not supported.
+            kwargs: Not used.
+
+        Raises:
+            ValueError: No input, a video or audio, or another number of images than of `<image>`.
         """
         if images is None and text is None:
             raise ValueError("`images` and `text` are both None; allowed: at least one of them.")
-        if images is not None and codes is not None:
-            raise ValueError("`images` and `codes` were both given; allowed: one of them.")
-        settings = self._merge_kwargs(
-            self.valid_processor_kwargs, tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs
-        )
-        text_settings = settings["text_kwargs"]
-        # in one or the other, by release of transformers
-        extras = {name: any([settings.pop(name, None), text_settings.pop(name, None)]) for name in EXTRA_OUTPUTS}
-        data = {}
-        spans, texts = None, [text] if isinstance(text, str) else text
-        if images is not None:
-            images, counts = _flatten_images(images)
-            if counts is not None and texts is not None:
-                _check_counts(texts, counts)
-            data.update(self.image_processor(images, **settings["images_kwargs"]))
-            spans = [self.replace_image_token(data, index) for index in range(len(images))]
-        elif codes is not None:
-            codes = self.tokenizer.image_token_layout.check_image_codes(codes)
-            spans = [BOI_TOKEN + "".join(map(image_token, row)) + EOI_TOKEN for row in codes.tolist()]
-        if texts is not None:
-            texts, offsets = self._insert_spans(texts, spans or [])
-            encoded = self._tokenize(texts, text_settings)
-            self._check_not_truncated(encoded["input_ids"], spans or [])
-            if extras["return_mm_token_type_ids"]:
-                encoded["mm_token_type_ids"] = self.create_mm_token_type_ids(encoded["input_ids"])
-            if extras["return_text_replacement_offsets"]:
-                encoded["text_replacement_offsets"] = offsets
-            data.update(encoded)
-        return BatchFeature(
-            data, tensor_type=text_settings.get("return_tensors"), skip_tensor_conversion=self.skip_tensor_conversion
-        )
+        for name, value in (("videos", videos), ("audio", audio)):
+            if value is not None:
+                raise ValueError(f"`{name}` was given; allowed: images and text.")
+        if text is None:
+            return
+        if not isinstance(text, list) or not all(isinstance(sample, str) for sample in text):
+            raise ValueError(f"`text` is {text!r}; allowed: a string or a list of strings.")
+        images, counts = _flatten_images(images)
+        if counts is not None:
+            _check_counts(text, counts)
+        wanted = sum(sample.count(IMAGE_PLACEHOLDER_TOKEN) for sample in text)
+        if wanted != len(images):
+            raise ValueError(
+                f"`text` has {wanted} `{IMAGE_PLACEHOLDER_TOKEN}` but {len(images)} images or codes were given; "
+                "allowed: the same number."
+            )
 
-    def apply_chat_template(self, conversation, *args, sanitize_control_tokens: bool = True, **kwargs):
+    def _process_images(self, images, **kwargs) -> tuple[dict, list[str]]:
+        """What of images goes to the model besides text, and the text that takes their place."""
+        return_codes = kwargs.pop("return_codes", None)
+        if isinstance(images, _ImageCodes):
+            return {}, [self.tokenizer.codes_to_text(codes) for codes in images.codes]
+        if return_codes:
+            pixel_values = self.image_processor(images, **{**kwargs, "return_tensors": "pt"})["pixel_values"]
+            codes = self.tokenizer.image_codec.encode_pixels(pixel_values)
+            return {"codes": codes}, [self.tokenizer.codes_to_text(row) for row in codes]
+        inputs = self.image_processor(images, **kwargs)
+        return inputs, [self.replace_image_token(inputs, index) for index in range(len(_flatten_images(images)[0]))]
+
+    def replace_image_token(self, image_inputs: dict, image_idx: int, **kwargs) -> str:
+        """The text that takes the place of `<image>`; it is equally long for all images."""
+        return BOI_TOKEN + IMAGE_PLACEHOLDER_TOKEN * self.tokenizer.num_query_tokens + EOI_TOKEN
+
+    def _check_special_mm_tokens(self, text: list[str], text_inputs, modalities: list[str]):
+        """A cut image span would only fail later, inside the model; one of codes has no placeholder to count."""
+        rows = text_inputs["input_ids"]
+        rows = rows.tolist() if isinstance(rows, torch.Tensor) else rows
+        num_closed = sum(list(row).count(self.tokenizer.eoi_token_id) for row in rows)
+        if num_closed < sum(sample.count(EOI_TOKEN) for sample in text):
+            raise ValueError("`max_length` cuts an image span; allowed: room for the whole image.")
+
+    def apply_chat_template(
+        self,
+        conversation,
+        chat_template: str | None = None,
+        tools: list | None = None,
+        documents: list[dict] | None = None,
+        *args,
+        sanitize_control_tokens: bool = True,
+        **kwargs,
+    ):
         """
         Works as in transformers, but what people write is always text, never a special token or an image token.
 
         Args:
             conversation (`list[dict]` or `list[list[dict]]`): Messages. Images come as parts of type `"image"`; an
                 `<image>` in a text is text (see [`SeedTokenizer.escape_control_tokens`]).
-            sanitize_control_tokens (`bool`, defaults to `True`): Accepted as in transformers; always on here.
+            chat_template (`str`, *optional*): Template to use instead of the processor's.
+            tools, documents (`list`, *optional*): As in transformers; their texts are text, too.
+            sanitize_control_tokens (`bool`, defaults to `True`): Accepted here and in `processor_kwargs`, as in
+                transformers; always on here.
             args, kwargs: As in transformers.
+
+        Returns:
+            `str`, `list[str]` or `BatchFeature`: As in transformers.
         """
-        conversation = prepare_chat(conversation, self.tokenizer.escape_control_tokens)
-        return super().apply_chat_template(conversation, *args, **kwargs)
+        escape = self.tokenizer.escape_control_tokens
+        given = {"tools": tools, "documents": documents, **kwargs}
+        given = prepare_chat_arguments(given, escape)
+        conversation = prepare_chat(conversation, escape)
+        tools, documents = given.pop("tools"), given.pop("documents")
+        return super().apply_chat_template(conversation, chat_template, tools, documents, *args, **given)
 
-    def _tokenize(self, texts: list[str], settings: dict):
-        """Asks for padding only where there is something to pad, so that a tokenizer may be without a pad token."""
-        if self.tokenizer.pad_token is not None or settings.get("padding") not in (True, "longest"):
-            return self.tokenizer(texts, **settings)
-        unpadded = self.tokenizer(texts, **{**settings, "padding": False, "return_tensors": None})
-        lengths = {len(ids) for ids in unpadded["input_ids"]}
-        if len(lengths) > 1 or settings.get("pad_to_multiple_of"):
-            raise ValueError(
-                f"`padding` is {settings['padding']!r} for texts of {sorted(lengths)} tokens and the tokenizer has no "
-                "pad token; allowed: texts of one length, or a `pad_token`, such as `processor.tokenizer.pad_token = "
-                "processor.tokenizer.eos_token`."
-            )
-        return unpadded.convert_to_tensors(settings.get("return_tensors"))
+    @property
+    def image_token_id(self) -> int:
+        """Id of `<image>`."""
+        return self.tokenizer.image_token_id
 
-    def replace_image_token(self, image_inputs: dict, image_idx: int, **kwargs) -> str:
-        """The text that takes the place of `<image>`; it is equally long for all images."""
-        return BOI_TOKEN + IMAGE_PLACEHOLDER_TOKEN * self.tokenizer.num_query_tokens + EOI_TOKEN
+    @property
+    def boi_token_id(self) -> int:
+        """Id of `<img>`."""
+        return self.tokenizer.boi_token_id
+
+    @property
+    def eoi_token_id(self) -> int:
+        """Id of `</img>`."""
+        return self.tokenizer.eoi_token_id
 
     @property
     def image_token_ids(self) -> list[int]:
@@ -207,22 +319,6 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
         return MultiModalData(
             num_image_tokens=[self.tokenizer.num_query_tokens + 2] * count, num_image_patches=[1] * count
         )
-
-    def _insert_spans(self, texts: list[str], spans: list[str]) -> tuple[list[str], list]:
-        wanted = sum(text.count(IMAGE_PLACEHOLDER_TOKEN) for text in texts)
-        if wanted != len(spans):
-            raise ValueError(
-                f"`text` has {wanted} `{IMAGE_PLACEHOLDER_TOKEN}` but {len(spans)} images or codes were given; "
-                "allowed: the same number."
-            )
-        return self.get_text_with_replacements(list(texts), spans)
-
-    def _check_not_truncated(self, input_ids, spans):
-        """A cut image span would only fail later, inside the model."""
-        rows = input_ids.tolist() if isinstance(input_ids, torch.Tensor) else input_ids
-        num_closed = sum(list(row).count(self.tokenizer.eoi_token_id) for row in rows)
-        if num_closed < len(spans):
-            raise ValueError("`max_length` cuts an image span; allowed: room for the whole image.")
 
     # ------------------------------------------------------------------------------------------ images and codes
     def encode_image(self, images, image_tokenizer=None, trust_remote_code: bool | None = None) -> torch.LongTensor:
@@ -262,9 +358,15 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
         return self.tokenizer.image_codec.decode(codes, pipeline, trust_remote_code, **kwargs)
 
     # ------------------------------------------------------------------------------------------ output
-    def post_process_generation(self, generated_ids, output: str = "text", prompt_length: int = 0, **kwargs) -> list:
+    def post_process_generation(
+        self, generated_ids, output: str = "text", prompt_length: int = 0, strict: bool = False, **kwargs
+    ) -> list:
         """
         Turns what a model generated into text, codes or images.
+
+        Only whole images are returned. A span with too few or too many image tokens, such as one that
+        `max_new_tokens` cut, is no image: it is left out with a warning that names it, or raises with `strict=True`.
+        So a sequence may give fewer images than it has `<img>`, and none at all.
 
         Args:
             generated_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)` or `(sequence_length,)`, or
@@ -274,6 +376,7 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
                 `"text"`: the text without image spans; `"codes"`: the codes of the whole images; `"images"`: these
                 decoded; `"interleaved"`: text and images in order.
             prompt_length (`int`, defaults to 0): Number of ids at the start to leave out; not used for text.
+            strict (`bool`, defaults to `False`): Whether a broken image span raises `ValueError`.
             kwargs: For [`~SeedProcessor.decode_image`], such as `pipeline` and `generator`.
 
         Returns:
@@ -282,17 +385,12 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
             and `PIL.Image.Image` (`"interleaved"`).
 
         Raises:
-            ValueError: An unknown `output`.
+            ValueError: An unknown `output`, or a broken image span with `strict=True`.
         """
         if output not in OUTPUTS:
             raise ValueError(f"`output` is {output!r}; allowed: {OUTPUTS}.")
-        texts = [generated_ids] if isinstance(generated_ids, str) else generated_ids
-        if not isinstance(texts, torch.Tensor) and len(texts) and all(isinstance(text, str) for text in texts):
-            rows = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-        else:
-            rows = torch.as_tensor(generated_ids)
-            rows = (rows[None] if rows.ndim == 1 else rows)[:, prompt_length:].tolist()
-        sequences = [self._pieces(row) for row in rows]
+        rows = self._rows(generated_ids, prompt_length)
+        sequences = [self._pieces(row, f"sequence {index}", strict) for index, row in enumerate(rows)]
         if output == "text":
             return ["".join(value for kind, value in pieces if kind == "text").strip() for pieces in sequences]
         images = [[value for kind, value in pieces if kind == "image"] for pieces in sequences]
@@ -305,33 +403,68 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
             return [[next(decoded) for _ in row] for row in images]
         return [[value if kind == "text" else next(decoded) for kind, value in pieces] for pieces in sequences]
 
-    def _pieces(self, row: list[int]) -> list[tuple[str, str | list[int]]]:
-        """Text without special tokens and whole images, in order; empty text and cut-off images are dropped."""
-        pieces = []
+    def _rows(self, generated, prompt_length: int) -> list[list[int]]:
+        """Ids of each sequence, of what a model or a server wrote."""
+        texts = [generated] if isinstance(generated, str) else generated
+        if not isinstance(texts, torch.Tensor) and len(texts) and all(isinstance(text, str) for text in texts):
+            return self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        rows = torch.as_tensor(generated)
+        return (rows[None] if rows.ndim == 1 else rows)[:, prompt_length:].tolist()
+
+    def _pieces(self, row: list[int], name: str, strict: bool) -> list[tuple[str, str | list[int]]]:
+        """Text without special tokens and whole images, in order; empty text is dropped."""
+        pieces, wanted = [], self.tokenizer.num_query_tokens
         for kind, values in self.tokenizer.image_token_layout.split(row):
             if kind == "text":
                 text = self.tokenizer.decode(values, skip_special_tokens=True)
                 if text:
                     pieces.append((kind, text))
-            elif len(values) == self.tokenizer.num_query_tokens:
+            elif len(values) == wanted:
                 pieces.append((kind, values))
+            elif strict:
+                raise ValueError(
+                    f"`generated_ids` has an image span of {len(values)} codes in {name}; allowed: {wanted}."
+                )
             else:
-                logger.warning(f"An image span with {len(values)} image tokens was left out.")
+                logger.warning(f"An image span of {len(values)} codes instead of {wanted} in {name} was left out.")
         return pieces
 
     def post_process_multimodal_output(
         self, generated_outputs, skip_special_tokens: bool = True, generation_mode: str | None = None, **kwargs
     ) -> list:
-        """What transformers' `any-to-any` pipeline calls: text, or one image for each sequence."""
-        if generation_mode in (None, "text"):
-            return self.tokenizer.batch_decode(generated_outputs, skip_special_tokens=skip_special_tokens, **kwargs)
+        """
+        What transformers' `any-to-any` pipeline calls.
+
+        Args:
+            generated_outputs (`torch.LongTensor` of shape `(batch_size, sequence_length)`): What `generate()`
+                returned.
+            skip_special_tokens (`bool`, defaults to `True`): Whether text is without special and image tokens.
+            generation_mode (`str`, *optional*): `"image"` for images; `None` and `"text"` for text.
+            kwargs: For the tokenizer's `decode`, or for [`~SeedProcessor.post_process_generation`].
+
+        Returns:
+            `list`: for each sequence its text, or its last whole image as `PIL.Image.Image`, which is `None` where
+            there is none.
+
+        Raises:
+            ValueError: An unknown `generation_mode`, or a broken image span with `strict=True`.
+        """
+        _check_generation_mode(generation_mode)
         if generation_mode == "image":
-            return [row[-1] if row else None for row in self.post_process_generation(generated_outputs, "images")]
-        raise ValueError(f"`generation_mode` is {generation_mode!r}; allowed: None, 'text', 'image'.")
+            rows = self.post_process_generation(generated_outputs, "images", **kwargs)
+            return [row[-1] if row else None for row in rows]
+        return super().post_process_multimodal_output(generated_outputs, skip_special_tokens, **kwargs)
+
+
+def _check_generation_mode(generation_mode: str | None):
+    if generation_mode not in GENERATION_MODES:
+        raise ValueError(f"`generation_mode` is {generation_mode!r}; allowed: {GENERATION_MODES}.")
 
 
 def _flatten_images(images) -> tuple[list, list[int] | None]:
-    """A flat list of images and, if one list for each text was given, their lengths."""
+    """A flat list of images or codes and, if one list for each text was given, their lengths."""
+    if images is None or isinstance(images, _ImageCodes):
+        return ([] if images is None else list(images.codes)), None
     if not isinstance(images, list | tuple):
         is_batch = getattr(images, "ndim", 0) == 4
         return (list(images) if is_batch else [images]), None
@@ -353,4 +486,4 @@ def _check_counts(texts: list[str], counts: list[int]):
             )
 
 
-__all__ = ["SeedProcessor"]
+__all__ = ["SeedProcessor", "SeedProcessorKwargs"]

@@ -21,7 +21,13 @@ from tokenizers import AddedToken, Tokenizer
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from .chat_seed import control_token_pattern, escape_control_tokens, prepare_chat
+from .chat_seed import (
+    control_token_pattern,
+    escape_control_tokens,
+    escape_marked_tokens,
+    prepare_chat,
+    prepare_chat_arguments,
+)
 from .hub_mixin_seed import HubUploadMixin
 from .image_codec_seed import ImageCodec
 from .image_tokens_seed import BOI_TOKEN, EOI_TOKEN, IMAGE_PLACEHOLDER_TOKEN, ImageTokenLayout, image_token
@@ -202,6 +208,21 @@ class SeedTokenizer(HubUploadMixin, PreTrainedTokenizerFast):
 
     # ------------------------------------------------------------------------------------------ codes and tokens
     @property
+    def image_token(self) -> str:
+        """`<image>`, which stands for one image."""
+        return IMAGE_PLACEHOLDER_TOKEN
+
+    @property
+    def boi_token(self) -> str:
+        """`<img>`, which opens an image."""
+        return BOI_TOKEN
+
+    @property
+    def eoi_token(self) -> str:
+        """`</img>`, which closes an image."""
+        return EOI_TOKEN
+
+    @property
     def first_image_token_id(self) -> int:
         """Id of the image token of code 0."""
         return self.image_token_layout.first_image_token_id
@@ -219,6 +240,11 @@ class SeedTokenizer(HubUploadMixin, PreTrainedTokenizerFast):
     @property
     def image_placeholder_token_id(self) -> int:
         """Id of `<image>`."""
+        return self.image_token_layout.image_placeholder_token_id
+
+    @property
+    def image_token_id(self) -> int:
+        """Id of `<image>`, by the name that trainers and servers ask for."""
         return self.image_token_layout.image_placeholder_token_id
 
     def codes_to_token_ids(self, codes) -> torch.Tensor:
@@ -258,16 +284,73 @@ class SeedTokenizer(HubUploadMixin, PreTrainedTokenizerFast):
             )
         return escape_control_tokens(text, self._control_tokens[1])
 
-    def apply_chat_template(self, conversation, *args, sanitize_control_tokens: bool = True, **kwargs):
+    def escape_marked_tokens(self, text: str) -> str:
+        """`text` in which what transformers' `mark_control_tokens` has marked is text, and the marks are gone."""
+        return escape_marked_tokens(text, self.escape_control_tokens)
+
+    def apply_chat_template(
+        self,
+        conversation,
+        tools: list | None = None,
+        documents: list[dict] | None = None,
+        chat_template: str | None = None,
+        *args,
+        sanitize_control_tokens: bool = True,
+        **kwargs,
+    ):
         """
         Works as in transformers, but what people write is always text, never a special token or an image token.
 
         Args:
             conversation (`list[dict]`): Messages; see [`~SeedTokenizer.escape_control_tokens`] for their texts.
-            sanitize_control_tokens (`bool`, defaults to `True`): Accepted as in transformers; always on here.
+            tools, documents (`list`, *optional*): As in transformers; their texts are text, too.
+            chat_template (`str`, *optional*): Template to use instead of the tokenizer's.
+            sanitize_control_tokens (`bool`, defaults to `True`): Accepted here and in `tokenizer_kwargs`, as in
+                transformers; always on here.
             args, kwargs: As in transformers.
+
+        Returns:
+            `str`, `list` or `BatchEncoding`: As in transformers.
         """
-        return super().apply_chat_template(prepare_chat(conversation, self.escape_control_tokens), *args, **kwargs)
+        given = {"tools": tools, "documents": documents, **kwargs}
+        given = prepare_chat_arguments(given, self.escape_control_tokens)
+        conversation = prepare_chat(conversation, self.escape_control_tokens)
+        tools, documents = given.pop("tools"), given.pop("documents")
+        return super().apply_chat_template(conversation, tools, documents, chat_template, *args, **given)
+
+    def __call__(self, text=None, *args, padding: bool | str = False, **kwargs):
+        """
+        Works as in transformers, but texts of one length need no pad token.
+
+        Args:
+            text (`str` or `list[str]`, *optional*): Texts.
+            padding (`bool` or `str`, defaults to `False`): As in transformers.
+            args, kwargs: As in transformers.
+
+        Returns:
+            `BatchEncoding`: As in transformers.
+
+        Raises:
+            ValueError: Texts of several lengths are to be padded and there is no pad token.
+        """
+        if self.pad_token is not None or padding not in (True, "longest"):
+            return super().__call__(text, *args, padding=padding, **kwargs)
+        unpadded = super().__call__(text, *args, **{**kwargs, "return_tensors": None})
+        lengths = {len(ids) for ids in unpadded["input_ids"] if isinstance(ids, list)}
+        if len(lengths) > 1 or kwargs.get("pad_to_multiple_of"):
+            raise ValueError(
+                f"`padding` is {padding!r} for texts of {sorted(lengths)} tokens and the tokenizer has no "
+                "pad token; allowed: texts of one length, or a `pad_token`, such as `processor.tokenizer.pad_token = "
+                "processor.tokenizer.eos_token`."
+            )
+        return super().__call__(text, *args, **kwargs) if kwargs.get("return_tensors") else unpadded
+
+    def _encode_plus(self, text, *args, sanitize_control_tokens: bool | None = None, **kwargs):
+        """As in transformers; marked words are taken apart, so that text may begin with special tokens, too."""
+        if sanitize_control_tokens:
+            is_one = isinstance(text, str)
+            text = self.escape_marked_tokens(text) if is_one else list(map(self.escape_marked_tokens, text))
+        return super()._encode_plus(text, *args, **kwargs)
 
     # ------------------------------------------------------------------------------------------ images
     def encode_image(self, images, *args, **kwargs) -> torch.LongTensor:

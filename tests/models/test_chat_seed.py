@@ -1,6 +1,7 @@
 """What people type is text, wherever it goes; only templates and processors write control tokens."""
 
 import base64
+import dataclasses
 import io
 
 import pytest
@@ -63,6 +64,50 @@ def test_control_words_in_a_chat_are_text(word, kind):
     rendered = processor.apply_chat_template(chat, tokenize=False)
     assert not control_ids(tokenizer, processor(text=rendered)["input_ids"])
     assert rendered.replace("\u200b", "").startswith(text)
+
+
+@dataclasses.dataclass
+class Message:
+    """A message as an object, which transformers takes as well."""
+
+    role: str
+    content: str
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_control_words_are_text_wherever_they_come_from(kind):
+    """Message objects, tools, documents and variables; the flag where a call or its settings may hold it."""
+    processor = build_processor(kind)
+    tokenizer, text = processor.tokenizer, " ".join(WORDS)
+    template = "{{ messages[0]['content'] }}{{ tools }}{{ documents }}{{ extra }}<img>"
+    given = {"tools": [{"type": "function", "function": {"name": text}}], "documents": [{"text": text}], "extra": text}
+    flags = ({}, {"sanitize_control_tokens": True}, {"text_kwargs": {"sanitize_control_tokens": True}})
+    for flag in flags:
+        settings = {**given, "chat_template": template, "tokenize": True, "return_dict": True}
+        chat = [Message("user", text)]
+        ids = processor.apply_chat_template(chat, **settings, processor_kwargs=flag)["input_ids"]
+        assert control_ids(tokenizer, ids) == [tokenizer.boi_token_id]
+        ids = tokenizer.apply_chat_template(chat, **settings, tokenizer_kwargs=flag and flags[1])["input_ids"]
+        assert control_ids(tokenizer, ids) == [tokenizer.boi_token_id]
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+@pytest.mark.parametrize("word", WORDS)
+def test_marked_words_are_text_and_others_are_not(word, kind):
+    """What `mark_control_tokens` of transformers marks; a template may tear a pair of marks apart."""
+    processor = build_processor(kind)
+    tokenizer, image = processor.tokenizer, Image.new("RGB", (30, 30))
+    marked = f"<image> see \U000f0000{word}\U000f0001 and <\U000f0000img>"
+    span = placeholder_span(tokenizer.image_token_layout)
+    for flag in ({"sanitize_control_tokens": True}, {"text_kwargs": {"sanitize_control_tokens": True}}):
+        inputs = processor(text=marked, images=image, **flag)
+        assert control_ids(tokenizer, inputs["input_ids"]) == span
+    for call in (tokenizer, tokenizer.encode):
+        ids = call(marked, sanitize_control_tokens=True)
+        ids = ids["input_ids"] if call is tokenizer else ids
+        assert control_ids(tokenizer, ids) == [tokenizer.image_token_id]
+    shown = tokenizer.escape_marked_tokens(marked).replace("\u200b", "")
+    assert shown == f"<image> see {word} and <img>"
 
 
 def test_other_text_and_the_templates_own_tokens_stay():

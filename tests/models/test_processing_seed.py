@@ -98,6 +98,9 @@ def test_one_modality_alone():
         ({"text": "<image>", "codes": [1, 2, 3, 99]}, "`codes` holds 99"),
         ({"text": "<image>", "images": [0], "codes": [1, 2, 3, 4]}, "`images` and `codes` were both given"),
         ({"text": "a <image>", "images": [0], "max_length": 4, "truncation": True}, "`max_length` cuts"),
+        ({"text": "a cat", "videos": [0]}, "`videos` was given; allowed: images and text"),
+        ({"text": ["a", 1]}, r"`text` is \['a', 1\]; allowed: a string"),
+        ({"text": "a", "generation_mode": "video"}, "`generation_mode` is 'video'; allowed: "),
         ({}, "`images` and `text` are both None"),
     ],
 )
@@ -132,6 +135,40 @@ def test_images_and_codes_by_the_named_models(tmp_path):
     pixel_values = processor.image_processor(images, return_tensors="pt")["pixel_values"]
     loaded = SeedProcessor.from_pretrained(tmp_path / "processor")
     assert_codes_of_images(image_tokenizer, pixel_values, loaded.encode_image(images))
+
+
+def test_codes_straight_from_the_processor():
+    image_tokenizer, processor = build_image_tokenizer(), build_processor()
+    images, texts = [picture(), picture("blue")], ["<image> a", "a cat <image>"]
+    with pytest.raises(ValueError, match="`image_tokenizer_id` is None"):
+        processor(images=images, return_codes=True)
+    codes = processor.encode_image(images, image_tokenizer)
+    alone = processor(images=images, return_codes=True)
+    assert set(alone) == {"codes"} and torch.equal(alone["codes"], codes)
+    # a setting of the image processor is heard here too
+    with pytest.raises(ValueError, match="`image_std` is"):
+        processor(images=images, images_kwargs={"return_codes": True, "image_std": [0.0] * 3})
+    for given in (images, [images[:1], images[1:]]):
+        inputs = processor(text=texts, images=given, return_codes=True, padding=True, return_tensors="pt")
+        wanted = processor(text=texts, codes=codes, padding=True, return_tensors="pt")
+        assert set(inputs) == set(wanted) == {"input_ids", "attention_mask"}
+        assert torch.equal(inputs["input_ids"], wanted["input_ids"])
+    chat = [{"role": "user", "content": [{"type": "image", "image": images[0]}]}]
+    settings = {"tokenize": True, "return_dict": True, "processor_kwargs": {"return_codes": True}}
+    ids = processor.apply_chat_template(chat, **settings)["input_ids"]
+    assert ids == [processor.tokenizer.image_token_layout.span(codes[0])]
+
+
+def test_it_says_which_tokens_it_uses_and_opens_an_image():
+    processor = build_processor()
+    for name in ("image_token", "boi_token", "eoi_token"):
+        token = getattr(processor, name)
+        assert getattr(processor.tokenizer, name) == token
+        index = processor.tokenizer.convert_tokens_to_ids(token)
+        assert getattr(processor, f"{name}_id") == getattr(processor.tokenizer, f"{name}_id") == index
+    opened = processor(text=["a cat", "a dog"], generation_mode="image")["input_ids"]
+    assert opened == [[*ids, processor.boi_token_id] for ids in processor(text=["a cat", "a dog"])["input_ids"]]
+    assert processor(text="a cat", generation_mode="text")["input_ids"] == [opened[0][:-1]]
 
 
 def test_chat_with_several_images():
@@ -219,6 +256,12 @@ def test_generated_ids_are_taken_apart():
     ]
     cut = processor.post_process_generation(ids[:1, : start + 3], "codes")
     assert cut[0].shape == (0, NUM_QUERY_TOKENS)
+    with pytest.raises(ValueError, match="an image span of 2 codes in sequence 0; allowed: 4"):
+        processor.post_process_generation(ids[:1, : start + 3], "codes", strict=True)
+    assert processor.post_process_multimodal_output(ids, generation_mode="image", pipeline=Pipeline()) == [
+        pictures[1],
+        None,
+    ]
     with pytest.raises(ValueError, match="`output` is 'video'"):
         processor.post_process_generation(ids, "video")
 
