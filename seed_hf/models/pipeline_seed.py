@@ -31,12 +31,13 @@ from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.pipelines.stable_diffusion import StableUnCLIPImageNormalizer
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
-from transformers import PreTrainedModel, ProcessorMixin
+from transformers import PreTrainedModel, ProcessorMixin, StoppingCriteria, StoppingCriteriaList
 from transformers.image_processing_utils import BaseImageProcessor
 
 from .hub_mixin_seed import HubUploadMixin
 from .image_tokens_seed import check_codes
 from .modeling_seed_empty_prompt import SeedEmptyPrompt
+from .pipeline_lora_seed import UnetLoraLoaderMixin
 from .pipeline_saving_seed import PortablePipelineMixin
 
 
@@ -61,7 +62,7 @@ class SeedPipelineOutput(BaseOutput):
     codes: torch.LongTensor | None = None
 
 
-class SeedPipeline(HubUploadMixin, PortablePipelineMixin, DiffusionPipeline):
+class SeedPipeline(HubUploadMixin, PortablePipelineMixin, UnetLoraLoaderMixin, DiffusionPipeline):
     r"""
     Decodes SEED's codes with a stock diffusion model of diffusers.
 
@@ -189,14 +190,14 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, DiffusionPipeline):
         """Whether `_interrupt` was set to end the call: by its callback, or on the pipeline, which ends every call."""
         return self._interrupt or (self._called_on is not None and self._called_on.interrupt)
 
-    def _begin_call(self, guidance_scale: float, num_inference_steps: int):
+    def _begin_call(self, guidance_scale, num_inference_steps, timesteps=None, sigmas=None):
         """A copy of the pipeline for one call, with timesteps set on a scheduler of its own."""
         _check_scheduler(self.scheduler)
         self._interrupt = False
         call = copy.copy(self)
         call._called_on = self
         call.scheduler = copy.deepcopy(self.scheduler)
-        call.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
+        set_timesteps(call.scheduler, num_inference_steps, timesteps, sigmas, self._execution_device)
         for pipeline in (self, call):
             pipeline._guidance_scale = guidance_scale
             pipeline._num_timesteps = len(call.scheduler.timesteps)
@@ -246,9 +247,7 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, DiffusionPipeline):
                 raise ValueError(
                     f"`prompt` was given but `{name}` is None; allowed with `language_model` and `processor` attached."
                 )
-        prompts = [prompt] if isinstance(prompt, str) else prompt
-        if not isinstance(prompts, list | tuple) or not prompts or not all(isinstance(text, str) for text in prompts):
-            raise ValueError(f"`prompt` is {prompt!r}; allowed: a string or a list of strings.")
+        prompts = check_texts(prompt, "prompt")
         generator = check_generator(generator)
         check_generator_count(generator, len(prompts), "prompt")
         captions = map(self.processor.tokenizer.escape_control_tokens, prompts)
@@ -272,6 +271,14 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, DiffusionPipeline):
             generator = generator[::num_images_per_prompt]
         return self.encode_prompt(prompt, generator, **generation_kwargs)
 
+    def _encode_negative_prompts(self, prompt, codes, num_images_per_prompt, generator, generation_kwargs):
+        """Codes to steer away from, a row for each of `codes`, and with them no more generators than those."""
+        prompts = check_texts(prompt, "negative_prompt")
+        if len(prompts) not in (1, len(codes)):
+            raise ValueError(f"`negative_prompt` has {len(prompts)} texts; allowed: 1 or {len(codes)}.")
+        prompts = prompts * (len(codes) // len(prompts))
+        return self._encode_prompts(prompts, num_images_per_prompt, generator, generation_kwargs)
+
     def _samples(self, generation_kwargs: dict[str, Any]) -> bool:
         """Whether the language model draws tokens at random."""
         settings = generation_kwargs.get("generation_config") or self.language_model.generation_config
@@ -281,7 +288,12 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, DiffusionPipeline):
         """One row of codes for each text, by one call of `generate`."""
         device = self._start(self.language_model)
         inputs = self.processor(text=texts, padding=True, return_tensors="pt").to(device)
-        generated = self.language_model.generate(**inputs, generation_mode="image", **generation_kwargs)
+        num_tokens = self.image_tokenizer.config.num_query_tokens + 2  # from `<img>` to `</img>`
+        with self.progress_bar(total=num_tokens) as progress_bar:
+            ticks = TokenTicks(progress_bar, inputs["input_ids"].shape[1], num_tokens)
+            criteria = StoppingCriteriaList([*(generation_kwargs.get("stopping_criteria") or []), ticks])
+            settings = {"generation_mode": "image"} | generation_kwargs | {"stopping_criteria": criteria}
+            generated = self.language_model.generate(**inputs, **settings)
         if generated.shape[0] != len(texts):
             allowed = f"{len(texts)}, one for each prompt"
             raise ValueError(f"`generation_kwargs` asks for {generated.shape[0]} sequences; allowed: {allowed}.")
@@ -473,8 +485,11 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, DiffusionPipeline):
         generation_embeds: torch.FloatTensor | None = None,
         prompt: str | list[str] | None = None,
         negative_codes: torch.LongTensor | None = None,
+        negative_prompt: str | list[str] | None = None,
         guidance_scale: float | None = None,
         num_inference_steps: int | None = None,
+        timesteps: list[int] | None = None,
+        sigmas: list[float] | None = None,
         num_images_per_prompt: int = 1,
         noise_level: int = 0,
         eta: float = 0.0,
@@ -500,9 +515,14 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, DiffusionPipeline):
             prompt (`str` or `list[str]`, *optional*): For the language model, which writes the codes.
             negative_codes (`torch.LongTensor` of shape `(batch_size or 1, num_query_tokens)`, *optional*): What to
                 steer away from, instead of the empty prompt (SEED-1) or zeros (SEED-2).
+            negative_prompt (`str` or `list[str]`, *optional*): The same as a text, for which the language model writes
+                the codes; a single one counts for all inputs. Without guidance it is not used.
             guidance_scale (`float`, *optional*): Classifier-free guidance; 1 or less runs the UNet without it.
                 Defaults to `pipeline.config.guidance_scale`.
             num_inference_steps (`int`, *optional*): Defaults to `pipeline.config.num_inference_steps`.
+            timesteps (`list[int]`, *optional*): Timesteps to use instead of `num_inference_steps`, in descending
+                order, for schedulers that take them.
+            sigmas (`list[float]`, *optional*): Noise levels to use instead, in descending order, likewise.
             num_images_per_prompt (`int`, defaults to 1): Pictures for each input; those of one input are neighbours.
             noise_level (`int`, defaults to 0): SEED-2: noise on the image embedding, as a timestep; 0 adds a little.
             eta (`float`, defaults to 0.0): For schedulers that take it (DDIM).
@@ -533,7 +553,12 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, DiffusionPipeline):
         # 1. Check inputs
         guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
         num_inference_steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
+        if prompt == "" and image is not None:
+            prompt = None  # servers send an empty prompt along with an image
+        # as in Stable Diffusion: an empty one is the empty prompt, which guidance uses anyway
+        negative_prompt = negative_prompt or None
         check_one_given(image=image, codes=codes, generation_embeds=generation_embeds, prompt=prompt)
+        check_negatives(negative_codes, negative_prompt)
         tensor_names = names_for_callback(callback_on_step_end, callback_on_step_end_tensor_inputs)
         settings = (num_inference_steps, num_images_per_prompt, guidance_scale, output_type)
         check_settings(*settings, tensor_names, self._callback_tensor_inputs)
@@ -541,13 +566,18 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, DiffusionPipeline):
         generator = check_generator(generator)
         if self.is_unclip:
             check_unclip(self.components, noise_level)
-        call = self._begin_call(guidance_scale, num_inference_steps)
+        call = self._begin_call(guidance_scale, num_inference_steps, timesteps, sigmas)
 
         # 2. Encode: image or prompt -> codes -> generation embeddings
         if image is not None:
             codes = self.encode_image(image)
         elif prompt is not None:
             codes = self._encode_prompts(prompt, num_images_per_prompt, generator, generation_kwargs or {})
+        if negative_prompt is not None and guidance_scale > 1:
+            inputs = codes if generation_embeds is None else generation_embeds
+            negative_codes = self._encode_negative_prompts(
+                negative_prompt, inputs, num_images_per_prompt, generator, generation_kwargs or {}
+            )
         embeds, negative_embeds, codes = self._embed(codes, generation_embeds, negative_codes, guidance_scale)
         embeds = embeds.repeat_interleave(num_images_per_prompt, dim=0)
         if negative_embeds is not None:
@@ -633,6 +663,22 @@ def check_size(height: Any, width: Any, multiple: int) -> None:
             raise ValueError(f"`{name}` is {value!r}; allowed: a positive multiple of {multiple}.")
 
 
+def check_negatives(negative_codes: Any, negative_prompt: Any) -> None:
+    """Raises `ValueError` for a negative prompt that is no text, or beside negative codes."""
+    if negative_prompt is not None:
+        check_texts(negative_prompt, "negative_prompt")
+        if negative_codes is not None:
+            raise ValueError("`negative_codes` and `negative_prompt` were given; allowed: one of them.")
+
+
+def check_texts(texts: Any, name: str) -> list[str]:
+    """One text or several as a list; raises `ValueError` for anything else."""
+    several = [texts] if isinstance(texts, str) else texts
+    if not isinstance(several, list | tuple) or not several or not all(isinstance(text, str) for text in several):
+        raise ValueError(f"`{name}` is {texts!r}; allowed: a string or a list of strings.")
+    return list(several)
+
+
 def check_generator(generator: Any) -> Any:
     """The generator, or a list with one for each image; raises `ValueError` for anything else."""
     generator = list(generator) if isinstance(generator, tuple) else generator
@@ -657,6 +703,18 @@ def _check_scheduler(scheduler: Any) -> None:
         )
 
 
+def set_timesteps(scheduler: Any, num_inference_steps: int, timesteps: Any, sigmas: Any, device: Any) -> None:
+    """Sets a scheduler's timesteps, by their number or one by one; `ValueError` if it does not take them."""
+    if timesteps is not None and sigmas is not None:
+        raise ValueError("`timesteps` and `sigmas` were given; allowed: one of them.")
+    given = {name: value for name, value in {"timesteps": timesteps, "sigmas": sigmas}.items() if value is not None}
+    accepted = inspect.signature(scheduler.set_timesteps).parameters
+    if unknown := [name for name in given if name not in accepted]:
+        class_name = type(scheduler).__name__
+        raise ValueError(f"`{unknown[0]}` was given but {class_name} takes none; allowed: `num_inference_steps`.")
+    scheduler.set_timesteps(**(given or {"num_inference_steps": num_inference_steps}), device=device)
+
+
 def check_unclip(components: dict[str, Any], noise_level: Any) -> None:
     """Raises `ValueError` for a missing component or a noise level that the noising scheduler does not have."""
     for name in ("empty_prompt", "image_normalizer", "image_noising_scheduler"):
@@ -665,6 +723,19 @@ def check_unclip(components: dict[str, Any], noise_level: Any) -> None:
     num_levels = components["image_noising_scheduler"].config.num_train_timesteps
     if not isinstance(noise_level, int) or not 0 <= noise_level < num_levels:
         raise ValueError(f"`noise_level` is {noise_level!r}; allowed: an integer in [0, {num_levels}).")
+
+
+class TokenTicks(StoppingCriteria):
+    """Never stops `generate`; moves a progress bar by the tokens that each step adds to the sequences."""
+
+    def __init__(self, progress_bar: Any, prompt_length: int, num_tokens: int):
+        self.progress_bar, self.length, self.end = progress_bar, prompt_length, prompt_length + num_tokens
+
+    def __call__(self, input_ids: torch.LongTensor, scores: Any, **kwargs) -> torch.BoolTensor:
+        length = min(input_ids.shape[1], self.end)  # on a GPU, `generate` may take back its last step
+        self.progress_bar.update(length - self.length)
+        self.length = length
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
 @contextmanager

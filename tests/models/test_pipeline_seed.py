@@ -1,6 +1,7 @@
 """SeedPipeline: every input and option of a call. Real classes at toy size. (Saving: test_pipeline_saving_seed.py)"""
 
 import copy
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -181,6 +182,14 @@ class TestInputs:
             ({"codes": build_codes(), "generator": [None]}, "`generator` is .None.; allowed"),
             ({"codes": build_codes(), "height": 15}, "`height` is 15; allowed: a positive multiple of 2"),
             ({"codes": build_codes(), "width": 0}, "`width` is 0"),
+            ({"codes": build_codes(), "timesteps": [5], "sigmas": [1.0]}, "`timesteps` and `sigmas` were given"),
+            ({"codes": build_codes(), "timesteps": [5, 1]}, "`timesteps` was given but DDIMScheduler takes none"),
+            ({"codes": build_codes(), "negative_prompt": 3}, "`negative_prompt` is 3; allowed: a string"),
+            ({"codes": build_codes(), "negative_prompt": "a cat"}, "`language_model` is None"),
+            (
+                {"codes": build_codes(), "negative_codes": build_codes(), "negative_prompt": "a cat"},
+                "`negative_codes` and `negative_prompt` were given",
+            ),
             (
                 {"codes": build_codes(), "callback_on_step_end": SDXLCFGCutoffCallback(cutoff_step_ratio=0.5)},
                 "'add_text_embeds'",
@@ -291,6 +300,25 @@ class TestGuidance:
         guided = draw(pipeline, 0, 1, codes=codes, negative_codes=codes, guidance_scale=5.0)
         assert distance(guided, draw(pipeline, 0, 1, codes=codes, guidance_scale=1.0)) < 1e-3
 
+    def test_negative_prompt(self, prompt_pipeline):
+        codes = build_codes(2)
+        written = prompt_pipeline.encode_prompt("a cat")
+        wanted = draw(prompt_pipeline, 0, 1, codes=codes, negative_codes=written)
+        assert distance(draw(prompt_pipeline, 0, 1, codes=codes, negative_prompt="a cat"), wanted) < 1e-5
+        settings = {"num_images_per_prompt": 2, "generation_kwargs": {"do_sample": True, "temperature": 5.0}}
+        prompts = {"prompt": ["a cat", "a red apple"], "negative_prompt": ["a red apple", "a cat"]}
+        several = [draw(prompt_pipeline, *range(4), **prompts, **settings) for _ in range(2)]
+        assert torch.equal(*several) and len(several[0]) == 4
+        embeds = prompt_pipeline.image_tokenizer.decode(codes)
+        assert distance(draw(prompt_pipeline, 0, 1, generation_embeds=embeds, negative_prompt="a cat"), wanted) < 1e-5
+        with pytest.raises(ValueError, match="`negative_prompt` has 3 texts; allowed: 1 or 2"):
+            draw(prompt_pipeline, 0, 1, codes=codes, negative_prompt=["a"] * 3)
+        unguided = {"codes": codes, "guidance_scale": 1.0}
+        assert torch.equal(
+            draw(prompt_pipeline, 0, 1, **unguided, negative_prompt="a cat"),
+            draw(prompt_pipeline, 0, 1, **unguided),
+        )
+
     def test_defaults_come_from_the_config(self):
         pipeline = build_pipeline(guidance_scale=1.0, num_inference_steps=3)
         assert count_unet_calls(pipeline, codes=build_codes()) == [1, 1, 1]
@@ -336,6 +364,22 @@ class TestOutputs:
         finally:
             pipeline.set_progress_bar_config(disable=True)
         assert "3/3" in capfd.readouterr().err
+
+    def test_progress_bar_of_the_language_model(self, prompt_pipeline, capfd):
+        sampled = {"do_sample": True, "generator": generators(0, 1)}
+        ways = [({"num_beams": 2}, 1), ({"do_sample": False, "stopping_criteria": []}, 1), (sampled, 2)]
+        written = prompt_pipeline.encode_prompt(["a cat", "a red apple"])
+        prompt_pipeline.set_progress_bar_config(disable=False, mininterval=0)
+        try:
+            for settings, num_bars in ways:
+                capfd.readouterr()
+                codes = prompt_pipeline.encode_prompt(["a cat", "a red apple"], **settings)
+                seen = capfd.readouterr().err
+                counts = [int(count) for count in re.findall(rf"(\d+)/{NUM_QUERY_TOKENS + 2} ", seen)]
+                assert counts.count(NUM_QUERY_TOKENS + 2) >= num_bars and 1 in counts  # it moved, to its end
+                assert codes.shape == written.shape
+        finally:
+            prompt_pipeline.set_progress_bar_config(disable=True)
 
     def test_types(self, pipeline):
         inputs = {"codes": build_codes(2)}
@@ -673,6 +717,23 @@ class TestSchedulers:
         assert distance(pictures[1:], alone) < 1e-4  # batches are added up in another order
         draw(pipeline, 3, 4, codes=build_codes(2), num_inference_steps=4)
         assert distance(pictures, draw(pipeline, 3, 4, **inputs)) < 1e-5
+
+    def test_timesteps_and_sigmas(self):
+        pipeline, seen = build_pipeline(), []
+        config = {**pipeline.scheduler.config, "timestep_spacing": "leading"}
+        pipeline.scheduler = EulerDiscreteScheduler.from_config(config)
+        given = copy.deepcopy(pipeline.scheduler)
+        given.set_timesteps(4)
+        wanted = draw(pipeline, codes=build_codes(), num_inference_steps=4)
+        for schedule in ({"sigmas": given.sigmas.tolist()}, {"timesteps": given.timesteps.long().tolist()}):
+
+            def note(pipeline, step, timestep, tensors):
+                seen.append(round(float(timestep)))
+
+            inputs = {"codes": build_codes(), "callback_on_step_end": note, **schedule}
+            assert distance(draw(pipeline, **inputs), wanted) < 1e-3  # sigmas are looked up in float32, and back
+        assert seen == given.timesteps.long().tolist() * 2
+        assert pipeline.num_timesteps == 4
 
     def test_starting_noise_has_the_scale_of_the_timesteps(self):
         """Its scale differs before and after `set_timesteps` where timesteps lead."""
