@@ -67,6 +67,27 @@ class SeedImageTokenizerOutput(ModelOutput):
     attentions: tuple[torch.FloatTensor, ...] | None = None
 
 
+@dataclass
+class SeedVQModelOutput(BaseModelOutputWithPooling):
+    r"""
+    What `encode` gives with `return_dict=True`, under the names that VQ models of transformers have for it.
+
+    Args:
+        last_hidden_state (`torch.FloatTensor` of shape `(batch_size, num_query_tokens, hidden_size)`): Causal
+            embeddings.
+        quantized_last_hidden_state (`torch.FloatTensor` of shape `(batch_size, num_query_tokens, code_dim)`): Vectors
+            of the codes.
+        image_tokens (`torch.LongTensor` of shape `(batch_size, num_query_tokens)`): Codes in `[0, codebook_size)`, and
+            not, as elsewhere in this package, ids of a text vocabulary.
+        embedding_loss (`torch.FloatTensor` of shape `()`): Distance of the embeddings from these vectors, as stage 2
+            has it in its loss.
+    """
+
+    quantized_last_hidden_state: torch.FloatTensor | None = None
+    image_tokens: torch.LongTensor | None = None
+    embedding_loss: torch.FloatTensor | None = None
+
+
 class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
     r"""
     Frozen ViT, Causal Q-Former, codebook, decoder blocks and generation head, in one model.
@@ -221,22 +242,36 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
             raise ValueError(f"`pixel_values` has shape {shape}; allowed: (batch_size, 3, {size}, {size}).")
 
     @torch.no_grad()
-    def encode(self, pixel_values: torch.FloatTensor) -> torch.LongTensor:
+    def encode(
+        self, pixel_values: torch.FloatTensor, return_dict: bool = False
+    ) -> torch.LongTensor | SeedVQModelOutput:
         r"""
         Turns images into codes.
 
         Args:
             pixel_values (`torch.FloatTensor` of shape `(batch_size, 3, image_size, image_size)`): RGB, normalised.
+            return_dict (`bool`, defaults to `False`): `True` gives what VQ models of transformers give, with the codes
+                as its `image_tokens`.
 
         Returns:
             `torch.LongTensor` of shape `(batch_size, num_query_tokens)`: codes in `[0, codebook_size)`, causal: code
-            i depends on queries <= i only.
+            i depends on queries <= i only. Or a [`SeedVQModelOutput`].
 
         Raises:
             ValueError: `pixel_values` of another shape; NaN or infinity in an image, in the weights or on the way,
                 which have no nearest code. A compiled or exported model gives -1 there, which is no code.
         """
-        return check_finite(self.try_encode(pixel_values), self.dtype)
+        if not return_dict:
+            return check_finite(self.try_encode(pixel_values), self.dtype)
+        causal_embeds = self.get_causal_embeds(pixel_values)
+        codes = check_finite(self._nearest_codes(causal_embeds, pixel_values), self.dtype)
+        quantized = self.quantizer(causal_embeds, moves_codebook=False)
+        return SeedVQModelOutput(
+            last_hidden_state=causal_embeds,
+            quantized_last_hidden_state=quantized.quantized,
+            image_tokens=codes,
+            embedding_loss=quantized.loss,
+        )
 
     def try_encode(self, pixel_values: torch.FloatTensor) -> torch.LongTensor:
         r"""
@@ -249,7 +284,11 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
             `torch.LongTensor` of shape `(batch_size, num_query_tokens)`: codes, and -1 in an image with NaN or
             infinity or where the dtype has no room for what it computes.
         """
-        codes = self.quantizer(self.get_causal_embeds(pixel_values), codes_only=True).codes
+        return self._nearest_codes(self.get_causal_embeds(pixel_values), pixel_values)
+
+    def _nearest_codes(self, causal_embeds, pixel_values) -> torch.LongTensor:
+        """Codes of the causal embeddings of images, and -1 where one of both is not finite."""
+        codes = self.quantizer(causal_embeds, codes_only=True).codes
         # the largest value of each image too, since a ReLU6 in the stem makes a finite value of infinity
         is_finite = torch.isfinite(pixel_values.abs().amax((1, 2, 3))).to(codes.device)
         return torch.where(is_finite[:, None], codes, NO_CODE)
@@ -492,4 +531,4 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
         return F.normalize(self.vision_projection(causal_embeds[:, -1]).float(), dim=-1)
 
 
-__all__ = ["SeedImageTokenizer", "SeedImageTokenizerOutput"]
+__all__ = ["SeedImageTokenizer", "SeedImageTokenizerOutput", "SeedVQModelOutput"]

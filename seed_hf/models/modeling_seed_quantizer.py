@@ -138,13 +138,15 @@ class SeedQuantizer(nn.Module):
         decoded = self.decode(self.get_codebook()).unflatten(0, (self.num_parts, -1)).mean(1)
         return decoded.expand(self.num_query_tokens, -1)
 
-    def forward(self, causal_embeds: torch.Tensor, codes_only: bool = False) -> SeedQuantizerOutput:
+    def forward(
+        self, causal_embeds: torch.Tensor, codes_only: bool = False, moves_codebook: bool = True
+    ) -> SeedQuantizerOutput:
         """
         Quantize `(batch_size, num_query_tokens, hidden_size)` causal embeddings; see [`SeedQuantizerOutput`].
 
         With `codes_only` the output has nothing but `codes`, and no codebook moves; NaN and infinity have no nearest
-        code, and there the code is `NO_CODE`. Offloaded parameters of this module are present
-        in a forward pass only, so even `codes_only` goes through here.
+        code, and there the code is `NO_CODE`. Offloaded parameters of this module are present in a forward pass only,
+        so even `codes_only` goes through here. Without `moves_codebook` no codebook moves, but all else is there.
         """
         projected = self.project(causal_embeds)
         codes = self.nearest(projected)
@@ -153,7 +155,7 @@ class SeedQuantizer(nn.Module):
             return SeedQuantizerOutput(codes=torch.where(is_finite, codes, NO_CODE))
         with torch.autocast(projected.device.type, enabled=False):
             compared = projected.float()
-            if self.training and self.ema_decay > 0:
+            if self.training and self.ema_decay > 0 and moves_codebook:
                 self._move_codebook(compared.detach().flatten(0, 1), codes.flatten())
             vectors = self.lookup(codes).float()
             loss = F.mse_loss(compared, vectors.detach()) + self.beta * F.mse_loss(vectors, compared.detach())

@@ -8,6 +8,7 @@ from rounding import assert_equal_up_to_rounding
 from safetensors.torch import load_file
 from tiny.image_tokenizer import TINY, tiny_image_tokenizer, tiny_pixels
 from transformers import AutoModel
+from transformers.models.janus.modeling_janus import JanusVQVAEModelOutput
 
 from seed_hf import SeedImageTokenizer, SeedImageTokenizerConfig
 from seed_hf.models.losses_seed import contrastive_loss
@@ -45,6 +46,24 @@ def test_shapes(head):
     assert model.decode(codes).shape == expected
     assert model(tiny_pixels(3)).generation_embeds.shape == expected
     assert torch.equal(model(tiny_pixels(3)).codes, codes)
+
+
+def test_encode_gives_what_vq_models_give():
+    """Under their names, and without moving the codebook, even of a model that trains."""
+    model = tiny_image_tokenizer(codebook_ema_decay=0.9).train()
+    pixels, before = tiny_pixels(3), model.quantizer.embedding.weight.clone()
+    output = model.encode(pixels, return_dict=True)
+    assert set(JanusVQVAEModelOutput.__dataclass_fields__) <= set(type(output).__dataclass_fields__)
+    assert torch.equal(model.quantizer.embedding.weight, before)
+    model.eval()
+    output, wanted = model.encode(pixels, return_dict=True), model(pixels)
+    assert torch.equal(output.image_tokens, model.encode(pixels))
+    assert_equal_up_to_rounding(output.last_hidden_state, wanted.causal_embeds)
+    assert_equal_up_to_rounding(output.quantized_last_hidden_state, model.get_code_vectors(wanted.codes))
+    assert_equal_up_to_rounding(output.embedding_loss, wanted.quantizer_loss)
+    pixels[1, 0, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match="in 1 of 3 images"):
+        model.encode(pixels, return_dict=True)
 
 
 @pytest.mark.parametrize("head", HEADS)

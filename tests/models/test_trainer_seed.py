@@ -87,6 +87,39 @@ def test_the_trainer_evaluates_a_language_model(tmp_path):
     assert shapes == [tuple(before.shape)]
 
 
+def test_the_trainer_keeps_the_best_model(tmp_path):
+    """Three epochs on images by their codes, measured after each; the second counts as the best one."""
+    model, tokenizer = build_seed_model()
+    before, after, codes = image_and_text(tokenizer)
+    seen, scores = [], iter([0.1, 0.9, 0.5])
+
+    def collate(rows):
+        return {"input_ids": before[rows], "codes": codes[rows], "labels": before[rows]}
+
+    def measure(prediction):
+        assert prediction.predictions.shape == (2, before.shape[1], model.config.vocab_size)
+        # what may be compared with logits: labels in which images have taken their places
+        right = prediction.predictions[:, :-1].argmax(-1) == after.numpy()[:, 1:]
+        seen.append({name: value.clone() for name, value in model.state_dict().items()})
+        return {"score": next(scores, 0.0), "accuracy": right.mean()}
+
+    settings = {"eval_strategy": "epoch", "save_strategy": "epoch", "metric_for_best_model": "score"}
+    settings |= {"num_train_epochs": 3, "load_best_model_at_end": True, "learning_rate": 1e-2, "disable_tqdm": True}
+    data = {"train_dataset": [0, 1], "eval_dataset": [0, 1], "compute_metrics": measure}
+    trainer = Trainer(model, arguments(tmp_path, **settings), data_collator=collate, **data)
+    trainer.train()
+    assert trainer.state.best_metric == 0.9 and trainer.state.best_model_checkpoint.endswith("-2")
+    assert all(torch.equal(value, seen[1][name]) for name, value in model.state_dict().items())
+    assert any((value != seen[2][name]).any() for name, value in model.state_dict().items())
+    prediction = trainer.predict([0, 1])
+    assert torch.equal(torch.tensor(prediction.label_ids), before)
+    # float32 may sum in another order
+    torch.testing.assert_close(
+        torch.tensor(prediction.predictions), model(before, codes=codes).logits.detach(), rtol=1e-4, atol=1e-5
+    )
+    assert 0 <= prediction.metrics["test_accuracy"] <= 1
+
+
 def test_the_trainer_evaluates_an_image_tokenizer(tmp_path):
     """Its targets have no "label" in their name, so that they have to be named to the Trainer."""
     model = tiny_image_tokenizer()
