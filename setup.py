@@ -42,8 +42,8 @@ INSTALL_REQUIRES = [
 
 TRAIN = ["datasets>=4.0", "matplotlib>=3.9", "tensorboard>=2.18"]
 
-# what `transformers serve` needs, and the client that its users have
-SERVE = ["fastapi>=0.115", "openai>=1.99", "uvicorn>=0.30"]
+# what `seed-hf serve` and `transformers serve` need, and the client that their users have
+SERVE = ["fastapi>=0.115", "openai>=1.99", "prometheus-client>=0.20", "python-multipart>=0.0.18", "uvicorn>=0.30"]
 
 # pycocoevalcap brings the jars of the official tokenizer and of METEOR, which need a Java of the system
 EVAL = ["datasets>=4.0", "evaluate>=0.4", "pycocoevalcap>=1.2"]

@@ -322,12 +322,56 @@ class Studio:
         Raises:
             ValueError: There is no language model, or settings that cannot work.
         """
-        self._need_language_model()
-        captions = map(self.processor.tokenizer.escape_control_tokens, words)
-        texts = [self.processor.image_prompt.format(caption=caption) for caption in captions]
-        settings = {**self.image_generation, **generation}
-        answers = self._generate(texts, [], "image", on_tokens, seed, settings)
+        answers = self.write_images(words, on_tokens, seed, **generation)
         return torch.stack([pieces[-1].codes for pieces in answers])
+
+    def write_images(
+        self, words: Sequence[str], on_tokens: OnTokens | None = None, seed: int | None = None, **generation
+    ) -> list[list[Piece]]:
+        """
+        Works like [`~Studio.write_codes`], and where `on_tokens` stopped an image gives what there is of it.
+
+        Args:
+            words (`Sequence[str]`): What the pictures should show.
+            on_tokens (`Callable`, *optional*): As in [`~Studio.write`].
+            seed (`int`, *optional*): Makes sampling repeatable.
+            generation: For `generate()`; by default how the model writes images best.
+
+        Returns:
+            `list[list[Piece]]`: For each of the words one image, with all codes or the first ones, or nothing.
+
+        Raises:
+            ValueError: There is no language model, or settings that cannot work.
+        """
+        self._need_language_model()
+        settings = {**self.image_generation, **generation}
+        return self._generate(self._image_prompts(words), [], "image", on_tokens, seed, settings)
+
+    @property
+    def context_length(self) -> int | None:
+        """Largest number of tokens that the language model reads and writes; `None` if it says none."""
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+
+    def count_tokens(self, chat: list[dict] | str, generation_mode: str = "text") -> int:
+        """
+        Counts the tokens of a prompt.
+
+        Args:
+            chat (`list[dict]` or `str`): Messages as for [`~Studio.write`], or words as for [`~Studio.write_codes`].
+            generation_mode (`str`, defaults to `"text"`): As for [`~Studio.write`].
+
+        Returns:
+            `int`: Number of tokens that the language model reads before it writes.
+        """
+        text, codes = (
+            (*self._image_prompts([chat]), []) if isinstance(chat, str) else self._prompt(chat, generation_mode)
+        )
+        images = {"codes": torch.stack([torch.as_tensor(row) for row in codes])} if codes else {}
+        return len(self.processor(text=[text], **images)["input_ids"][0])
+
+    def _image_prompts(self, words: Sequence[str]) -> list[str]:
+        captions = map(self.processor.tokenizer.escape_control_tokens, words)
+        return [self.processor.image_prompt.format(caption=caption) for caption in captions]
 
     def pieces(self, ids: Sequence[int]) -> list[Piece]:
         """

@@ -21,6 +21,7 @@ COMMANDS = {
     "chat": "--model nowhere",
     "info": "nowhere",
     "search": "nowhere.jsonl words",
+    "serve": "--model nowhere",
     "demo": "--pipeline nowhere",
     "convert": "pipeline seed-mini --decoder nowhere --output out",
     "export-lm": "nowhere out",

@@ -21,6 +21,7 @@ COMMANDS = {
     "chat": "talk with a model in words and images, over several turns",
     "info": "say what a model or a data set of codes is: its kind, sizes, codes and licence",
     "search": "find images by words or by an image, or find duplicates, from codes alone",
+    "serve": "answer requests over HTTP in the shapes of OpenAI's API: chats, pictures, codes and embeddings",
     "demo": "show what seed-mini sees in drawings and draws for words, as one page",
     "convert": "turn released or foreign weights into folders of this package, and back",
     "export-lm": "write a language model as a plain transformers folder that loads without this package",

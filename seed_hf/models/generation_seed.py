@@ -501,13 +501,16 @@ class SeedGenerationMixin:
                 generation_config = copy.copy(generation_config)
                 generation_config.guidance_scale = None
             processors.append(self._grammar(generation_config, has_length=encoder_input_ids is not None))
-        return super()._get_logits_processor(
+        processors = super()._get_logits_processor(
             generation_config,
             encoder_input_ids=encoder_input_ids,
             logits_processor=processors,
             model_kwargs=model_kwargs,
             **kwargs,
         )
+        # one that draws a token must see the scores as guidance and the grammar leave them
+        processors.sort(key=lambda processor: getattr(processor, "runs_last", False))
+        return processors
 
     def _grammar(self, generation_config, has_length: bool) -> SeedImageSpanLogitsProcessor:
         mode = _mode_of(generation_config)

@@ -1,0 +1,1 @@
+"""`seed-hf serve`: a studio behind HTTP, in the shapes of OpenAI's API."""

@@ -1,0 +1,218 @@
+"""Requests in the shapes of OpenAI's API. Fields that are not here are refused by name."""
+
+from typing import Annotated, Literal
+
+from fastapi import UploadFile
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+
+def _has_words(text: str) -> str:
+    if not text.strip():
+        raise ValueError("it is empty; allowed: some words")
+    return text
+
+
+Words = Annotated[str, AfterValidator(_has_words)]
+Code = Annotated[int, Field(strict=True, ge=0)]
+Temperature = Annotated[float, Field(ge=0, le=2)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Count = Annotated[int, Field(ge=1)]
+Steps = Annotated[int, Field(ge=1, le=250)]
+Guidance = Annotated[float, Field(ge=0, le=100)]
+Previews = Annotated[int, Field(ge=0, le=3)]
+
+
+class Strict(BaseModel):
+    """A part of a request."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ApiRequest(Strict):
+    """
+    What all requests may have.
+
+    Args:
+        model (`str`, *optional*): Name of the model, which is the only one.
+        user (`str`, *optional*): Accepted, and not used.
+    """
+
+    model: str | None = None
+    user: str | None = None
+
+
+class Drawing(BaseModel):
+    """
+    Settings of pictures, beside OpenAI's.
+
+    Args:
+        seed (`int`, *optional*): Seed of the first picture and of sampling; by default a random one.
+        steps (`int`, *optional*): Number of denoising steps; by default the model's.
+        guidance (`float`, *optional*): Strength of guidance; by default the model's.
+    """
+
+    seed: Seed | None = None
+    steps: Steps | None = None
+    guidance: Guidance | None = None
+
+
+class ImageUrl(Strict):
+    """Where an image is; `detail` is accepted, and not used."""
+
+    url: str
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class TextPart(Strict):
+    """Words of a message."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ImagePart(Strict):
+    """An image of a message. Where `codes` are given, they count, and the image is not read."""
+
+    type: Literal["image_url"]
+    image_url: ImageUrl | None = None
+    codes: list[Code] | None = None
+
+    @model_validator(mode="after")
+    def _has_one(self):
+        if self.image_url is None and self.codes is None:
+            raise ValueError("it has neither `image_url` nor `codes`; allowed: one of them")
+        return self
+
+
+class Message(Strict):
+    """A message of a chat."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[Annotated[TextPart | ImagePart, Field(discriminator="type")]]
+
+
+class StreamOptions(Strict):
+    """Options of a stream."""
+
+    include_usage: bool = False
+
+
+class ChatRequest(ApiRequest, Drawing):
+    """
+    A request of `/v1/chat/completions`.
+
+    Args:
+        messages (`list[Message]`): The chat.
+        modalities (`list[str]`, *optional*): OpenAI's name for the kinds of answer: `["text"]`, `["image"]` or both.
+        generation_mode (`str`, *optional*): The same as `"text"`, `"image"` or `"interleaved"`; by default text.
+        stream (`bool`, defaults to `False`): Whether to answer in server-sent events.
+        stream_options (`StreamOptions`, *optional*): Options of the stream.
+        partial_images (`int`, defaults to 0): Number of previews of each picture in a stream.
+        max_tokens, max_completion_tokens (`int`, *optional*): Largest number of tokens of an answer.
+        temperature (`float`, defaults to 0): 0 for the likeliest words and codes.
+        top_p (`float`, defaults to 1): Share of the probability that may be drawn.
+        n (`int`, defaults to 1): Number of answers.
+        stop (`str` or `list[str]`, *optional*): Words at which an answer ends.
+    """
+
+    messages: list[Message] = Field(min_length=1)
+    modalities: list[Literal["text", "image"]] | None = Field(None, min_length=1)
+    generation_mode: Literal["text", "image", "interleaved"] | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    partial_images: Previews = 0
+    max_tokens: Count | None = None
+    max_completion_tokens: Count | None = None
+    temperature: Temperature | None = None
+    top_p: Share | None = None
+    n: Count = 1
+    stop: Annotated[str, Field(min_length=1)] | Annotated[list[Words], Field(max_length=4)] | None = None
+
+    @property
+    def mode(self) -> str:
+        """`"text"`, `"image"` or `"interleaved"`."""
+        kinds = set(self.modalities or ["text"])
+        named = "interleaved" if len(kinds) == 2 else kinds.pop()
+        return self.generation_mode or named
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Words at which an answer ends."""
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+
+class ImageRequest(ApiRequest, Drawing):
+    """
+    A request of `/v1/images/generations`.
+
+    Args:
+        prompt (`str`): What the pictures should show.
+        n (`int`, defaults to 1): Number of pictures.
+        temperature (`float`, *optional*): Above 0, codes are sampled for each picture; by default the model's.
+        top_p (`float`, *optional*): Share of the probability that may be drawn.
+        size (`str`, *optional*): `"auto"`, or the size that the model draws.
+        response_format (`str`, defaults to `"b64_json"`): The only one.
+        output_format (`str`, defaults to `"png"`): The only one.
+        stream (`bool`, defaults to `False`): Whether to answer in server-sent events.
+        partial_images (`int`, defaults to 0): Number of previews of each picture in a stream.
+    """
+
+    prompt: Words
+    n: Count = 1
+    temperature: Temperature | None = None
+    top_p: Share | None = None
+    size: str | None = None
+    response_format: Literal["b64_json"] = "b64_json"
+    output_format: Literal["png"] = "png"
+    stream: bool = False
+    partial_images: Previews = 0
+
+
+class EditRequest(ImageRequest):
+    """
+    A form of `/v1/images/edits`: the first codes of an image stay, and the model continues them with the words.
+
+    Args:
+        image (`UploadFile`): File of the image.
+        keep (`int`, *optional*): Number of codes that stay, from the left; by default half of them. The more, the
+            nearer to the image; all of them draw the image again.
+    """
+
+    image: UploadFile
+    keep: Annotated[int, Field(ge=0)] | None = None
+
+
+class CodesRequest(ApiRequest, Drawing):
+    """
+    A request of `/v1/images/codes`, with one of the two.
+
+    Args:
+        images (`list[str]`, *optional*): Data URIs of images that become codes.
+        codes (`list[list[int]]`, *optional*): Codes that become pictures, of each image all or the first ones.
+    """
+
+    images: list[str] | None = Field(None, min_length=1)
+    codes: list[list[Code]] | None = Field(None, min_length=1)
+
+    @model_validator(mode="after")
+    def _has_one(self):
+        if (self.images is None) == (self.codes is None):
+            raise ValueError("it needs `images` or `codes`, and not both")
+        return self
+
+
+class EmbeddingRequest(ApiRequest):
+    """
+    A request of `/v1/embeddings`.
+
+    Args:
+        input (`str` or `list[str]`): Words, or data URIs of images.
+        encoding_format (`str`, defaults to `"float"`): `"float"`, or `"base64"` of little-endian float32.
+    """
+
+    input: Words | Annotated[list[Words], Field(min_length=1)]
+    encoding_format: Literal["float", "base64"] = "float"
+
+
+__all__ = ["ApiRequest", "ChatRequest", "CodesRequest", "EditRequest", "EmbeddingRequest", "ImageRequest"]

@@ -1,0 +1,35 @@
+"""Limits and switches of the server."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """
+    Limits and switches of the server.
+
+    Args:
+        api_key (`str`, *optional*): What requests have to bring as bearer token; by default nothing.
+        allow_image_urls (`bool`, defaults to `False`): Whether images may be named by http(s) URLs, which the server
+            then fetches from public addresses.
+        max_body_bytes (`int`, defaults to 32 MiB): Largest request.
+        max_tokens (`int`, defaults to 1024): Largest number of tokens that an answer may ask for.
+        max_images (`int`, defaults to 16): Largest number of images or pictures of one request.
+        max_seconds (`float`, defaults to 120.0): Longest time for one request, its body and its answer included.
+        max_requests (`int`, defaults to 64): Largest number of requests that are waiting or being answered.
+        max_batch (`int`, defaults to 16): Largest number of rows that the models work on at once.
+        batch_seconds (`float`, defaults to 0.005): How long a first request waits for others to share its batch.
+    """
+
+    api_key: str | None = None
+    allow_image_urls: bool = False
+    max_body_bytes: int = 2**25
+    max_tokens: int = 1024
+    max_images: int = 16
+    max_seconds: float = 120.0
+    max_requests: int = 64
+    max_batch: int = 16
+    batch_seconds: float = 0.005
+
+
+__all__ = ["ServerSettings"]
