@@ -4,7 +4,7 @@
 EXTRAS = {
     "train": ("datasets", "pyarrow", "pandas", "matplotlib", "tensorboard"),
     "eval": ("datasets", "pyarrow", "pandas", "evaluate", "pycocoevalcap"),
-    "serve": ("fastapi", "openai", "prometheus_client", "python_multipart", "starlette", "uvicorn"),
+    "serve": ("fastapi", "openai", "prometheus_client", "python_multipart", "uvicorn"),
     "app": ("gradio",),
     "quantization": ("bitsandbytes",),
     "mini": ("gguf",),

@@ -5,7 +5,6 @@ import io
 
 import openai
 import pytest
-import torch
 from PIL import Image
 from rounding import assert_same_picture
 from tiny.pictures import build_images
