@@ -408,7 +408,9 @@ class SeedGenerationMixin:
         )
 
     def _validate_model_kwargs(self, model_kwargs):
-        super()._validate_model_kwargs({name: value for name, value in model_kwargs.items() if name != "guidance"})
+        # the first is ours; the forward of the wrapped model takes the others, by release of transformers
+        known = ("guidance", "past_key_values", "cache")
+        super()._validate_model_kwargs({name: value for name, value in model_kwargs.items() if name not in known})
 
     def _end_with_the_image(self, generation_config):
         """Every sequence ends at its `</img>`; what pads it afterwards is the end of texts."""

@@ -75,6 +75,7 @@ class SeedProcessorKwargs(ProcessingKwargs, total=False):
 
     images_kwargs: SeedImagesKwargs
     generation_mode: str | None
+    _defaults = {}  # noqa: RUF012  the first releases of transformers 5 read it of every class
 
 
 class SeedProcessor(HubUploadMixin, ProcessorMixin):
