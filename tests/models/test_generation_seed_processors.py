@@ -7,9 +7,15 @@ import torch
 from rounding import assert_equal_up_to_rounding
 from tiny.language import CODEBOOK_SIZE, NUM_QUERY_TOKENS, build_seed_model, check_grammar
 from transformers import GenerationConfig
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from seed_hf import SeedConfig
-from seed_hf.models.generation_seed import SeedImageGuidanceLogitsProcessor, SeedImageSpanLogitsProcessor
+from seed_hf.models.generation_seed import (
+    SeedBatchedImageGuidanceLogitsProcessor,
+    SeedContinuousBatchingSpanProcessor,
+    SeedImageGuidanceLogitsProcessor,
+    SeedImageSpanLogitsProcessor,
+)
 from seed_hf.models.image_tokens_seed import ImageTokenLayout
 
 
@@ -36,6 +42,25 @@ def test_scores_that_are_allowed_stay_as_they_are():
     scores = torch.randn(1, 31)
     processed = SeedImageSpanLogitsProcessor(LAYOUT, "text")(torch.tensor([[1, 2]]), scores)
     assert torch.equal(processed[:, :20], scores[:, :20]) and torch.isneginf(processed[:, 20:]).all()
+
+
+@pytest.mark.parametrize("mode", ["text", "image", "interleaved"])
+def test_processors_read_no_value_on_the_host(mode):
+    """Compiled steps and CUDA graphs stay possible: on the meta device there is nothing to read."""
+    ids = torch.tensor([[1, 2, 28], [28, 20, 21]])
+    with torch.device("meta"):
+        meta_ids, scores, states = ids.to("meta"), torch.zeros(2, 31), torch.zeros(4, dtype=torch.int32)
+        grammar = SeedImageSpanLogitsProcessor(LAYOUT, mode, max_length=30)
+        guidance = SeedBatchedImageGuidanceLogitsProcessor(LAYOUT, 2.0, None, unconditional_ids=meta_ids[:1])
+        doubled, inputs = guidance.double(meta_ids, meta_ids, None)
+        assert doubled.shape == inputs["attention_mask"].shape == inputs["position_ids"].shape == (4, 3)
+        guidance.take_rows(CausalLMOutputWithPast(logits=torch.zeros(4, 1, 31)))
+        ways = [grammar(meta_ids, scores), guidance(meta_ids, scores)]
+        ways.append(SeedContinuousBatchingSpanProcessor(grammar)(scores, states))
+    assert all(way.is_meta and way.shape == (2, 31) for way in ways)
+    grammar = SeedImageSpanLogitsProcessor(LAYOUT, mode, max_length=30)
+    compiled = torch.compile(grammar, fullgraph=True, backend="eager")
+    assert torch.equal(compiled(ids, torch.zeros(2, 31)), grammar(ids, torch.zeros(2, 31)))
 
 
 def test_unknown_mode_is_refused():
