@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser):
 
 def _add_limits(parser: argparse.ArgumentParser):
     limits = parser.add_argument_group("limits")
-    limits.add_argument("--max-body-bytes", type=int, default=2**25, help="largest request (default: 32 MiB)")
+    limits.add_argument("--max-body-bytes", type=int, default=2**24, help="largest request (default: 16 MiB)")
     pixels_help = "largest image in pixels, width times height (default: 16777216)"
     limits.add_argument("--max-image-pixels", type=int, default=2**24, help=pixels_help)
     limits.add_argument("--max-tokens", type=int, default=1024, help="largest answer (default: 1024)")

@@ -3,7 +3,7 @@
 import time
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI, Response
+from fastapi import APIRouter, FastAPI, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -12,7 +12,7 @@ from ..studio import Studio
 from .chat import chat_routes
 from .desk import Desk
 from .embeddings import embedding_routes
-from .errors import RequestError, add_error_handlers
+from .errors import ErrorBody, RequestError, add_error_handlers
 from .gate import Gate
 from .images import image_routes
 from .settings import ServerSettings
@@ -41,35 +41,45 @@ def build_app(studio: Studio, name: str = "seed-mini", settings: ServerSettings 
     # the pages of FastAPI load scripts from other hosts
     app = FastAPI(title="seed-hf", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     add_error_handlers(app)
-    for routes in (chat_routes, image_routes, embedding_routes):
-        app.include_router(routes(desk))
-    gate = Gate(app, settings, desk.metrics, frozenset(app.openapi()["paths"]) | {"/health", "/metrics"})
-    _add_state_routes(app, desk, gate)
-    return gate
+    for routes in (chat_routes, image_routes, embedding_routes, state_routes):
+        app.include_router(routes(desk), responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}})
+    return Gate(app, desk, frozenset(app.openapi()["paths"]))
 
 
-def _add_state_routes(app: FastAPI, desk: Desk, gate: Gate):
+def state_routes(desk: Desk) -> APIRouter:
+    """
+    Makes the endpoints that say what the server is and how it is.
+
+    Args:
+        desk ([`Desk`]): What does the work.
+
+    Returns:
+        `APIRouter`: Their routes.
+    """
+    router = APIRouter()
     model = {"id": desk.name, "object": "model", "created": int(time.time()), "owned_by": "seed_hf"}
 
-    @app.get("/v1/models")
+    @router.get("/v1/models")
     async def models():
         return {"object": "list", "data": [model]}
 
-    @app.get("/v1/models/{name:path}")
+    @router.get("/v1/models/{name:path}")
     async def model_of(name: str):
         if name != desk.name:
             message = f"`model` is {name!r}; allowed: {desk.name!r}."
             raise RequestError(message, "model", status=404, code="model_not_found")
         return model
 
-    @app.get("/health")
+    @router.get("/health")
     async def health():
-        state = ("stopping", 503) if gate.is_draining else ("ok", 200)
+        state = ("stopping", 503) if desk.is_draining else ("ok", 200)
         return JSONResponse({"status": state[0]}, state[1])
 
-    @app.get("/metrics")
+    @router.get("/metrics")
     async def metrics():
         return Response(generate_latest(desk.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
+    return router
 
-__all__ = ["build_app"]
+
+__all__ = ["build_app", "state_routes"]

@@ -1,7 +1,6 @@
 """Requests that arrive together are worked on together: a thread that collects equal jobs into batches."""
 
 import asyncio
-import logging
 import threading
 import time
 from collections import deque
@@ -9,9 +8,6 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from .metrics import Metrics
-
-
-logger = logging.getLogger("seed_hf.serve")
 
 
 class Job:
@@ -156,7 +152,6 @@ class Lane:
             for job in jobs:
                 self._run([job])
         else:
-            logger.error("%s failed", self.name, exc_info=error)
             jobs[0].finish(error)
 
 

@@ -7,11 +7,9 @@ from typing import Any
 
 import torch
 from fastapi import APIRouter
-from PIL import Image
 
 from .desk import Desk
 from .errors import RequestError
-from .pictures import to_data_uri
 from .schemas import ChatRequest, ImagePart
 from .streams import News, Preview, begin, follow, respond
 from .work import Row
@@ -142,7 +140,7 @@ class Answer:
             return [{"images": [_image(event.picture, index=event.image_index, is_partial=True)]}]
         return news.of(event.pieces)
 
-    async def _draw(self) -> dict[tuple[int, int], Image.Image]:
+    async def _draw(self) -> dict[tuple[int, int], str]:
         """Pictures of all images that were written to the end, by the numbers of row and piece."""
         places, num_codes = {}, self.desk.studio.num_codes
         for index, row in enumerate(self.rows):
@@ -153,7 +151,7 @@ class Answer:
         settings = (self.request.steps, self.request.guidance)
         return dict(zip(places, await self.desk.draw(list(places.values()), seeds, *settings), strict=True))
 
-    def _choice(self, index: int, row: Row, pictures: dict[tuple[int, int], Image.Image]) -> dict[str, Any]:
+    def _choice(self, index: int, row: Row, pictures: dict[tuple[int, int], str]) -> dict[str, Any]:
         """Words as OpenAI has them; images as others have them; and as `parts` all of it in order."""
         parts = []
         for number, piece in enumerate(row.pieces):
@@ -181,8 +179,8 @@ def _reason(row: Row) -> str:
     return "length" if row.finish_reason == "length" else "stop"
 
 
-def _image(picture: Image.Image, **more) -> dict[str, Any]:
-    return {"type": "image_url", "image_url": {"url": to_data_uri(picture)}, **more}
+def _image(picture: str, **more) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{picture}"}, **more}
 
 
 def _max_tokens(desk: Desk, request: ChatRequest) -> int:

@@ -11,7 +11,7 @@ from ..studio import Studio
 from .batching import Lane
 from .errors import RequestError
 from .metrics import Metrics
-from .pictures import read_image
+from .pictures import read_image, to_base64
 from .settings import ServerSettings
 from .work import DrawSettings, Item, Row, Work, WriteSettings
 
@@ -28,6 +28,7 @@ class Desk:
 
     def __init__(self, studio: Studio, name: str, settings: ServerSettings):
         self.studio, self.name, self.settings, self.metrics = studio, name, settings, Metrics()
+        self.is_draining = False
         self.work = Work(studio, self.metrics)
         self._writing, self._drawing = (
             Lane(lane, self.metrics, settings.max_batch, settings.batch_seconds) for lane in ("write", "draw")
@@ -53,10 +54,11 @@ class Desk:
             message = f"`model` is {name!r}; allowed: {self.name!r}."
             raise RequestError(message, "model", status=404, code="model_not_found")
 
-    def check_count(self, param: str, count: int):
-        """Raises [`RequestError`] where one request asks for too many images or pictures."""
-        if count > self.settings.max_images:
-            message = f"`{param}` asks for {count}; allowed: at most {self.settings.max_images} in one request."
+    def check_count(self, param: str, count: int, limit: int | None = None):
+        """Raises [`RequestError`] where one request has too many images or pictures, or more than the limit."""
+        limit = limit or self.settings.max_images
+        if count > limit:
+            message = f"`{param}` asks for {count}; allowed: at most {limit} in one request."
             raise RequestError(message, param, code="too_many")
 
     def check_writes(self):
@@ -119,11 +121,12 @@ class Desk:
 
     async def draw(
         self, codes: Sequence[torch.LongTensor], seeds: Sequence[int], steps: int | None, guidance: float | None
-    ) -> list[Image.Image]:
-        """Pictures of codes, of which all rows have one length."""
+    ) -> list[str]:
+        """Pictures of codes as the base64 of PNG files; all rows of codes have one length."""
         items = [Item(row, seed) for row, seed in zip(codes, seeds, strict=True)]
         settings = DrawSettings(len(codes[0]) if codes else 0, steps, guidance)
-        return await self._look(self.work.draw, settings, items)
+        pictures = await self._look(self.work.draw, settings, items)
+        return await asyncio.to_thread(lambda: [to_base64(picture) for picture in pictures])
 
     async def embed(self, texts: Sequence[str], images: Sequence[Image.Image]) -> tuple[list, list]:
         """Features of words and of images, of shape `(dim,)` each."""

@@ -10,6 +10,10 @@ from .errors import RequestError
 from .schemas import EmbeddingRequest
 
 
+# as many as OpenAI takes
+MAX_TEXTS = 2048
+
+
 def embedding_routes(desk: Desk) -> APIRouter:
     """
     Makes the endpoint.
@@ -28,7 +32,7 @@ def embedding_routes(desk: Desk) -> APIRouter:
         if desk.studio.text_tokenizer is None:
             raise RequestError(f"The model {desk.name!r} has no text side.", "model", code="unsupported_model")
         inputs = [request.input] if isinstance(request.input, str) else request.input
-        desk.check_count("input", len(inputs))
+        desk.check_count("input", len(inputs), MAX_TEXTS)
         rows = await _features(desk, inputs)
         data = [
             {"object": "embedding", "index": index, "embedding": _encode(row, request.encoding_format)}
@@ -44,6 +48,7 @@ def embedding_routes(desk: Desk) -> APIRouter:
 async def _features(desk: Desk, inputs: list[str]) -> list[torch.Tensor]:
     is_image = [text.startswith("data:") for text in inputs]
     named = [(f"input.{index}", text) for index, text in enumerate(inputs) if is_image[index]]
+    desk.check_count("input", len(named))
     images = await desk.read_images(named)
     texts = [text for text, image in zip(inputs, is_image, strict=True) if not image]
     of_texts, of_images = map(iter, await desk.embed(texts, images))

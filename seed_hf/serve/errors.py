@@ -1,16 +1,14 @@
 """Errors in OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`."""
 
-import logging
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
-
-
-logger = logging.getLogger("seed_hf.serve")
 
 
 class RequestError(Exception):
@@ -52,6 +50,21 @@ class RequestError(Exception):
         return JSONResponse(self.content, self.status, headers)
 
 
+class ErrorDetails(BaseModel):
+    """What is wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """The body of an answer that is an error."""
+
+    error: ErrorDetails
+
+
 INTERNAL_ERROR = RequestError("The server failed; its log says why.", status=500, code="internal_error")
 
 
@@ -80,7 +93,7 @@ def add_error_handlers(app: FastAPI):
 
 def _describe(error: dict[str, Any], body: Any) -> RequestError:
     """What pydantic found, with the name of the field as the client wrote it."""
-    name = _name(error["loc"], body)
+    name = _name(error["loc"], body, error["type"] in ("missing", "extra_forbidden"))
     if error["type"] == "extra_forbidden":
         return RequestError(f"`{name}` is not supported.", name, code="unsupported_parameter")
     if error["type"] == "json_invalid":
@@ -89,19 +102,20 @@ def _describe(error: dict[str, Any], body: Any) -> RequestError:
     shown = value if len(value) <= 80 else f"{value[:80]}..."
     if error["type"] == "missing":
         return RequestError(f"`{name or 'body'}` is missing.", name, code="missing_required_parameter")
-    return RequestError(f"`{name or 'body'}` is {shown}: {error['msg']}.", name, code="invalid_value")
+    reason = error["msg"].removeprefix("Value error, ")
+    return RequestError(f"`{name or 'body'}` is {shown}: {reason}.", name, code="invalid_value")
 
 
-def _name(places: tuple, body: Any) -> str | None:
+def _name(places: tuple, body: Any, is_about_key: bool) -> str | None:
     """The place in a request, without the members of unions, which pydantic names in between."""
     names = []
     for place in places[1:]:
-        is_inside = place in body if isinstance(body, dict) else isinstance(body, list) and isinstance(place, int)
+        is_inside = place in body if isinstance(body, Mapping) else isinstance(body, list) and isinstance(place, int)
         if is_inside:
-            body = body[place] if isinstance(body, dict) or place < len(body) else None
-        if is_inside or isinstance(body, dict) and place is places[-1]:
+            body = body[place] if isinstance(body, Mapping) or place < len(body) else None
+        if is_inside or is_about_key and isinstance(body, Mapping) and place is places[-1]:
             names.append(str(place))
     return ".".join(names) or None
 
 
-__all__ = ["INTERNAL_ERROR", "RequestError", "add_error_handlers"]
+__all__ = ["INTERNAL_ERROR", "ErrorBody", "RequestError", "add_error_handlers"]

@@ -5,9 +5,8 @@ import hmac
 import json
 import time
 
+from .desk import Desk
 from .errors import RequestError
-from .metrics import Metrics
-from .settings import ServerSettings
 
 
 class Gate:
@@ -16,15 +15,14 @@ class Gate:
 
     Args:
         app: The application behind it.
-        settings ([`ServerSettings`]): Limits and switches.
-        metrics ([`Metrics`]): What counts requests.
+        desk ([`Desk`]): What does the work; has limits and switches, and metrics.
         paths (`frozenset[str]`): Paths that metrics name; others are one.
     """
 
-    def __init__(self, app, settings: ServerSettings, metrics: Metrics, paths: frozenset[str]):
-        self.app, self.settings, self.metrics, self.paths = app, settings, metrics, paths
+    def __init__(self, app, desk: Desk, paths: frozenset[str]):
+        self.app, self.desk, self.paths = app, desk, paths
+        self.settings, self.metrics = desk.settings, desk.metrics
         self.num_in_flight = 0
-        self.is_draining = False
 
     async def __call__(self, scope, receive, send):
         """Answers one request."""
@@ -73,7 +71,7 @@ class Gate:
             raise RequestError("The API key is missing or wrong.", status=401, code="invalid_api_key")
 
     def _check_room(self):
-        if self.is_draining:
+        if self.desk.is_draining:
             raise RequestError("The server is about to stop.", status=503, code="stopping", retry_after=10)
         if self.num_in_flight >= self.settings.max_requests:
             message = f"The server is at work on {self.num_in_flight} requests, the most that it takes."
@@ -89,7 +87,7 @@ class Gate:
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                return bytes(body)
+                raise RequestError("The body is not whole.", code="body_not_whole")
             body += message.get("body", b"")
             if len(body) > limit:
                 raise refusal

@@ -1,5 +1,6 @@
 """`/v1/images/...`: pictures of words, of an image and words, and of codes; and codes of images."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -9,7 +10,7 @@ from fastapi import APIRouter, Form
 
 from .desk import Desk
 from .errors import RequestError
-from .pictures import read_file, to_base64
+from .pictures import read_file
 from .schemas import CodesRequest, EditRequest, ImageRequest
 from .streams import News, Preview, follow, respond
 from .work import Row
@@ -55,7 +56,8 @@ async def _kept_codes(desk: Desk, request: EditRequest) -> tuple[int, ...]:
     keep = count // 2 if request.keep is None else request.keep
     if keep > count:
         raise RequestError(f"`keep` is {keep}; allowed: 0 to {count}.", "keep", code="invalid_value")
-    (codes,) = await desk.encode([read_file(await request.image.read(), "image")])
+    image = await asyncio.to_thread(read_file, await request.image.read(), "image")
+    (codes,) = await desk.encode([image])
     return tuple(codes[:keep].tolist())
 
 
@@ -75,7 +77,7 @@ async def _to_pictures(desk: Desk, request: CodesRequest) -> list[dict[str, Any]
     seeds = desk.seeds(request.seed, len(rows))
     pictures = await desk.draw(rows, seeds, request.steps, request.guidance)
     return [
-        {"b64_json": to_base64(picture), "codes": row.tolist(), "seed": seed}
+        {"b64_json": picture, "codes": row.tolist(), "seed": seed}
         for picture, row, seed in zip(pictures, rows, seeds, strict=True)
     ]
 
@@ -120,7 +122,7 @@ class Pictures:
         settings = ("image", self.length, self.request.partial_images, self.seeds[0])
         async for event in follow(self.desk, self.rows, *settings):
             if isinstance(event, Preview):
-                yield self._event(f"{name}.partial_image", to_base64(event.picture), partial_image_index=event.number)
+                yield self._event(f"{name}.partial_image", event.picture, partial_image_index=event.number)
             else:
                 for delta in news[event.index].of(event.pieces):
                     yield {"type": f"{name}.codes", "codes": delta["codes"], "index": event.index}
@@ -136,7 +138,7 @@ class Pictures:
         codes = [self._codes(self.rows[number % len(self.rows)]) for number in range(self.request.n)]
         pictures = await self.desk.draw(codes, self.seeds, self.request.steps, self.request.guidance)
         return [
-            {"b64_json": to_base64(picture), "codes": row.tolist(), "seed": seed}
+            {"b64_json": picture, "codes": row.tolist(), "seed": seed}
             for picture, row, seed in zip(pictures, codes, self.seeds, strict=True)
         ]
 

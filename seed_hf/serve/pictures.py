@@ -68,11 +68,6 @@ def to_base64(picture: Image.Image) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-def to_data_uri(picture: Image.Image) -> str:
-    """A picture as a data URI."""
-    return f"data:image/png;base64,{to_base64(picture)}"
-
-
 def _unreadable(name: str, reason: str) -> RequestError:
     return RequestError(f"`{name}` cannot be read: {reason}; allowed: an image file.", name, code="invalid_image")
 
@@ -81,4 +76,4 @@ def _shown(text: str) -> str:
     return repr(text if len(text) <= 60 else f"{text[:60]}...")
 
 
-__all__ = ["read_file", "read_image", "to_base64", "to_data_uri"]
+__all__ = ["read_file", "read_image", "to_base64"]

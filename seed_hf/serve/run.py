@@ -25,7 +25,7 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig, frame):
         """Refuses new requests from now on."""
         self.force_exit = self.should_exit
-        self.config.app.is_draining = self.should_exit = True
+        self.config.app.desk.is_draining = self.should_exit = True
 
 
 def serve(app: Gate, on_start: Callable[[str], None], host: str = "127.0.0.1", port: int = 8000):

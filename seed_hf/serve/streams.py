@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi.responses import StreamingResponse
-from PIL import Image
 
 from ..studio import Piece
 from .desk import Desk
@@ -29,12 +28,12 @@ class Written:
 
 @dataclass
 class Preview:
-    """A picture of the first codes of an image that is still being written."""
+    """A picture, as base64, of the first codes of an image that is still being written."""
 
     index: int
     image_index: int
     number: int
-    picture: Image.Image
+    picture: str
 
 
 class Previews:

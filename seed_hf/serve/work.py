@@ -174,7 +174,9 @@ class Work:
         warmth = defaults.get("temperature", 1.0) if defaults.get("do_sample") else 0.0
         warmths = [warmth if row.temperature is None else row.temperature for row in rows]
         top_ps = [defaults.get("top_p", 1.0) if row.top_p is None else row.top_p for row in rows]
-        processors = LogitsProcessorList([RowSampling(warmths, top_ps, [row.seed for row in rows])])
+        processors = LogitsProcessorList()
+        if any(warmths):
+            processors.append(RowSampling(warmths, top_ps, [row.seed for row in rows]))
         if any(row.first_codes for row in rows):
             layout = studio.processor.tokenizer.image_token_layout
             processors.insert(0, FirstCodes(layout, [row.first_codes for row in rows]))
