@@ -69,6 +69,9 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, UnetLoraLoaderMixin, D
     SEED-1 (`image_tokenizer.config.generation_head == "text"`): the UNet of Stable Diffusion attends to the generation
     embeddings. SEED-2: the UNet of stable unCLIP takes one image embedding as class labels.
 
+    For a part of the work the other components may be None: `encode_prompt` needs the language model and the
+    processor, `encode_image` the image tokenizer and the image processor.
+
     Args:
         image_tokenizer ([`SeedImageTokenizer`]): Images to codes, codes to generation embeddings.
         image_processor ([`SeedImageProcessor`]): Images to `pixel_values`.
@@ -288,7 +291,7 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, UnetLoraLoaderMixin, D
         """One row of codes for each text, by one call of `generate`."""
         device = self._start(self.language_model)
         inputs = self.processor(text=texts, padding=True, return_tensors="pt").to(device)
-        num_tokens = self.image_tokenizer.config.num_query_tokens + 2  # from `<img>` to `</img>`
+        num_tokens = self.language_model.config.image_token_layout.num_query_tokens + 2  # from `<img>` to `</img>`
         with self.progress_bar(total=num_tokens) as progress_bar:
             ticks = TokenTicks(progress_bar, inputs["input_ids"].shape[1], num_tokens)
             criteria = StoppingCriteriaList([*(generation_kwargs.get("stopping_criteria") or []), ticks])
@@ -562,10 +565,9 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, UnetLoraLoaderMixin, D
         tensor_names = names_for_callback(callback_on_step_end, callback_on_step_end_tensor_inputs)
         settings = (num_inference_steps, num_images_per_prompt, guidance_scale, output_type)
         check_settings(*settings, tensor_names, self._callback_tensor_inputs)
+        check_parts(self.components, noise_level)
         check_size(height, width, self.vae_scale_factor)
         generator = check_generator(generator)
-        if self.is_unclip:
-            check_unclip(self.components, noise_level)
         call = self._begin_call(guidance_scale, num_inference_steps, timesteps, sigmas)
 
         # 2. Encode: image or prompt -> codes -> generation embeddings
@@ -602,6 +604,8 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, UnetLoraLoaderMixin, D
 
 def check_components(image_tokenizer: Any, unet: Any, empty_prompt: Any) -> None:
     """Raises `ValueError` where the sizes of the components do not fit together."""
+    if image_tokenizer is None or unet is None:
+        return  # only a part of the work is asked for
     config, width = image_tokenizer.config, unet.config.cross_attention_dim
     if config.generation_head == "text":
         if width != config.generation_dim:
@@ -713,6 +717,15 @@ def set_timesteps(scheduler: Any, num_inference_steps: int, timesteps: Any, sigm
         class_name = type(scheduler).__name__
         raise ValueError(f"`{unknown[0]}` was given but {class_name} takes none; allowed: `num_inference_steps`.")
     scheduler.set_timesteps(**(given or {"num_inference_steps": num_inference_steps}), device=device)
+
+
+def check_parts(components: dict[str, Any], noise_level: Any) -> None:
+    """Raises `ValueError` for a missing component, and for SEED-2 for a wrong noise level."""
+    for name in ("image_tokenizer", "image_processor", "unet", "vae", "scheduler"):
+        if components[name] is None:
+            raise ValueError(f"`{name}` is None; allowed for drawing: this component given.")
+    if components["image_tokenizer"].config.generation_head != "text":
+        check_unclip(components, noise_level)
 
 
 def check_unclip(components: dict[str, Any], noise_level: Any) -> None:

@@ -196,6 +196,18 @@ class TestSaving:
         assert loaded.scheduler is scheduler and loaded.language_model is attached["language_model"]
         assert torch.equal(loaded.encode_prompt("a cat"), prompt_pipeline.encode_prompt("a cat"))
 
+    def test_a_part_of_the_work_needs_a_part_of_the_components(self, tmp_path, prompt_pipeline):
+        """As in other pipelines, prompts can be encoded before the large decoder is loaded."""
+        prompt_pipeline.save_pretrained(tmp_path)
+        decoder = {"unet": None, "vae": None, "scheduler": None}
+        without = load(tmp_path, **decoder, image_tokenizer=None, image_processor=None, empty_prompt=None)
+        codes = without.encode_prompt("a cat")
+        assert torch.equal(codes, prompt_pipeline.encode_prompt("a cat"))
+        with pytest.raises(ValueError, match="`image_tokenizer` is None; allowed for drawing"):
+            without(codes=codes)
+        with pytest.raises(ValueError, match="`unet` is None; allowed for drawing"):
+            load(tmp_path, **decoder, language_model=None)(codes=codes)
+
     def test_repository_id_offline(self, tmp_path, pipeline):
         """A cached repository; `SeedPipeline` neither needs nor runs the code in it."""
         repository = tmp_path / "models--someone--toy"
