@@ -38,6 +38,7 @@ INSTALL_REQUIRES = [
     "diffusers>=0.38",
     "accelerate>=1.15",
     "peft>=0.20",
+    "typer>=0.26",
 ]
 
 TRAIN = ["datasets>=4.0", "matplotlib>=3.9", "tensorboard>=2.18"]

@@ -1,102 +1,118 @@
 """`seed-hf`: the command line of the package. One module per sub-command, imported only when it is asked for."""
 
-import argparse
 import importlib
 import os
 import sys
+from typing import Annotated
+
+import typer
 
 from .. import __version__
 from ..missing_packages import describe_missing
+from .parsing import PLAIN, Debug, LazyGroup, UsageError, make_command, make_group
 
 
-# name -> one line of help. The module is `seed_hf/commands/<name>.py` ("-" becomes "_"), with `add_arguments(parser)`
-# and `run(args)`, and does nothing that a public function of the package does not do. It imports the rest of the
-# package inside `run`: `--help` must not wait for torch.
+# name -> one line of help. The module is `seed_hf/commands/<name>.py` ("-" becomes "_"), with `EXAMPLES` and a typed
+# function `run`, or `LEAVES`: for each sub-command what it does, and its function. It does nothing that a public
+# function of the package does not do, and imports the rest of the package inside: `--help` must not wait for torch.
 COMMANDS = {
-    "tokenize": "turn images into codes, one JSON line for each image",
-    "reconstruct": "draw images again from their codes alone",
-    "caption": "say what images show",
-    "ask": "answer a question about an image",
-    "draw": "draw pictures of what words say",
-    "chat": "talk with a model in words and images, over several turns",
-    "info": "say what a model or a data set of codes is: its kind, sizes, codes and licence",
-    "search": "find images by words or by an image, or find duplicates, from codes alone",
-    "serve": "answer requests over HTTP in the shapes of OpenAI's API: chats, pictures, codes and embeddings",
-    "demo": "show what seed-mini sees in drawings and draws for words, as one page",
-    "convert": "turn released or foreign weights into folders of this package, and back",
-    "export-lm": "write a language model as a plain transformers folder that loads without this package",
-    "encode": "turn the images of a data set into codes, resumable, in any number of processes",
-    "eval": "measure retrieval, reconstruction, captions or VQA, and write the scores as JSON",
-    "card": "write a model card from the configuration, the training log and evaluations",
-    "push": "upload a folder to the Hub",
+    "tokenize": "Turn images into codes, one JSON line for each image.",
+    "reconstruct": "Draw images again from their codes alone.",
+    "caption": "Say what images show.",
+    "ask": "Answer a question about an image.",
+    "draw": "Draw pictures of what words say.",
+    "chat": "Talk with a model in words and images, over several turns.",
+    "info": "Say what a model or a data set of codes is: its kind, sizes, codes and licence.",
+    "search": "Find images by words or by an image, or find duplicates, from codes alone.",
+    "serve": "Answer requests over HTTP in the shapes of OpenAI's API: chats, pictures, codes and embeddings.",
+    "demo": "Show what seed-mini sees in drawings and draws for words, as one page.",
+    "convert": "Turn released or foreign weights into folders of this package, and back.",
+    "export-lm": "Write a language model as a plain transformers folder that loads without this package.",
+    "encode": "Turn the images of a data set into codes, resumable, in any number of processes.",
+    "eval": "Measure retrieval, reconstruction, captions or VQA, and write the scores as JSON.",
+    "card": "Write a model card from the configuration, the training log and evaluations.",
+    "push": "Upload a folder to the Hub.",
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    """Takes `--debug` after every sub-command, and answers an unknown flag with that sub-command's usage."""
+class _Commands(LazyGroup):
+    table = COMMANDS
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        debug_help = "show the whole traceback of an error"
-        self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=debug_help)
+    def load(self, name: str):
+        module = importlib.import_module(f".{name.replace('-', '_')}", __name__)
+        if hasattr(module, "LEAVES"):
+            return make_group(name, COMMANDS[name], module.LEAVES, module.EXAMPLES)
+        return make_command(name, COMMANDS[name], module.run, module.EXAMPLES)
 
-    def parse_known_args(self, args=None, namespace=None):
-        namespace, unknown = super().parse_known_args(args, namespace)
-        if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
-        return namespace, unknown
+
+def _show_version(value: bool):
+    if value:
+        print(f"seed-hf {__version__}")
+        raise typer.Exit
+
+
+def _start(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, help="Show the version.")] = False,
+    debug: Debug = False,
+):
+    pass
+
+
+def find_command():
+    """Gives the whole command line, for whoever looks into it: `TyperGroup`."""
+    settings = {"context_settings": {"help_option_names": ["-h", "--help"]}, **PLAIN}
+    app = typer.Typer(cls=_Commands, help="SEED image tokens on the Hugging Face stack.", **settings)
+    app.callback()(_start)
+    return typer.main.get_command(app)
 
 
 def main(argv: list[str] | None = None) -> int:
-    r"""
+    """
     Runs one sub-command.
 
     Args:
         argv (`list[str]`, *optional*): Arguments without the program's name; `sys.argv` by default.
 
     Returns:
-        `int`: Exit status: 0, or 1 after a wrong input or a missing package, with one line and no traceback, or where
-        some of the images could not be read.
+        `int`: Exit status: 0; 1 after a wrong input or a missing package, with one line and no traceback, or where
+        some of the images could not be read; 2 after wrong flags.
     """
-    args = _parse(sys.argv[1:] if argv is None else argv)
-    debug = vars(args).pop("debug", False)
+    argv = sys.argv[1:] if argv is None else argv
     try:
-        return _run(args)
+        return _run(argv)
+    except UsageError as error:
+        return _report_usage(error)
     except BrokenPipeError:
         # whoever reads the output, such as `head`, has enough; Python would complain when it closes stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ImportError, ValueError, OSError) as error:
-        message = describe_missing(error, args.command) if isinstance(error, ImportError) else str(error)
-        if debug or message is None:
+        name = next(word for word in argv if word in COMMANDS)
+        message = describe_missing(error, name) if isinstance(error, ImportError) else str(error)
+        if message is None or "--debug" in argv:
             raise
     from ..hub.secrets import hide_credentials  # brings huggingface_hub, for which `--help` must not wait
 
-    print(f"seed-hf {args.command}: {hide_credentials(' '.join(message.split()))}", file=sys.stderr)
+    print(f"seed-hf {name}: {hide_credentials(' '.join(message.split()))}", file=sys.stderr)
     return 1
 
 
-def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = _Parser(prog="seed-hf", description="SEED image tokens on the Hugging Face stack.")
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="command")
-    for name, help_text in COMMANDS.items():
-        subparser = subparsers.add_parser(name, help=help_text, description=help_text)
-        # only the module of the command in question is imported
-        if name in argv[:2]:
-            _module(name).add_arguments(subparser)
-    return parser.parse_args(argv)
-
-
-def _run(args: argparse.Namespace) -> int:
-    importlib.import_module("seed_hf.models")  # registers the Auto classes
-    status = _module(args.command).run(args) or 0
+def _run(argv: list[str]) -> int:
+    status = find_command().main(argv, prog_name="seed-hf", standalone_mode=False) or 0
     sys.stdout.flush()
     return status
 
 
-def _module(name: str):
-    return importlib.import_module(f".{name.replace('-', '_')}", __name__)
+def _report_usage(error: UsageError) -> int:
+    message = " ".join(error.format_message().split())
+    if hasattr(error.__cause__, "errors"):
+        # pydantic, by which newer versions of typer read values, speaks to programmers, and names no value
+        detail = error.__cause__.errors()[0]
+        reason = detail["msg"].removeprefix("Value error, ").partition(", unable")[0]
+        message = f"invalid value {detail['input']!r} for {error.param.get_error_hint()}: {reason}."
+    print(error.ctx.get_usage(), file=sys.stderr)
+    print(f"{error.ctx.command_path}: error: {message[:1].lower()}{message[1:]}", file=sys.stderr)
+    return 2
 
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "find_command", "main"]

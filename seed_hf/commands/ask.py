@@ -1,12 +1,14 @@
 """`seed-hf ask`: a question about an image, answered by a language model."""
 
-import argparse
 import json
 from pathlib import Path
+from typing import Annotated
 
-from .caption import add_text_arguments, write_lines
+import typer
+
+from .caption import write_lines
+from .flags import LANGUAGE_MODEL, AsJson, Device, MaxNewTokens, announce, model_flag
 from .images import Failures, encode_files
-from .loading import announce
 
 
 EXAMPLES = """examples:
@@ -14,27 +16,25 @@ EXAMPLES = """examples:
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser):
-    """Adds the arguments of the sub-command."""
-    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLES
-    parser.add_argument("path", type=Path, help="image file")
-    parser.add_argument("question", help="question about it")
-    add_text_arguments(parser)
-
-
-def run(args: argparse.Namespace) -> int:
+def run(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Image file.")],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="Question about it.")],
+    as_json: AsJson = False,
+    max_new_tokens: MaxNewTokens = 20,
+    model: Annotated[str, model_flag(LANGUAGE_MODEL)] = "seed-mini",
+    device: Device = None,
+) -> int:
     """Prints the answer."""
     from ..loading import load_language_model  # brings torch, for which `--help` must not wait
 
     failures = Failures()
-    model, processor = load_language_model(*announce(args))
-    question = processor.tokenizer.escape_control_tokens(args.question)
-    prompt = processor.question_prompt.replace("{question}", question)
-    for _, codes in encode_files([args.path], processor.encode_image, failures):
-        (answer,) = write_lines(model, processor, codes, prompt, args)
-        row = {"file": str(args.path), "question": args.question, "answer": answer}
-        print(json.dumps(row, ensure_ascii=False) if args.json else answer)
+    language_model, processor = load_language_model(*announce(model, device))
+    prompt = processor.question_prompt.replace("{question}", processor.tokenizer.escape_control_tokens(question))
+    for _, codes in encode_files([path], processor.encode_image, failures):
+        (answer,) = write_lines(language_model, processor, codes, prompt, max_new_tokens)
+        row = {"file": str(path), "question": question, "answer": answer}
+        print(json.dumps(row, ensure_ascii=False) if as_json else answer)
     return failures.finish()
 
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["run"]

@@ -1,11 +1,10 @@
 """`seed-hf caption`: what a language model says about images, by [`~seed_hf.inference.generate_texts`]."""
 
-import argparse
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from .images import PATHS_HELP, Failures, encode_files, find_images
-from .loading import add_model_arguments, announce
+from .flags import LANGUAGE_MODEL, AsJson, Device, MaxNewTokens, Paths, announce, model_flag
+from .images import Failures, encode_files, find_images
 
 
 if TYPE_CHECKING:
@@ -21,37 +20,29 @@ EXAMPLES = """examples:
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser):
-    """Adds the arguments of the sub-command."""
-    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLES
-    parser.add_argument("paths", nargs="+", help=PATHS_HELP)
-    add_text_arguments(parser)
-
-
-def add_text_arguments(parser: argparse.ArgumentParser):
-    """Adds what this command and `seed-hf ask` share."""
-    parser.add_argument("--json", action="store_true", help="print one JSON line for each image")
-    parser.add_argument("--max-new-tokens", type=int, default=20, help="number of tokens at most (default: 20)")
-    add_model_arguments(parser, "a language model or a LoRA adapter, or a pipeline saved with one")
-
-
-def run(args: argparse.Namespace) -> int:
+def run(
+    paths: Paths,
+    as_json: AsJson = False,
+    max_new_tokens: MaxNewTokens = 20,
+    model: Annotated[str, model_flag(LANGUAGE_MODEL)] = "seed-mini",
+    device: Device = None,
+) -> int:
     """Prints a caption for each image that can be read."""
     from ..loading import load_language_model  # brings torch, for which `--help` must not wait
 
     failures = Failures()
-    files = find_images(args.paths, failures)
-    model, processor = load_language_model(*announce(args))
+    files = find_images(paths, failures)
+    language_model, processor = load_language_model(*announce(model, device))
     for batch, codes in encode_files(files, processor.encode_image, failures):
-        captions = write_lines(model, processor, codes, processor.caption_prompt, args)
+        captions = write_lines(language_model, processor, codes, processor.caption_prompt, max_new_tokens)
         for file, caption in zip(batch, captions, strict=True):
             row = {"file": str(file), "caption": caption}
-            print(json.dumps(row, ensure_ascii=False) if args.json else f"{file}: {caption}", flush=True)
+            print(json.dumps(row, ensure_ascii=False) if as_json else f"{file}: {caption}", flush=True)
     return failures.finish()
 
 
 def write_lines(
-    model: "SeedForCausalLM", processor: "SeedProcessor", codes: "torch.Tensor", prompt: str, args: argparse.Namespace
+    model: "SeedForCausalLM", processor: "SeedProcessor", codes: "torch.Tensor", prompt: str, max_new_tokens: int
 ) -> list[str]:
     """
     Writes the first line that a language model continues a prompt with, for each image.
@@ -61,15 +52,15 @@ def write_lines(
         processor ([`SeedProcessor`]): Its processor.
         codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)`): Codes of the images.
         prompt (`str`): Words with one `<image>`.
-        args (`argparse.Namespace`): Has `max_new_tokens`.
+        max_new_tokens (`int`): Number of tokens at most.
 
     Returns:
         `list[str]`: A line for each image, written greedily.
     """
     from ..inference import generate_texts  # brings torch
 
-    texts = generate_texts(model, processor, codes, prompt, max_new_tokens=args.max_new_tokens)
+    texts = generate_texts(model, processor, codes, prompt, max_new_tokens=max_new_tokens)
     return [text.split("\n")[0].strip() for text in texts]
 
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["run", "write_lines"]

@@ -1,6 +1,8 @@
 """`seed-hf card`: [`~seed_hf.cards.write_card`] on the command line."""
 
-import argparse
+from typing import Annotated
+
+import typer
 
 
 EXAMPLES = """examples:
@@ -13,54 +15,80 @@ Scores come from evaluation reports of the same weights only; there is no flag f
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser):
-    """Adds the arguments of the sub-command."""
-    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLES
-    parser.add_argument("folder", help="'seed-mini', or folder of a model, adapter, pipeline or codes")
-    parser.add_argument("repo_id", help="name that the repository is going to have, as owner/name")
-    parser.add_argument("--licence", help="the Hub's identifier; not needed if the weights have a known origin")
-    parser.add_argument("--licence-name", help="name of the licence, with --licence other")
-    parser.add_argument("--licence-link", help="address of the licence, with --licence other")
-    parser.add_argument("--base-model", help="id on the Hub (default: what an adapter or the training log names)")
-    parser.add_argument("--dataset", nargs="*", default=[], help="ids on the Hub of the training data")
-    parser.add_argument("--language", nargs="*", default=["en"], help="languages of the text (default: en)")
-    parser.add_argument("--training", nargs="*", default=[], help="output folders of the training runs, in order")
-    parser.add_argument("--evaluation", nargs="*", default=[], help="JSON files that seed-hf eval wrote")
-    parser.add_argument("--dataset-id", nargs="*", default=[], metavar="NAME=ID", help="ids of evaluation data")
-    parser.add_argument("--power-watts", type=float, help="power in training (default: by the machine in the log)")
-    parser.add_argument("--carbon-intensity", type=float, help="g CO2eq/kWh (default: the world's average)")
-    parser.add_argument("--output", help="folder to write to (default: the folder itself)")
-    parser.add_argument("--notes", help="Markdown file with further sections, without results")
-
-
-def run(args: argparse.Namespace):
+def run(
+    folder: Annotated[
+        str, typer.Argument(metavar="FOLDER", help="'seed-mini', or folder of a model, adapter, pipeline or codes.")
+    ],
+    repo_id: Annotated[
+        str, typer.Argument(metavar="REPO_ID", help="Name that the repository is going to have, as owner/name.")
+    ],
+    licence: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="The Hub's identifier; not needed if the weights have a known origin."),
+    ] = None,
+    licence_name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the licence, with --licence other.")
+    ] = None,
+    licence_link: Annotated[
+        str | None, typer.Option(metavar="URL", help="Address of the licence, with --licence other.")
+    ] = None,
+    base_model: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Id on the Hub; by default what an adapter or the training log names."),
+    ] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option(metavar="ID...", help="Ids on the Hub of the training data.")
+    ] = None,
+    language: Annotated[
+        list[str] | None, typer.Option(metavar="CODE...", help="Languages of the text; by default en.")
+    ] = None,
+    training: Annotated[
+        list[str] | None, typer.Option(metavar="FOLDER...", help="Output folders of the training runs, in order.")
+    ] = None,
+    evaluation: Annotated[
+        list[str] | None, typer.Option(metavar="FILE...", help="JSON files that seed-hf eval wrote.")
+    ] = None,
+    dataset_id: Annotated[list[str] | None, typer.Option(metavar="NAME=ID...", help="Ids of evaluation data.")] = None,
+    power_watts: Annotated[
+        float | None, typer.Option(metavar="WATTS", help="Power in training; by default by the machine in the log.")
+    ] = None,
+    carbon_intensity: Annotated[
+        float | None, typer.Option(metavar="NUMBER", help="In g CO2eq/kWh; by default the world's average.")
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Folder to write to; by default the folder itself.")
+    ] = None,
+    notes: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Markdown file with further sections, without results.")
+    ] = None,
+):
     """Writes the card, and says where."""
     # inside `run`, so that `--help` does not wait for torch
     from ..cards import write_card
     from ..hub.fetch import MINI_NAME, resolve_mini
 
-    if args.folder == MINI_NAME and args.output is None:
+    if folder == MINI_NAME and output is None:
         raise ValueError(
             "`--output` is missing; allowed with 'seed-mini': a folder, since the installed one is not changed."
         )
     write_card(
-        resolve_mini(args.folder, "pipeline"),
-        args.repo_id,
-        licence=args.licence,
-        licence_name=args.licence_name,
-        licence_link=args.licence_link,
-        base_model=args.base_model,
-        datasets=args.dataset,
-        languages=args.language,
-        training=args.training,
-        evaluations=args.evaluation,
-        dataset_ids=dict(pair.partition("=")[::2] for pair in args.dataset_id),
-        power_watts=args.power_watts,
-        carbon_intensity=args.carbon_intensity,
-        notes=args.notes,
-        output=args.output,
+        resolve_mini(folder, "pipeline"),
+        repo_id,
+        licence=licence,
+        licence_name=licence_name,
+        licence_link=licence_link,
+        base_model=base_model,
+        datasets=dataset or [],
+        languages=language or ["en"],
+        training=training or [],
+        evaluations=evaluation or [],
+        dataset_ids=dict(pair.partition("=")[::2] for pair in dataset_id or []),
+        power_watts=power_watts,
+        carbon_intensity=carbon_intensity,
+        notes=notes,
+        output=output,
     )
-    print(f"wrote {args.output or args.folder}/README.md with the results of {len(args.evaluation)} evaluations")
+    print(f"wrote {output or folder}/README.md with the results of {len(evaluation or [])} evaluations")
 
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["run"]

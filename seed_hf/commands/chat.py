@@ -1,17 +1,18 @@
 """`seed-hf chat`: several turns with a model, in words and images, by [`~seed_hf.studio.Studio.reply`]."""
 
-import argparse
 import json
 import os
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import unquote, urlsplit
 
-from .loading import add_model_arguments, announce
-from .pictures import add_drawing_arguments, free_name
+import typer
+
+from .flags import DRAWING_MODEL, AsJson, Device, Guidance, Seed, Steps, announce, model_flag
+from .pictures import free_name
 from .terminal import show_picture
 
 
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
     from ..studio import Piece, Studio
 
 
-EXAMPLES = """examples:
-  seed-hf chat
-  seed-hf chat --model out/stage3 --output drawn
-  printf '/image photo.jpg\\nWhat is this?\\ndraw red apple\\n' | seed-hf chat --json
-"""
 HELP = """  photo.jpg what is this?   asks about an image, by its path or dragged here; alone, it gets a caption
   /image photo.jpg          the same, for any path
   what colour is it?        asks about the newest image
@@ -31,31 +27,54 @@ HELP = """  photo.jpg what is this?   asks about an image, by its path or dragge
   /save [chat.json]         writes the chat to a file
   /clear                    forgets the chat
   /quit                     ends it"""
+EXAMPLES = (
+    """examples:
+  seed-hf chat
+  seed-hf chat --model out/stage3 --output drawn
+  printf '/image photo.jpg\\nWhat is this?\\ndraw red apple\\n' | seed-hf chat --json
+in the chat:
+"""
+    + HELP
+    + "\n"
+)
 # what a terminal pastes where a file is dragged into it: quoted, with backslashes, or as it is
 _WORD = re.compile(r"""(?<!\S)(?:'[^']+'|"[^"]+"|(?:\\.|[^\s\\])+)(?!\S)""")
 
 
-def add_arguments(parser: argparse.ArgumentParser):
-    """Adds the arguments of the sub-command."""
-    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, f"{EXAMPLES}in the chat:\n{HELP}"
-    output_help = "folder for pictures, made when one is drawn (default: seed-hf-chat)"
-    parser.add_argument("--output", type=Path, default=Path("seed-hf-chat"), help=output_help)
-    parser.add_argument("--json", action="store_true", help="print one JSON line for each answer")
-    parser.add_argument("--raw", action="store_true", help="give the chat as it is to a model without a chat template")
-    parser.add_argument("--max-new-tokens", type=int, help="number of tokens of an answer at most (default: 20)")
-    add_drawing_arguments(parser)
-    add_model_arguments(parser, "a language model that names its pipeline, or a pipeline saved with one")
-
-
-def run(args: argparse.Namespace) -> int:
+def run(
+    output: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder for pictures, made when one is drawn.")
+    ] = Path("seed-hf-chat"),
+    as_json: AsJson = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Give the chat as it is to a model without a chat template of its own, too.")
+    ] = False,
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(metavar="NUMBER", help="Number of tokens of an answer at most; by default 20, or the model's."),
+    ] = None,
+    seed: Seed = 0,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    model: Annotated[str, model_flag(DRAWING_MODEL)] = "seed-mini",
+    device: Device = None,
+) -> int:
     """Answers line by line until the input ends; in a terminal it asks for lines."""
     from ..loading import NO_LANGUAGE_MODEL
     from ..studio import Studio  # brings torch, for which `--help` must not wait
 
-    studio = Studio.load(*announce(args))
+    studio = Studio.load(*announce(model, device))
     if studio.model is None:
-        raise ValueError(f"`--model` {args.model!r} {NO_LANGUAGE_MODEL}")
-    chat, status = Chat(studio, args), 0
+        raise ValueError(f"`--model` {model!r} {NO_LANGUAGE_MODEL}")
+    writing = {"raw": raw, "seed": seed} | ({} if max_new_tokens is None else {"max_new_tokens": max_new_tokens})
+    drawing = {"seeds": [seed], "steps": steps, "guidance": guidance}
+    status = _answer_lines(Chat(studio, output, as_json, writing, drawing))
+    # someone who types sees what goes wrong, and tries again
+    return 0 if sys.stdin.isatty() else status
+
+
+def _answer_lines(chat: "Chat") -> int:
+    status = 0
     for line in _lines():
         if line in ("/quit", "/exit"):
             break
@@ -66,8 +85,7 @@ def run(args: argparse.Namespace) -> int:
             status = 1
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
-    # someone who types sees what goes wrong, and tries again
-    return 0 if sys.stdin.isatty() else status
+    return status
 
 
 def _lines() -> Iterator[str]:
@@ -95,11 +113,15 @@ class Chat:
 
     Args:
         studio ([`~seed_hf.studio.Studio`]): Models, one of which writes.
-        args (`argparse.Namespace`): The flags of the command.
+        output (`Path`): Folder for pictures.
+        as_json (`bool`): Whether answers are lines of JSON.
+        writing (`dict`): Settings of [`~seed_hf.studio.Studio.reply`].
+        drawing (`dict`): Settings of [`~seed_hf.studio.Studio.draw`].
     """
 
-    def __init__(self, studio: "Studio", args: argparse.Namespace):
-        self.studio, self.args = studio, args
+    def __init__(self, studio: "Studio", output: Path, as_json: bool, writing: dict, drawing: dict):
+        self.studio, self.output, self.as_json = studio, output, as_json
+        self.writing, self.drawing = writing, drawing
         self.history: list[dict] = []
 
     def take(self, line: str):
@@ -118,7 +140,7 @@ class Chat:
         elif command == "/clear":
             self.history.clear()
         elif command == "/save":
-            self._save(Path(rest.strip() or self.args.output / "chat.json"))
+            self._save(Path(rest.strip() or self.output / "chat.json"))
         elif command == "/image":
             self._answer(*_whole_path(rest))
         elif command.startswith("/") and command != "/draw" and not Path(command).exists():
@@ -133,26 +155,24 @@ class Chat:
         parts = [{"type": "image", "codes": row.tolist()} for row in self.studio.encode(images)] if images else []
         parts += [{"type": "text", "text": words}] if words else []
         history = [*self.history, {"role": "user", "content": parts}]
-        limit = {} if self.args.max_new_tokens is None else {"max_new_tokens": self.args.max_new_tokens}
-        pieces = self.studio.reply(history, raw=self.args.raw, seed=self.args.seed, **limit)
+        pieces = self.studio.reply(history, **self.writing)
         answer = [self._show(piece, self.studio.drawing_request(words) or "picture") for piece in pieces]
-        if self.args.json:
+        if self.as_json:
             print(json.dumps({"answer": answer}, ensure_ascii=False), flush=True)
         self.history = [*history, {"role": "assistant", "content": answer}]
 
     def _show(self, piece: "Piece", name: str) -> dict:
         """Prints words, or draws codes; gives them as a part of a message."""
         if piece.codes is None:
-            if not self.args.json:
+            if not self.as_json:
                 print(piece.text, flush=True)
             return {"type": "text", "text": piece.text}
-        settings = {"steps": self.args.steps, "guidance": self.args.guidance}
-        (picture,) = self.studio.draw(piece.codes[None], [self.args.seed], **settings)
-        self.args.output.mkdir(parents=True, exist_ok=True)
-        taken = {path.stem.lower() for path in self.args.output.iterdir()}
-        file = self.args.output / f"{free_name(name, taken)}.png"
+        (picture,) = self.studio.draw(piece.codes[None], **self.drawing)
+        self.output.mkdir(parents=True, exist_ok=True)
+        taken = {path.stem.lower() for path in self.output.iterdir()}
+        file = self.output / f"{free_name(name, taken)}.png"
         picture.save(file)
-        if not self.args.json:
+        if not self.as_json:
             show_picture(picture, os.environ)
             print(f"wrote {file}", flush=True)
         return {"type": "image", "codes": piece.codes.tolist(), "file": str(file)}
@@ -211,4 +231,4 @@ def _whole_path(text: str) -> tuple[list[Path], str]:
     return paths, words
 
 
-__all__ = ["Chat", "add_arguments", "find_paths", "run"]
+__all__ = ["Chat", "find_paths", "run"]

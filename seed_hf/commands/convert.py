@@ -1,8 +1,11 @@
 """`seed-hf convert`: released or foreign weights to folders of this package, and back."""
 
-import argparse
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .parsing import with_options
 
 
 if TYPE_CHECKING:
@@ -21,112 +24,137 @@ EXAMPLES = """examples:
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser):
-    """Adds one sub-command for each kind of input."""
-    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLES
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="kind")
-    for kind, text in (
-        ("seed-1", "SEED-1: EVA ViT, causal_qformer.pth, seed_tokenizer.pth, or some of them"),
-        ("seed-2", "SEED-2: seed_quantizer.pt, and the EVA ViT if it has its own file"),
-        ("blip-2", "BLIP-2 of transformers (a folder) or LAVIS (files), as the start of stage 1"),
-    ):
-        _add_image_tokenizer_arguments(_add_kind(kinds, kind, text), kind)
-    _add_language_model_arguments(_add_kind(kinds, "seed-llama", "a plain language model with image tokens"))
-    _add_pipeline_arguments(_add_kind(kinds, "pipeline", "an image tokenizer and Stable Diffusion to a SeedPipeline"))
-    back = _add_kind(kinds, "original", "a folder of this package back to the original's files")
-    back.add_argument("folder", help="image tokenizer or converted language model")
+Output = Annotated[str, typer.Option(metavar="FOLDER", help="Folder to write; new or empty.")]
+AllowUnknown = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATTERN", help="Names in the files that may be left over; may be repeated."),
+]
 
 
-def _add_kind(kinds, name: str, text: str) -> argparse.ArgumentParser:
-    parser = kinds.add_parser(name, help=text, description=text)
-    parser.add_argument("--output", required=True, help="folder to write; new or empty")
-    return parser
+def _image_tokenizer(
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATHS...", help="Files .pth, .pt, .bin or .safetensors, index of shards, or folder."),
+    ],
+    output: Output,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH", help="Folder or file with the configuration, if its sizes are not the published ones."
+        ),
+    ] = None,
+    text_tokenizer: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Folder or Hub id of the Q-Former's text tokenizer, to save as well."),
+    ] = None,
+    allow_unknown: AllowUnknown = None,
+    allow_missing: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Our names of weights that may start fresh; may be repeated."),
+    ] = None,
+):
+    """What all image tokenizers take."""
 
 
-def _add_image_tokenizer_arguments(parser: argparse.ArgumentParser, kind: str):
-    parser.add_argument("paths", nargs="+", help=".pth, .pt, .bin, .safetensors, index of shards, or folder")
-    parser.add_argument(
-        "--config", help="folder or file with the configuration, if its sizes are not the published ones"
-    )
-    parser.add_argument("--text-tokenizer", help="folder or Hub id of the Q-Former's text tokenizer, to save as well")
-    _add_allowed(parser)
-    parser.add_argument(
-        "--allow-missing",
-        action="append",
-        default=[],
-        metavar="PATTERN",
-        help="our names of weights that may start fresh",
-    )
-    if kind == "blip-2":
-        parser.add_argument(
-            "--keep-query-feed-forward",
-            action="store_true",
-            help="take BLIP-2's own instead of copies of the text ones",
-        )
-    else:
-        parser.add_argument(
-            "--inference-only", action="store_true", help="leave out the parts that only training needs"
-        )
+InferenceOnly = Annotated[bool, typer.Option("--inference-only", help="Leave out the parts that only training needs.")]
 
 
-def _add_language_model_arguments(parser: argparse.ArgumentParser):
-    parser.add_argument("folder", help="plain language model of transformers")
-    parser.add_argument("--tokenizer", help="folder or Hub id, if the model's folder has none")
-    parser.add_argument("--codebook-size", type=int, default=8192, help="number of codes (default 8192)")
-    parser.add_argument("--num-query-tokens", type=int, default=32, help="number of codes of an image (default 32)")
-    parser.add_argument("--image-tokenizer-id", help="repository of the image tokenizer and decoder of its codes")
-    parser.add_argument("--image-tokenizer-revision", help="revision of that repository")
-    _add_allowed(parser)
+@with_options(_image_tokenizer)
+def _seed_1(inference_only: InferenceOnly = False, **values):
+    _convert_image_tokenizer("seed-1", inference_only=inference_only, **values)
 
 
-def _add_pipeline_arguments(parser: argparse.ArgumentParser):
-    parser.add_argument("image_tokenizer", help="folder of the converted image tokenizer")
-    parser.add_argument("--decoder", required=True, help="Stable Diffusion folder, or owner/name@revision")
-    parser.add_argument(
-        "--fallback",
-        action="append",
-        default=[],
-        metavar="DECODER",
-        help="another place to get it from; may be repeated",
-    )
-    _add_allowed(parser)
+@with_options(_image_tokenizer)
+def _seed_2(inference_only: InferenceOnly = False, **values):
+    _convert_image_tokenizer("seed-2", inference_only=inference_only, **values)
 
 
-def _add_allowed(parser: argparse.ArgumentParser):
-    parser.add_argument(
-        "--allow-unknown",
-        action="append",
-        default=[],
-        metavar="PATTERN",
-        help="names in the files that may be left over",
-    )
+@with_options(_image_tokenizer)
+def _blip_2(
+    keep_query_feed_forward: Annotated[
+        bool, typer.Option("--keep-query-feed-forward", help="Take BLIP-2's own instead of copies of the text ones.")
+    ] = False,
+    **values,
+):
+    _convert_image_tokenizer("blip-2", keep_query_feed_forward=keep_query_feed_forward, **values)
 
 
-def run(args: argparse.Namespace):
-    """Converts and prints what became of the keys."""
-    # inside `run`, so that `--help` does not wait for torch
-    from ..convert.image_tokenizer import convert_image_tokenizer, write_original
-    from ..convert.language_model import convert_language_model, write_original_language_model
-    from ..hub.kinds import repository_kind
+def _convert_image_tokenizer(kind: str, config: str | None, output: str, **values):
+    # inside functions, so that `--help` does not wait for torch
+    from ..convert.image_tokenizer import convert_image_tokenizer
     from ..models.configuration_seed_image_tokenizer import SeedImageTokenizerConfig
 
-    values = {name: value for name, value in vars(args).items() if name not in ("command", "kind")}
-    if args.kind == "pipeline":
-        # diffusers is imported only for this
-        from ..convert.pipeline import assemble_pipeline
+    patterns = {name: values.pop(name) or [] for name in ("allow_unknown", "allow_missing")}
+    config = None if config is None else SeedImageTokenizerConfig.from_pretrained(config)
+    print_report(convert_image_tokenizer(kind=kind, config=config, output=output, **patterns, **values))
+    print(f"wrote {output}")
 
-        for name, report in assemble_pipeline(fallbacks=values.pop("fallback"), **values).items():
-            print_report(report, f"{name}: ")
-    elif args.kind == "seed-llama":
-        print_report(convert_language_model(**values))
-    elif args.kind == "original":
-        is_language_model = repository_kind(args.folder) == "language-model"
-        (write_original_language_model if is_language_model else write_original)(**values)
-    else:
-        if args.config is not None:
-            values["config"] = SeedImageTokenizerConfig.from_pretrained(args.config)
-        print_report(convert_image_tokenizer(kind=args.kind, **values))
-    print(f"wrote {args.output}")
+
+def _seed_llama(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Plain language model of transformers.")],
+    output: Output,
+    tokenizer: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Folder or Hub id, if the model's folder has none.")
+    ] = None,
+    codebook_size: Annotated[int, typer.Option(metavar="NUMBER", help="Number of codes.")] = 8192,
+    num_query_tokens: Annotated[int, typer.Option(metavar="NUMBER", help="Number of codes of an image.")] = 32,
+    image_tokenizer_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="Repository of the image tokenizer and decoder of its codes.")
+    ] = None,
+    image_tokenizer_revision: Annotated[
+        str | None, typer.Option(metavar="REVISION", help="Revision of that repository.")
+    ] = None,
+    allow_unknown: AllowUnknown = None,
+):
+    values = {**locals(), "allow_unknown": allow_unknown or []}
+    from ..convert.language_model import convert_language_model
+
+    print_report(convert_language_model(**values))
+    print(f"wrote {output}")
+
+
+def _pipeline(
+    image_tokenizer: Annotated[
+        str, typer.Argument(metavar="IMAGE_TOKENIZER", help="Folder of the converted image tokenizer.")
+    ],
+    decoder: Annotated[str, typer.Option(metavar="DECODER", help="Stable Diffusion folder, or owner/name@revision.")],
+    output: Output,
+    fallback: Annotated[
+        list[str] | None, typer.Option(metavar="DECODER", help="Another place to get it from; may be repeated.")
+    ] = None,
+    allow_unknown: AllowUnknown = None,
+):
+    # inside functions, so that `--help` does not wait for torch; diffusers is imported only for this
+    from ..convert.pipeline import assemble_pipeline
+
+    places = {"decoder": decoder, "fallbacks": fallback or [], "output": output}
+    reports = assemble_pipeline(image_tokenizer=image_tokenizer, allow_unknown=allow_unknown or [], **places)
+    for name, report in reports.items():
+        print_report(report, f"{name}: ")
+    print(f"wrote {output}")
+
+
+def _original(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Image tokenizer or converted language model.")],
+    output: Output,
+):
+    from ..convert.image_tokenizer import write_original
+    from ..convert.language_model import write_original_language_model
+    from ..hub.kinds import repository_kind
+
+    is_language_model = repository_kind(folder) == "language-model"
+    (write_original_language_model if is_language_model else write_original)(folder=folder, output=output)
+    print(f"wrote {output}")
+
+
+LEAVES = {
+    "seed-1": ("SEED-1: EVA ViT, causal_qformer.pth, seed_tokenizer.pth, or some of them.", _seed_1),
+    "seed-2": ("SEED-2: seed_quantizer.pt, and the EVA ViT if it has its own file.", _seed_2),
+    "blip-2": ("BLIP-2 of transformers (a folder) or LAVIS (files), as the start of stage 1.", _blip_2),
+    "seed-llama": ("A plain language model with image tokens.", _seed_llama),
+    "pipeline": ("An image tokenizer and Stable Diffusion to a SeedPipeline.", _pipeline),
+    "original": ("A folder of this package back to the original's files.", _original),
+}
 
 
 def print_report(report: "KeyReport", before: str = ""):

@@ -1,8 +1,7 @@
 """`seed-hf demo`: what `python -m seed_hf.demo` does."""
 
-import argparse
-
-from ..demo.flags import add_arguments as add_demo_arguments
+from ..demo.flags import demo_flags
+from .parsing import with_options
 
 
 EXAMPLES = """examples:
@@ -11,17 +10,12 @@ EXAMPLES = """examples:
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser):
-    """Adds the arguments of the sub-command."""
-    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLES
-    add_demo_arguments(parser)
-
-
-def run(args: argparse.Namespace):
+@with_options(demo_flags)
+def run(**values):
     """Runs the demo, which prints what it finds."""
     from ..demo.run import run_demo  # inside `run`, so that `--help` does not wait for torch
 
-    run_demo(args)
+    run_demo(demo_flags(**values))
 
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["run"]

@@ -1,11 +1,13 @@
 """`seed-hf draw`: words to codes to pictures, with [`SeedPipeline`]."""
 
-import argparse
 import sys
 from pathlib import Path
+from typing import Annotated
 
-from .loading import add_model_arguments, announce
-from .pictures import add_drawing_arguments, draw_codes, free_name
+import typer
+
+from .flags import DRAWING_MODEL, Device, Guidance, Seed, Steps, announce, model_flag
+from .pictures import draw_codes, free_name
 
 
 EXAMPLES = """examples:
@@ -14,37 +16,37 @@ EXAMPLES = """examples:
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser):
-    """Adds the arguments of the sub-command."""
-    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLES
-    parser.add_argument("prompts", nargs="+", metavar="prompt", help="what to draw")
-    output_help = "PNG file for one picture, or folder for any number, made if missing"
-    parser.add_argument("--output", type=Path, required=True, help=output_help)
-    parser.add_argument("--count", type=int, default=1, help="number of pictures for each prompt (default: 1)")
-    add_drawing_arguments(parser)
-    add_model_arguments(parser, "a language model that names its pipeline, or a pipeline saved with one")
-
-
-def run(args: argparse.Namespace):
+def run(
+    prompts: Annotated[list[str], typer.Argument(metavar="PROMPTS...", help="What to draw.")],
+    output: Annotated[
+        Path, typer.Option(metavar="PATH", help="PNG file for one picture, or folder for any number, made if missing.")
+    ],
+    count: Annotated[int, typer.Option(metavar="NUMBER", help="Number of pictures for each prompt.")] = 1,
+    seed: Seed = 0,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    model: Annotated[str, model_flag(DRAWING_MODEL)] = "seed-mini",
+    device: Device = None,
+):
     """Draws the prompts, and says where the pictures are."""
     from ..loading import load_drawing_pipeline  # brings torch, for which `--help` must not wait
 
-    if args.count < 1:
-        raise ValueError(f"`--count` is {args.count}; allowed: 1 or more.")
-    if any(not prompt.strip() for prompt in args.prompts):
+    if count < 1:
+        raise ValueError(f"`--count` is {count}; allowed: 1 or more.")
+    if any(not prompt.strip() for prompt in prompts):
         raise ValueError("`prompt` is empty; allowed: some words.")
-    is_file = args.output.suffix.lower() == ".png"
-    if is_file and len(args.prompts) * args.count > 1:
-        raise ValueError(f"`--output` is the file {str(args.output)!r}; allowed for several pictures: a folder.")
-    pipeline, generation = load_drawing_pipeline(*announce(args))
-    pictures = draw_codes(pipeline, pipeline.encode_prompt(args.prompts, **generation), args, args.count)
-    folder, taken = args.output.parent if is_file else args.output, set()
+    is_file = output.suffix.lower() == ".png"
+    if is_file and len(prompts) * count > 1:
+        raise ValueError(f"`--output` is the file {str(output)!r}; allowed for several pictures: a folder.")
+    pipeline, generation = load_drawing_pipeline(*announce(model, device))
+    pictures = draw_codes(pipeline, pipeline.encode_prompt(prompts, **generation), seed, steps, guidance, count)
+    folder, taken = output.parent if is_file else output, set()
     folder.mkdir(parents=True, exist_ok=True)
-    names = [prompt for prompt in args.prompts for _ in range(args.count)]
+    names = [prompt for prompt in prompts for _ in range(count)]
     for name, picture in zip(names, pictures, strict=True):
-        file = args.output if is_file else folder / f"{free_name(name, taken)}.png"
+        file = output if is_file else folder / f"{free_name(name, taken)}.png"
         picture.save(file)
         print(f"wrote {file}", file=sys.stderr)
 
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["run"]

@@ -1,7 +1,12 @@
 """`seed-hf encode`: [`~seed_hf.data.encode.encode_rows`] on the command line."""
 
-import argparse
 from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .flags import AllowOutsidePaths, MaxUnreadableShare
+from .parsing import with_options
 
 
 EXAMPLES = """examples:
@@ -11,33 +16,60 @@ Start the same command again after a kill, or on more machines that share the fo
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser):
-    """Adds the arguments of the sub-command."""
-    add = parser.add_argument
-    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLES
-    add("image_tokenizer", help="'seed-mini', or folder or Hub id of an image tokenizer or a pipeline")
-    add("dataset", help="tar shards, parquet files, a folder, or a Hub id; {split} stands for --split")
-    add("output", help="folder to write; several splits may share it")
-    add("--split", default="train", help="split to encode, also with a slice, as 'train[:1000]' (default: train)")
-    add("--columns", nargs="*", default=[], help="columns to keep beside key and caption")
-    add("--augmented-views", type=int, default=0, help="number of changed views to encode too (default: 0)")
-    add("--batch-size", type=int, default=64, help="images per forward pass (default: 64)")
-    add("--num-processes", type=int, default=1, help="processes on this machine, dealt to its GPUs (default: 1)")
-    add("--num-workers", type=int, default=0, help="number of readers of images in each process (default: 0)")
-    add("--rows-per-file", type=int, default=8192, help="rows in a file, which a kill can cost (default: 8192)")
-    add("--dtype", default="auto", help="type of the weights; take that of inference (default: as saved)")
-    add(
-        "--max-unreadable-share", type=float, default=0.01, help="share of images that may be left out (default: 0.01)"
-    )
-    outside_help = "also read what the data set names by a path or URL outside of its own folder or source"
-    add("--allow-outside-paths", action="store_true", help=outside_help)
-    add("--revision", help="commit, branch or tag of the image tokenizer's repository")
-    add("--push-to-hub", metavar="USER/NAME", help="upload to this data set repository afterwards")
-    add("--licence", default="unknown", help="licence of captions and codes, for the card (default: unknown)")
-    add("--private", action="store_true", help="make a new repository private")
+def _encoding(
+    columns: Annotated[
+        list[str] | None, typer.Option(metavar="NAME...", help="Columns to keep beside key and caption.")
+    ] = None,
+    augmented_views: Annotated[int, typer.Option(metavar="NUMBER", help="Number of changed views to encode too.")] = 0,
+    batch_size: Annotated[int, typer.Option(metavar="NUMBER", help="Number of images per forward pass.")] = 64,
+    num_processes: Annotated[
+        int, typer.Option(metavar="NUMBER", help="Number of processes on this machine, dealt to its GPUs.")
+    ] = 1,
+    num_workers: Annotated[
+        int, typer.Option(metavar="NUMBER", help="Number of readers of images in each process.")
+    ] = 0,
+    rows_per_file: Annotated[
+        int, typer.Option(metavar="NUMBER", help="Number of rows in a file, which a kill can cost.")
+    ] = 8192,
+    dtype: Annotated[
+        str, typer.Option(metavar="DTYPE", help="Type of the weights: take that of inference; 'auto' is as saved.")
+    ] = "auto",
+    max_unreadable_share: MaxUnreadableShare = 0.01,
+    revision: Annotated[
+        str | None, typer.Option(metavar="REVISION", help="Commit, branch or tag of the image tokenizer's repository.")
+    ] = None,
+):
+    """Settings of [`~seed_hf.data.encode.encode_rows`]."""
 
 
-def run(args: argparse.Namespace):
+@with_options(_encoding)
+def run(
+    image_tokenizer: Annotated[
+        str,
+        typer.Argument(
+            metavar="IMAGE_TOKENIZER", help="'seed-mini', or folder or Hub id of an image tokenizer or a pipeline."
+        ),
+    ],
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATASET", help="Tar shards, parquet files, a folder, or a Hub id; {split} stands for --split."
+        ),
+    ],
+    output: Annotated[str, typer.Argument(metavar="OUTPUT", help="Folder to write; several splits may share it.")],
+    split: Annotated[
+        str, typer.Option(metavar="SPLIT", help="Split to encode, also with a slice, as 'train[:1000]'.")
+    ] = "train",
+    allow_outside_paths: AllowOutsidePaths = False,
+    push_to_hub: Annotated[
+        str | None, typer.Option(metavar="USER/NAME", help="Upload to this data set repository afterwards.")
+    ] = None,
+    licence: Annotated[
+        str, typer.Option(metavar="ID", help="Licence of captions and codes, for the card.")
+    ] = "unknown",
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    **settings,
+):
     """Encodes, says how fast, and uploads if asked to."""
     # inside `run`, so that `--help` does not wait for torch
     from ..cards import write_card
@@ -45,24 +77,22 @@ def run(args: argparse.Namespace):
     from ..data.rows import load_rows
     from ..hub import push_folder
 
-    if Path(args.dataset).resolve() == Path(args.output).resolve():
-        raise ValueError(f"`output` is {args.output!r}, the data set itself; allowed: another folder.")
-    names = ["augmented_views", "batch_size", "num_processes", "num_workers", "rows_per_file", "dtype", "columns"]
-    names += ["max_unreadable_share", "revision"]
+    if Path(dataset).resolve() == Path(output).resolve():
+        raise ValueError(f"`output` is {output!r}, the data set itself; allowed: another folder.")
+    settings["columns"] = settings["columns"] or []
     # unusable rows are listed with the images that cannot be read; codes need no captions
-    reading = {"keep_unusable": True, "captions": "optional", "allow_outside_paths": args.allow_outside_paths}
-    rows = load_rows(args.dataset, args.split, max_unreadable_share=args.max_unreadable_share, **reading)
-    settings = {name: getattr(args, name) for name in names}
-    done = encode_rows(rows, args.image_tokenizer, args.output, args.split, source=args.dataset, **settings)
+    reading = {"keep_unusable": True, "captions": "optional", "allow_outside_paths": allow_outside_paths}
+    rows = load_rows(dataset, split, max_unreadable_share=settings["max_unreadable_share"], **reading)
+    done = encode_rows(rows, image_tokenizer, output, split, source=dataset, **settings)
     rate = done["num_encoded"] / done["seconds"] if done["num_encoded"] else 0
     print(
-        f"{args.output}: {done['num_images']} images, {done['num_skipped']} skipped; "
+        f"{output}: {done['num_images']} images, {done['num_skipped']} skipped; "
         f"{done['num_encoded']} of them now, {rate:.1f} images/s"
     )
-    if args.push_to_hub:
-        write_card(args.output, args.push_to_hub, licence=args.licence)
+    if push_to_hub:
+        write_card(output, push_to_hub, licence=licence)
         # hidden files are what a killed process left behind
-        print(push_folder(args.output, args.push_to_hub, private=args.private or None, ignore_patterns=[".*", "*/.*"]))
+        print(push_folder(output, push_to_hub, private=private or None, ignore_patterns=[".*", "*/.*"]))
 
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["run"]

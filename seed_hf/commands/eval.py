@@ -1,8 +1,12 @@
 """`seed-hf eval`: the functions of [`seed_hf.evaluation`] on the command line."""
 
-import argparse
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .flags import AllowOutsidePaths, MaxUnreadableShare, Seed
+from .parsing import with_options
 
 
 if TYPE_CHECKING:
@@ -21,105 +25,172 @@ EXAMPLES = """examples:
 """
 # those of `seed_hf.evaluation`, whose import takes seconds
 CAPTION_METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "SPICE")
-_TASKS = {
-    "retrieval": ("evaluate_retrieval", "test", "Table 1: captions of images and images of captions, R@1/5/10"),
-    "reconstruction": ("evaluate_reconstruction", "test", "Table 2: CLIP similarity of pictures drawn from codes"),
-    "caption": ("evaluate_captions", "test", "Table 3: BLEU, METEOR, ROUGE-L, CIDEr, SPICE"),
-    "vqa": ("evaluate_vqa", "val", "Table 3: VQA accuracy, or exact match where there is one answer"),
+Split = Annotated[str, typer.Option(metavar="SPLIT", help="Split to evaluate, also with a slice, as 'test[:100]'.")]
+
+
+def _shared(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="'seed-mini', a folder or a Hub id.")],
+    dataset: Annotated[
+        str,
+        typer.Option(
+            metavar="DATASET", help="'emoji', a folder in the usual layout, parquet files, shards or a Hub id."
+        ),
+    ],
+    output: Annotated[str, typer.Option(metavar="FILE", help="JSON file to write.")],
+    revision: Annotated[
+        str | None, typer.Option(metavar="REVISION", help="Commit, branch or tag of the model on the Hub.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(metavar="NUMBER", help="Number of rows to evaluate, from the first; by default all.")
+    ] = None,
+    allow_outside_paths: AllowOutsidePaths = False,
+    max_unreadable_share: MaxUnreadableShare = 0.01,
+    work_dir: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER", help="Folder that keeps what is computed: the same command after a kill goes on."
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(metavar="NUMBER", help="Number of images at once; by default what fits the memory.")
+    ] = None,
+    num_processes: Annotated[
+        int, typer.Option(metavar="NUMBER", help="Number of processes on this machine, dealt to its GPUs.")
+    ] = 1,
+):
+    """What all tasks take."""
+
+
+def _writing(
+    image_tokenizer: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Folder or Hub id, where the language model has none inside.")
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Other words than the paper's; 'model': the processor's own.")
+    ] = None,
+    num_beams: Annotated[
+        int | None, typer.Option(metavar="NUMBER", help="Number of beams; by default 5, for seed-mini 1.")
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(metavar="NUMBER", help="Number of tokens to write at most; by default as the original."),
+    ] = None,
+    length_penalty: Annotated[
+        float | None,
+        typer.Option(metavar="NUMBER", help="Exponent of the length in beam search; by default the model's."),
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(metavar="DTYPE", help="Type of the weights; 'auto' is as saved, for seed-mini float32.")
+    ] = "auto",
+):
+    """What the tasks of language models take."""
+
+
+@with_options(_shared)
+def _retrieval(
+    split: Split = "test",
+    max_text_tokens: Annotated[
+        int, typer.Option(metavar="NUMBER", help="Number of tokens that captions are cut to.")
+    ] = 32,
+    merge_equal_captions: Annotated[
+        bool | None,
+        typer.Option(
+            "--merge-equal-captions/--no-merge-equal-captions",
+            help="Equal captions of different images are one text; by default where images have one caption each.",
+        ),
+    ] = None,
+    block_size: Annotated[int, typer.Option(metavar="NUMBER", help="Number of images compared at once.")] = 4096,
+    dtype: Annotated[str, typer.Option(metavar="DTYPE", help="Type of the weights.")] = "float32",
+    **shared,
+):
+    own = {"max_text_tokens": max_text_tokens, "merge_equal_captions": merge_equal_captions, "block_size": block_size}
+    _evaluate("evaluate_retrieval", split=split, dtype=dtype, **own, **shared)
+
+
+@with_options(_shared)
+def _reconstruction(
+    split: Split = "test",
+    clip: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Folder or Hub id; 'own': the image tokenizer's features, as a stand-in."),
+    ] = None,
+    text_encoder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="The decoder's text encoder, or its Stable Diffusion folder, for the upper bound."
+        ),
+    ] = None,
+    num_inference_steps: Annotated[
+        int | None, typer.Option(metavar="NUMBER", help="Number of denoising steps; by default the pipeline's.")
+    ] = None,
+    guidance_scale: Annotated[
+        float | None, typer.Option(metavar="NUMBER", help="Strength of guidance; by default the pipeline's.")
+    ] = None,
+    seed: Seed = 0,
+    **shared,
+):
+    own = {"clip": clip, "text_encoder": text_encoder, "seed": seed}
+    own |= {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
+    _evaluate("evaluate_reconstruction", split=split, **own, **shared)
+
+
+def _check_metrics(names: list[str] | None) -> list[str] | None:
+    if wrong := set(names or ()) - set(CAPTION_METRICS):
+        raise typer.BadParameter(f"{', '.join(sorted(wrong))}; allowed: {', '.join(CAPTION_METRICS)}.")
+    return names
+
+
+@with_options(_shared)
+@with_options(_writing)
+def _caption(
+    split: Split = "test",
+    min_new_tokens: Annotated[
+        int | None,
+        typer.Option(metavar="NUMBER", help="Number of tokens to write at least; by default 8, for seed-mini none."),
+    ] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME...",
+            callback=_check_metrics,
+            help=f"Of {', '.join(CAPTION_METRICS)}; by default all that can be computed here.",
+        ),
+    ] = None,
+    **shared,
+):
+    _evaluate("evaluate_captions", split=split, min_new_tokens=min_new_tokens, metrics=metrics, **shared)
+
+
+@with_options(_shared)
+@with_options(_writing)
+def _vqa(
+    split: Split = "val",
+    seed: Annotated[int, typer.Option(metavar="SEED", help="Chooses the questions about emoji.")] = 0,
+    **shared,
+):
+    _evaluate("evaluate_vqa", split=split, seed=seed, **shared)
+
+
+LEAVES = {
+    "retrieval": ("Table 1: captions of images and images of captions, R@1/5/10.", _retrieval),
+    "reconstruction": ("Table 2: CLIP similarity of pictures drawn from codes.", _reconstruction),
+    "caption": ("Table 3: BLEU, METEOR, ROUGE-L, CIDEr, SPICE.", _caption),
+    "vqa": ("Table 3: VQA accuracy, or exact match where there is one answer.", _vqa),
 }
 
 
-def add_arguments(parser: argparse.ArgumentParser):
-    """One sub-command for each task."""
-    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLES
-    tasks = parser.add_subparsers(dest="task", required=True, metavar="task")
-    for name, (_, split, text) in _TASKS.items():
-        task = tasks.add_parser(name, help=text, description=text)
-        add = task.add_argument
-        add("model", help="'seed-mini', a folder or a Hub id")
-        add("--revision", help="commit, branch or tag of the model on the Hub")
-        add(
-            "--dataset", required=True, help="'emoji', a folder in the usual layout, parquet files, shards or a Hub id"
-        )
-        add("--split", default=split, help=f"split to evaluate, also with a slice, as 'test[:100]' (default: {split})")
-        add("--limit", type=int, help="number of rows to evaluate, from the first (default: all)")
-        outside_help = "also read images that the data set names by a path or URL outside of its own folder or source"
-        add("--allow-outside-paths", action="store_true", help=outside_help)
-        unreadable_help = "share of the rows that may be left without a result (default: 0.01)"
-        add("--max-unreadable-share", type=float, default=0.01, help=unreadable_help)
-        add("--output", required=True, help="JSON file to write")
-        add("--work-dir", help="folder that keeps what is computed: the same command after a kill goes on")
-        add("--batch-size", type=int, help="number of images at once (default: what fits the memory)")
-        add("--num-processes", type=int, default=1, help="number of processes on this machine, dealt to its GPUs")
-        _ARGUMENTS[name](task)
-
-
-def _add_retrieval_arguments(parser: argparse.ArgumentParser):
-    add = parser.add_argument
-    add("--max-text-tokens", type=int, default=32, help="number of tokens that captions are cut to (default: 32)")
-    add(
-        "--merge-equal-captions",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="equal captions of different images are one text (default: where images have one caption each)",
-    )
-    add("--block-size", type=int, default=4096, help="number of images compared at once (default: 4096)")
-    add("--dtype", default="float32", help="type of the weights (default: float32)")
-
-
-def _add_reconstruction_arguments(parser: argparse.ArgumentParser):
-    add = parser.add_argument
-    add("--clip", help="folder or Hub id; 'own': the image tokenizer's features, as a stand-in")
-    add("--text-encoder", help="the decoder's text encoder, or its Stable Diffusion folder, for the upper bound")
-    add("--num-inference-steps", type=int, help="number of denoising steps (default: the pipeline's)")
-    add("--guidance-scale", type=float, help="strength of guidance (default: the pipeline's)")
-    add("--seed", type=int, default=0, help="seed of the noise (default: 0)")
-
-
-def _add_language_arguments(parser: argparse.ArgumentParser):
-    add = parser.add_argument
-    add("--image-tokenizer", help="folder or Hub id, where the language model has none inside")
-    add("--prompt", help="other words than the paper's; 'model': the processor's own")
-    add("--num-beams", type=int, help="number of beams (default: 5, for seed-mini 1)")
-    add("--max-new-tokens", type=int, help="number of tokens to write at most (default: as the original)")
-    add("--length-penalty", type=float, help="exponent of the length in beam search (default: the model's)")
-    add("--dtype", default="auto", help="type of the weights (default: as saved, for seed-mini float32)")
-
-
-def _add_caption_arguments(parser: argparse.ArgumentParser):
-    _add_language_arguments(parser)
-    add = parser.add_argument
-    add("--min-new-tokens", type=int, help="number of tokens to write at least (default: 8, for seed-mini none)")
-    add("--metrics", nargs="+", choices=CAPTION_METRICS, help="default: all metrics that can be computed here")
-
-
-def _add_vqa_arguments(parser: argparse.ArgumentParser):
-    _add_language_arguments(parser)
-    add = parser.add_argument
-    add("--seed", type=int, default=0, help="chooses the questions about emoji (default: 0)")
-
-
-_ARGUMENTS = {
-    "retrieval": _add_retrieval_arguments,
-    "reconstruction": _add_reconstruction_arguments,
-    "caption": _add_caption_arguments,
-    "vqa": _add_vqa_arguments,
-}
-
-
-def run(args: argparse.Namespace):
+def _evaluate(function: str, output: str, **values):
     """Measures, writes the JSON and prints the scores."""
-    # inside `run`, so that `--help` does not wait for torch
+    # inside a function, so that `--help` does not wait for torch
     from .. import evaluation
 
-    values = {name: value for name, value in vars(args).items() if name not in ("command", "task", "output")}
     settings = evaluation.RunSettings(
         **{field.name: values.pop(field.name) for field in fields(evaluation.RunSettings)}
     )
-    report = getattr(evaluation, _TASKS[args.task][0])(settings=settings, **values)
-    report.save(args.output)
+    report = getattr(evaluation, function)(settings=settings, **values)
+    report.save(output)
     print_report(report)
-    print(f"wrote {args.output}")
+    print(f"wrote {output}")
 
 
 def print_report(report: "EvaluationReport"):
@@ -133,4 +204,4 @@ def print_report(report: "EvaluationReport"):
         print(f"{report.data['num_skipped']} images could not be read and are left out")
 
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["CAPTION_METRICS", "LEAVES", "print_report"]

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     import torch
 
 
-PATHS_HELP = "image files, folders with images, globs, or '-' for paths on standard input"
-
-
 @dataclass
 class Failures:
     """Images that could not be used; each is reported when it is met."""
@@ -41,7 +38,7 @@ def find_images(paths: list[str], failures: Failures) -> list[Path]:
     Lists image files.
 
     Args:
-        paths (`list[str]`): What [`PATHS_HELP`] says.
+        paths (`list[str]`): Image files, folders with images, globs, or `"-"` for paths on standard input.
         failures ([`Failures`]): Takes what leads to no image.
 
     Returns:

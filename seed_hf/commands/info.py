@@ -1,8 +1,12 @@
 """`seed-hf info`: what a folder or a repository on the Hub is, from [`~seed_hf.cards.facts.find_facts`]."""
 
-import argparse
 import json
 from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .flags import AsJson
 
 
 EXAMPLES = """examples:
@@ -12,22 +16,22 @@ EXAMPLES = """examples:
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser):
-    """Adds the arguments of the sub-command."""
-    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLES
-    folder_help = "folder of a model, adapter, pipeline or codes, or Hub id, which is downloaded (default: seed-mini)"
-    parser.add_argument("folder", nargs="?", default="seed-mini", help=folder_help)
-    parser.add_argument("--json", action="store_true", help="print one JSON line for each model")
-
-
-def run(args: argparse.Namespace):
+def run(
+    folder: Annotated[
+        str,
+        typer.Argument(
+            metavar="FOLDER", help="Folder of a model, adapter, pipeline or codes, or Hub id, which is downloaded."
+        ),
+    ] = "seed-mini",
+    as_json: AsJson = False,
+):
     """Prints what is known; seed-mini is two models."""
     from ..hub.fetch import MINI_NAME, find_folder  # inside `run`, so that `--help` does not wait for it
 
-    parts = ("pipeline", "language_model") if args.folder == MINI_NAME else ("pipeline",)
+    parts = ("pipeline", "language_model") if folder == MINI_NAME else ("pipeline",)
     for number, part in enumerate(parts):
-        facts = describe_folder(args.folder, find_folder(args.folder, part))
-        if args.json:
+        facts = describe_folder(folder, find_folder(folder, part))
+        if as_json:
             print(json.dumps(facts, ensure_ascii=False))
         else:
             print(*[""] * (number > 0), *_lines(facts), sep="\n")
@@ -103,4 +107,4 @@ def _lines(facts: dict) -> list[str]:
     return lines
 
 
-__all__ = ["add_arguments", "describe_folder", "run"]
+__all__ = ["describe_folder", "run"]

@@ -1,6 +1,5 @@
 """What the commands that draw pictures share."""
 
-import argparse
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -16,16 +15,13 @@ if TYPE_CHECKING:
 _AT_ONCE = 16
 
 
-def add_drawing_arguments(parser: argparse.ArgumentParser):
-    """Adds the settings of the decoder; by default those that were saved with the pipeline."""
-    parser.add_argument("--seed", type=int, default=0, help="seed of the noise to draw from (default: 0)")
-    parser.add_argument("--steps", type=int, help="number of denoising steps (default: the model's; seed-mini: 12)")
-    guidance_help = "strength of guidance, 1 for none (default: the model's; seed-mini: 2)"
-    parser.add_argument("--guidance", type=float, help=guidance_help)
-
-
 def draw_codes(
-    pipeline: "SeedPipeline", codes: "torch.Tensor", args: argparse.Namespace, count: int = 1
+    pipeline: "SeedPipeline",
+    codes: "torch.Tensor",
+    seed: int,
+    steps: int | None = None,
+    guidance: float | None = None,
+    count: int = 1,
 ) -> Iterator["Image.Image"]:
     """
     Draws pictures of codes.
@@ -33,7 +29,9 @@ def draw_codes(
     Args:
         pipeline ([`SeedPipeline`]): What draws.
         codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)`): Codes.
-        args (`argparse.Namespace`): Has `seed`, `steps` and `guidance`.
+        seed (`int`): Seed of the noise.
+        steps (`int`, *optional*): Number of denoising steps; by default the model's.
+        guidance (`float`, *optional*): Strength of guidance; by default the model's.
         count (`int`, defaults to 1): Number of pictures for each row of codes, from the noise of `seed`, `seed + 1`
             and so on: what a picture looks like does not depend on which others are drawn.
 
@@ -43,11 +41,11 @@ def draw_codes(
     import torch
 
     codes = codes.repeat_interleave(count, dim=0)
-    seeds = [args.seed + number % count for number in range(len(codes))]
+    seeds = [seed + number % count for number in range(len(codes))]
     for start in range(0, len(codes), _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds[part]]
-        settings = {"num_inference_steps": args.steps, "guidance_scale": args.guidance}
+        settings = {"num_inference_steps": steps, "guidance_scale": guidance}
         yield from pipeline(codes=codes[part], generator=generators, **settings).images
 
 

@@ -1,6 +1,8 @@
 """`seed-hf push`: [`~seed_hf.hub.push_folder`] on the command line."""
 
-import argparse
+from typing import Annotated, Literal
+
+import typer
 
 
 EXAMPLES = """examples:
@@ -11,38 +13,43 @@ It uses the token of `hf auth login` or HF_TOKEN.
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser):
-    """Adds the arguments of the sub-command."""
-    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLES
-    parser.add_argument("folder", help="folder of a model, adapter, pipeline or data set of codes")
-    parser.add_argument("repo_id", help="owner/name, or a name in your own namespace")
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("--revision", help="branch, made if missing (default: the main one)")
-    where.add_argument("--create-pr", action="store_true", help="open a pull request")
-    parser.add_argument("--private", action="store_true", default=None, help="make a new repository private")
-    parser.add_argument("--gated", choices=("auto", "manual"), help="make users ask for access")
-    parser.add_argument("--message", default="Upload with seed_hf", help="message of the commit")
-    parser.add_argument("--ignore", nargs="*", default=[], metavar="PATTERN", help="paths to leave out")
-    parser.add_argument("--dry-run", action="store_true", help="list what would be sent, with sizes, and send nothing")
-
-
-def run(args: argparse.Namespace):
+def run(
+    folder: Annotated[
+        str, typer.Argument(metavar="FOLDER", help="Folder of a model, adapter, pipeline or data set of codes.")
+    ],
+    repo_id: Annotated[
+        str, typer.Argument(metavar="REPO_ID", help="Name as owner/name, or a name in your own namespace.")
+    ],
+    revision: Annotated[
+        str | None, typer.Option(metavar="BRANCH", help="Branch, made if missing; by default the main one.")
+    ] = None,
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    gated: Annotated[Literal["auto", "manual"] | None, typer.Option(help="Make users ask for access.")] = None,
+    message: Annotated[str, typer.Option(metavar="TEXT", help="Message of the commit.")] = "Upload with seed_hf",
+    ignore: Annotated[list[str] | None, typer.Option(metavar="PATTERN...", help="Paths to leave out.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would be sent, with sizes, and send nothing.")
+    ] = False,
+):
     """Uploads, and prints every file sent with its size."""
+    if revision is not None and create_pr:
+        raise typer.BadParameter("a pull request goes to the main branch.", param_hint="--revision")
     # inside `run`, so that `--help` does not wait for torch
     from ..hub import push_folder
 
     report = push_folder(
-        args.folder,
-        args.repo_id,
-        revision=args.revision,
-        create_pr=args.create_pr,
-        private=args.private,
-        gated=args.gated,
-        commit_message=args.message,
-        ignore_patterns=args.ignore,
-        dry_run=args.dry_run,
+        folder,
+        repo_id,
+        revision=revision,
+        create_pr=create_pr,
+        private=private or None,
+        gated=gated,
+        commit_message=message,
+        ignore_patterns=ignore or [],
+        dry_run=dry_run,
     )
     print(report)
 
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["run"]

@@ -1,13 +1,14 @@
 """`seed-hf search`: images by words or by an image, from their codes alone (64 bytes for an image of 32 codes)."""
 
-import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from .flags import AsJson, Device, announce, model_flag
 from .images import Failures, encode_files, find_images, is_codes_file, read_codes
-from .loading import add_model_arguments, announce
 
 
 if TYPE_CHECKING:
@@ -26,45 +27,52 @@ EXAMPLES = """examples:
 _ROWS_AT_ONCE = 1024
 
 
-def add_arguments(parser: argparse.ArgumentParser):
-    """Adds the arguments of the sub-command."""
-    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLES
-    parser.add_argument("images", help="folder with images, glob, or .jsonl or .parquet file of seed-hf tokenize")
-    parser.add_argument("query", nargs="?", help="words, or an image file")
-    parser.add_argument("--top", type=int, default=5, help="number of images to show (default: 5)")
-    duplicates_help = "instead of a query: show all pairs of images that are at least that similar, up to 1"
-    parser.add_argument("--duplicates", type=float, metavar="SIMILARITY", help=duplicates_help)
-    parser.add_argument("--json", action="store_true", help="print one JSON line for each result")
-    add_model_arguments(parser, "an image tokenizer with its text side, or a pipeline")
-
-
-def run(args: argparse.Namespace) -> int:
+def run(
+    images: Annotated[
+        str,
+        typer.Argument(
+            metavar="IMAGES", help="Folder with images, glob, or .jsonl or .parquet file of seed-hf tokenize."
+        ),
+    ],
+    query: Annotated[str | None, typer.Argument(metavar="QUERY", help="Words, or an image file.")] = None,
+    top: Annotated[int, typer.Option(metavar="NUMBER", help="Number of images to show.")] = 5,
+    duplicates: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SIMILARITY",
+            help="Instead of a query: show all pairs of images that are at least that similar, up to 1.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    model: Annotated[str, model_flag("an image tokenizer with its text side, or a pipeline")] = "seed-mini",
+    device: Device = None,
+) -> int:
     """Prints the nearest images, the nearest first, or pairs of similar images."""
     import torch  # inside `run`, so that `--help` does not wait for it
 
     from ..loading import load_image_tokenizer
 
-    if (args.query is None) == (args.duplicates is None):
+    if (query is None) == (duplicates is None):
         raise ValueError("give either a query or `--duplicates`, and not both.")
     failures = Failures()
-    files = [] if is_codes_file(args.images) else find_images([args.images], failures)
-    model, encode, folder = load_image_tokenizer(*announce(args))
-    if is_codes_file(args.images):
-        names, codes = read_codes(Path(args.images))
+    files = [] if is_codes_file(images) else find_images([images], failures)
+    image_tokenizer, encode, folder = load_image_tokenizer(*announce(model, device))
+    if is_codes_file(images):
+        names, codes = read_codes(Path(images))
     else:
         batches = list(encode_files(files, encode, failures))
         names = [str(file) for batch, _ in batches for file in batch]
         codes = torch.cat([codes for _, codes in batches]) if batches else torch.empty(0)
     if not names:
-        raise ValueError(f"{args.images!r} has no images to search.")
-    images = _code_features(model, codes)
-    if args.duplicates is not None:
-        _print_duplicates(names, images, args)
+        raise ValueError(f"{images!r} has no images to search.")
+    features = _code_features(image_tokenizer, codes)
+    if duplicates is not None:
+        _print_duplicates(names, features, duplicates, as_json)
         return failures.finish()
-    scores = (images @ _query_features(args.query, model, encode, folder)).tolist()
-    for score, name in sorted(zip(scores, names, strict=True), key=lambda result: -result[0])[: args.top]:
+    scores = (features @ _query_features(query, image_tokenizer, encode, folder)).tolist()
+    for score, name in sorted(zip(scores, names, strict=True), key=lambda result: -result[0])[:top]:
         row = {"file": name, "similarity": round(score, 4)}
-        print(json.dumps(row, ensure_ascii=False) if args.json else f"{score:.2f}  {name}")
+        print(json.dumps(row, ensure_ascii=False) if as_json else f"{score:.2f}  {name}")
     return failures.finish()
 
 
@@ -92,10 +100,10 @@ def _query_features(query: str, model: "SeedImageTokenizer", encode, folder: Pat
     return text_features(model, load_text_tokenizer(folder), [query])[0]
 
 
-def _print_duplicates(names: list[str], images: "torch.Tensor", args: argparse.Namespace):
-    for score, first, second in _similar_pairs(images, args.duplicates):
+def _print_duplicates(names: list[str], features: "torch.Tensor", least: float, as_json: bool):
+    for score, first, second in _similar_pairs(features, least):
         row = {"files": [names[first], names[second]], "similarity": round(score, 4)}
-        print(json.dumps(row, ensure_ascii=False) if args.json else f"{score:.2f}  {names[first]}  {names[second]}")
+        print(json.dumps(row, ensure_ascii=False) if as_json else f"{score:.2f}  {names[first]}  {names[second]}")
 
 
 def _similar_pairs(images: "torch.Tensor", least: float) -> Iterator[tuple[float, int, int]]:
@@ -108,4 +116,4 @@ def _similar_pairs(images: "torch.Tensor", least: float) -> Iterator[tuple[float
                 yield min(1.0, similarity[row, column].item()), start + row, start + column
 
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["run"]

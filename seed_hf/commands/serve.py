@@ -1,11 +1,13 @@
 """`seed-hf serve`: a model behind HTTP, in the shapes of OpenAI's API."""
 
-import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Annotated
 
-from .loading import add_model_arguments, announce
+import typer
+
+from .flags import DRAWING_MODEL, Device, announce, model_flag
 
 
 EXAMPLES = """examples:
@@ -16,35 +18,42 @@ EXAMPLES = """examples:
 KEY = "SEED_HF_API_KEY"
 
 
-def add_arguments(parser: argparse.ArgumentParser):
-    """Adds the arguments of the sub-command."""
-    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLES
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1, this machine)")
-    parser.add_argument("--port", type=int, default=8000, help="port, or 0 for a free one (default: 8000)")
-    key_help = f"file with a key that clients must send as bearer token (default: the environment variable {KEY})"
-    parser.add_argument("--api-key-file", type=Path, help=key_help)
-    urls_help = "fetch images that clients name by http(s) URLs, from public addresses only (default: refuse them)"
-    parser.add_argument("--allow-image-urls", action="store_true", help=urls_help)
-    _add_limits(parser)
-    add_model_arguments(parser, "a language model that names its pipeline, or a pipeline")
+def _limit(text: str, metavar: str = "NUMBER"):
+    return typer.Option(metavar=metavar, help=text)
 
 
-def _add_limits(parser: argparse.ArgumentParser):
-    limits = parser.add_argument_group("limits")
-    limits.add_argument("--max-body-bytes", type=int, default=2**24, help="largest request (default: 16 MiB)")
-    pixels_help = "largest image in pixels, width times height (default: 16777216)"
-    limits.add_argument("--max-image-pixels", type=int, default=2**24, help=pixels_help)
-    limits.add_argument("--max-tokens", type=int, default=1024, help="largest answer (default: 1024)")
-    limits.add_argument("--max-images", type=int, default=16, help="images or pictures of a request (default: 16)")
-    limits.add_argument("--max-seconds", type=float, default=120.0, help="time for a request (default: 120)")
-    requests_help = "requests that wait or are answered at a time; others get status 429 (default: 64)"
-    limits.add_argument("--max-requests", type=int, default=64, help=requests_help)
-    limits.add_argument("--max-batch", type=int, default=16, help="rows that are worked on at once (default: 16)")
-    batch_help = "how long a first request waits for others to share its batch (default: 0.005)"
-    limits.add_argument("--batch-seconds", type=float, default=0.005, help=batch_help)
-
-
-def run(args: argparse.Namespace):
+def run(
+    host: Annotated[str, typer.Option(metavar="HOST", help="Address to listen at; 127.0.0.1 is this machine.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(metavar="PORT", help="Port, or 0 for a free one.")] = 8000,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help=f"File with a key that clients must send as bearer token; by default the environment variable {KEY}.",
+        ),
+    ] = None,
+    allow_image_urls: Annotated[
+        bool,
+        typer.Option(
+            "--allow-image-urls",
+            help="Fetch images that clients name by http(s) URLs, from public addresses only; else they are refused.",
+        ),
+    ] = False,
+    max_body_bytes: Annotated[int, _limit("Largest request.", "BYTES")] = 2**24,
+    max_image_pixels: Annotated[int, _limit("Largest image, width times height.", "PIXELS")] = 2**24,
+    max_tokens: Annotated[int, _limit("Largest answer.")] = 1024,
+    max_images: Annotated[int, _limit("Images or pictures of a request.")] = 16,
+    max_seconds: Annotated[float, _limit("Time for a request.", "SECONDS")] = 120.0,
+    max_requests: Annotated[int, _limit("Requests that wait or are answered at a time; others get status 429.")] = 64,
+    max_batch: Annotated[int, _limit("Rows that are worked on at once.")] = 16,
+    batch_seconds: Annotated[
+        float, _limit("How long a first request waits for others to share its batch.", "SECONDS")
+    ] = 0.005,
+    model: Annotated[str, model_flag(DRAWING_MODEL)] = "seed-mini",
+    device: Device = None,
+):
     """Loads the model, and serves until it is told to stop."""
     # these bring fastapi and torch, for which `--help` must not wait
     from ..models.image_limits_seed import IMAGE_LIMITS
@@ -53,19 +62,26 @@ def run(args: argparse.Namespace):
     from ..serve.settings import ServerSettings
     from ..studio import Studio
 
-    names = [name for name in vars(args) if name.startswith("max_")]
-    for name in (*names, "batch_seconds"):
-        if getattr(args, name) <= 0:
-            raise ValueError(f"`--{name.replace('_', '-')}` is {getattr(args, name)}; allowed: more than 0.")
-    IMAGE_LIMITS.max_image_pixels = args.max_image_pixels
-    limits = {name: getattr(args, name) for name in (*names, "batch_seconds") if name != "max_image_pixels"}
-    key = _api_key(args.api_key_file)
-    if key is None and args.host not in ("127.0.0.1", "::1", "localhost"):
-        print(f"whoever reaches {args.host} can use this server: there is no API key ({KEY})", file=sys.stderr)
-    settings = ServerSettings(api_key=key, allow_image_urls=args.allow_image_urls, **limits)
-    name = Path(args.model).name if Path(args.model).exists() else args.model
-    app = build_app(Studio.load(*announce(args)), name, settings)
-    serve(app, lambda url: print(f"serving at {url}", file=sys.stderr, flush=True), args.host, args.port)
+    limits = {
+        "max_body_bytes": max_body_bytes,
+        "max_tokens": max_tokens,
+        "max_images": max_images,
+        "max_seconds": max_seconds,
+        "max_requests": max_requests,
+        "max_batch": max_batch,
+        "batch_seconds": batch_seconds,
+    }
+    for name, value in (limits | {"max_image_pixels": max_image_pixels}).items():
+        if value <= 0:
+            raise ValueError(f"`--{name.replace('_', '-')}` is {value}; allowed: more than 0.")
+    IMAGE_LIMITS.max_image_pixels = max_image_pixels
+    key = _api_key(api_key_file)
+    if key is None and host not in ("127.0.0.1", "::1", "localhost"):
+        print(f"whoever reaches {host} can use this server: there is no API key ({KEY})", file=sys.stderr)
+    settings = ServerSettings(api_key=key, allow_image_urls=allow_image_urls, **limits)
+    name = Path(model).name if Path(model).exists() else model
+    app = build_app(Studio.load(*announce(model, device)), name, settings)
+    serve(app, lambda url: print(f"serving at {url}", file=sys.stderr, flush=True), host, port)
 
 
 def _api_key(file: Path | None) -> str | None:
@@ -78,4 +94,4 @@ def _api_key(file: Path | None) -> str | None:
     return key
 
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["run"]

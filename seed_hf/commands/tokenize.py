@@ -1,14 +1,16 @@
 """`seed-hf tokenize`: `SeedPipeline.encode_image` on the command line."""
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
-from .images import PATHS_HELP, Failures, encode_files, find_images
-from .loading import add_model_arguments, announce
+import typer
+
+from .flags import Device, Paths, announce, model_flag
+from .images import Failures, encode_files, find_images
 
 
 EXAMPLES = """examples:
@@ -18,35 +20,35 @@ EXAMPLES = """examples:
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser):
-    """Adds the arguments of the sub-command."""
-    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLES
-    parser.add_argument("paths", nargs="+", help=PATHS_HELP)
-    parser.add_argument("--output", type=_codes_file, help=".jsonl or .parquet file to write (default: print)")
-    parser.add_argument("--batch-size", type=int, default=16, help="number of images at once (default: 16)")
-    add_model_arguments(parser, "an image tokenizer or a pipeline")
-
-
 def _codes_file(text: str) -> Path:
     if Path(text).suffix not in (".jsonl", ".parquet"):
-        raise argparse.ArgumentTypeError(f"{text!r} ends neither in .jsonl nor in .parquet")
+        raise typer.BadParameter(f"{text!r} ends neither in .jsonl nor in .parquet.")
     return Path(text)
 
 
-def run(args: argparse.Namespace) -> int:
+def run(
+    paths: Paths,
+    output: Annotated[
+        Path | None,
+        typer.Option(parser=_codes_file, metavar="FILE", help="File to write, .jsonl or .parquet; by default print."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(metavar="NUMBER", help="Number of images at once.")] = 16,
+    model: Annotated[str, model_flag("an image tokenizer or a pipeline")] = "seed-mini",
+    device: Device = None,
+) -> int:
     """Writes the codes of every image that can be read."""
     from ..loading import load_image_tokenizer  # brings torch, for which `--help` must not wait
 
     failures = Failures()
-    files = find_images(args.paths, failures)
-    _, encode, _ = load_image_tokenizer(*announce(args))
+    files = find_images(paths, failures)
+    _, encode, _ = load_image_tokenizer(*announce(model, device))
     count = 0
-    with _open_output(args.output) as write:
-        for batch, codes in encode_files(files, encode, failures, args.batch_size):
+    with _open_output(output) as write:
+        for batch, codes in encode_files(files, encode, failures, batch_size):
             write([{"file": str(file), "codes": row} for file, row in zip(batch, codes.tolist(), strict=True)])
             count += len(batch)
-    if args.output:
-        print(f"wrote {args.output} with the codes of {count} images", file=sys.stderr)
+    if output:
+        print(f"wrote {output} with the codes of {count} images", file=sys.stderr)
     return failures.finish()
 
 
@@ -72,4 +74,4 @@ def _open_output(path: Path | None) -> Iterator[Callable[[list[dict]], object]]:
                 yield lambda rows: file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["run"]

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+import typer
 from diffusers.utils import logging as diffusers_logging
 from transformers import AutoTokenizer
 from transformers.utils import logging
@@ -24,7 +25,7 @@ from ..inference import generate_texts, text_features
 from ..mini import mini_image_generation, mini_language_model
 from ..models.image_processing_seed import load_rgb_image
 from ..models.pipeline_seed import SeedPipeline
-from .flags import add_arguments
+from .flags import demo_flags
 from .page import write_page
 from .results import DemoResults, DrawnPicture, SeenPicture, color_codes
 from .sheet import draw_sheet
@@ -44,15 +45,20 @@ PROMPTS = [
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Flags of the demo."""
-    parser = argparse.ArgumentParser(
-        prog="python -m seed_hf.demo",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_arguments(parser)
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command(help="seed-mini on real images: codes, captions, answers and drawings, side by side.")(demo_flags)
     # the spelling of earlier versions has underscores
     words = sys.argv[1:] if argv is None else argv
-    return parser.parse_args([re.sub(r"^--\w+", lambda flag: flag[0].replace("_", "-"), word) for word in words])
+    words = [re.sub(r"^--\w+", lambda flag: flag[0].replace("_", "-"), word) for word in words]
+    command = typer.main.get_command(app)
+    try:
+        flags = command.main(words, prog_name="python -m seed_hf.demo", standalone_mode=False)
+    except typer.BadParameter.__base__ as error:  # what the parser raises has no public name
+        error.show()
+        raise SystemExit(2) from None
+    if not isinstance(flags, argparse.Namespace):
+        raise SystemExit(0)  # `--help`
+    return flags
 
 
 def main(argv: list[str] | None = None, load_language_model=mini_language_model) -> int:
@@ -76,7 +82,7 @@ def run_demo(args: argparse.Namespace, load_language_model=mini_language_model):
     Runs the demo with parsed flags.
 
     Args:
-        args (`argparse.Namespace`): Has what [`~seed_hf.demo.flags.add_arguments`] adds.
+        args (`argparse.Namespace`): Has what [`~seed_hf.demo.flags.demo_flags`] gives.
         load_language_model (`Callable`, defaults to [`mini_language_model`]): See [`main`].
     """
     for part in ("pipeline", "language_model", "pictures"):

@@ -1,6 +1,5 @@
 """Recipes: each value is a flag of its script, differs from the default and names its source. Launch settings."""
 
-import argparse
 import importlib
 import os
 import re
@@ -17,6 +16,7 @@ import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from tiny import TRAINING
 
+from seed_hf.commands import find_command
 from seed_hf.trainer.arguments import RunArguments, accumulation_steps, parse_arguments, read_recipe
 from seed_hf.trainer.launch import find_hardware_problems, make_accelerator
 
@@ -74,9 +74,7 @@ def test_commands_of_the_readme_are_ones_that_scripts_take(monkeypatch):
     started = []
     for program, flags in commands_of_the_readme():
         if program == "seed-hf":
-            command = argparse.ArgumentParser()
-            importlib.import_module(f"seed_hf.commands.{flags[0]}").add_arguments(command)
-            command.parse_args(flags[1:])
+            find_command().get_command(None, flags[0]).make_context(flags[0], flags[1:])
         else:
             args = importlib.import_module(Path(program).stem).parse_args(flags)
             recipe = getattr(args, "recipe", None)
