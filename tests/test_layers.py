@@ -15,6 +15,7 @@ LAYERS = (
     ("evaluation", "loading"),
     ("rewards", "studio", "trainer"),
     ("app", "cards", "demo", "serve"),
+    ("report",),
     ("commands",),
 )
 PACKAGE = ROOT / "seed_hf"

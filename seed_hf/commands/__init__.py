@@ -30,6 +30,7 @@ COMMANDS = {
     "export-lm": "Write a language model as a plain transformers folder that loads without this package.",
     "encode": "Turn the images of a data set into codes, resumable, in any number of processes.",
     "eval": "Measure retrieval, reconstruction, captions or VQA, and write the scores as JSON.",
+    "report": "Write the report card of an image tokenizer: how its codes are used, and what is broken.",
     "card": "Write a model card from the configuration, the training log and evaluations.",
     "push": "Upload a folder to the Hub.",
 }

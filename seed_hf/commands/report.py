@@ -1,0 +1,82 @@
+"""`seed-hf report`: the report card of an image tokenizer, by [`~seed_hf.report.make_report`]."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .flags import Device, announce, model_flag
+from .images import Failures, find_images, is_codes_file, read_codes
+
+
+EXAMPLES = """examples:
+  seed-hf report photos --output report.html
+  seed-hf report photos --model owner/seed-1 --output report.html
+  seed-hf report codes.jsonl --output report.html     # what seed-hf tokenize wrote: the codes alone
+"""
+
+
+def run(
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PATHS...",
+            help="Image files, folders with images or globs, or one .jsonl or .parquet file of seed-hf tokenize; by "
+            "default the shipped drawings, which are few.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option(metavar="FILE", help="HTML file to write; a JSON file of the same name goes beside it.")
+    ] = Path("report.html"),
+    limit: Annotated[int, typer.Option(metavar="NUMBER", help="Number of images at most, spread over all.")] = 256,
+    model: Annotated[str, model_flag("an image tokenizer or a pipeline")] = "seed-mini",
+    device: Device = None,
+) -> int:
+    """Writes the page and the numbers, and prints the faults."""
+    # these bring torch, for which `--help` must not wait
+    from ..data.resumable import write_whole
+    from ..hub.fetch import find_image_tokenizer
+    from ..loading import load_image_tokenizer
+    from ..mini import mini_pictures_path
+    from ..models.image_processing_seed import SeedImageProcessor
+    from ..report import make_report, write_page
+
+    if limit < 2:
+        raise ValueError(f"`--limit` is {limit}; allowed: 2 or more.")
+    failures = Failures()
+    paths = paths or [mini_pictures_path()]
+    is_codes = len(paths) == 1 and is_codes_file(paths[0])
+    files = [] if is_codes else find_images(paths, failures)
+    image_tokenizer, _, _ = load_image_tokenizer(*announce(model, device))
+    if is_codes:
+        images, (_, codes) = None, read_codes(Path(paths[0]))
+        report = make_report(f"{paths[0]} ({model})", image_tokenizer.config, codes)
+    else:
+        images = _read(files[:: max(1, -(-len(files) // limit))], failures)
+        processor = SeedImageProcessor.from_pretrained(find_image_tokenizer(model)[1])
+        report = make_report(model, image_tokenizer.config, None, image_tokenizer, processor, images)
+    write_page(report, output, image_tokenizer if images else None, images)
+    numbers = {key: value for key, value in report.items() if key != "codes"}
+    with write_whole(output.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+    for fault in report["faults"]:
+        print(f"{fault['name']}: {fault['text']}")
+    print(f"wrote {output} and {output.with_suffix('.json').name}: {len(report['faults'])} faults", file=sys.stderr)
+    return failures.finish()
+
+
+def _read(files: list[Path], failures: Failures) -> list:
+    from ..models.image_processing_seed import load_rgb_image
+
+    images = []
+    for file in files:
+        try:
+            images.append(load_rgb_image(file, name=str(file)))
+        except ValueError as error:
+            failures.add(f"{file}: {error.__cause__ or error}")
+    return images
+
+
+__all__ = ["run"]

@@ -1,0 +1,257 @@
+"""What a report card of an image tokenizer says: how its codes are used, and whether the model keeps its promises."""
+
+import copy
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..models.image_tokens_seed import check_codes
+
+
+# beyond these something is broken, not only weak; each is far from what seed-mini and the paper's numbers show
+MIN_SHARE_USED = 0.05
+MAX_SHARED_INFORMATION = 0.9
+MAX_QUERY_SIMILARITY = 0.99
+MAX_LEAK = 1e-3
+MAX_RELATIVE_ERROR = 1.0
+BATCH_SIZE = 32
+
+
+def describe_codes(codes: torch.LongTensor, codebook_size: int, per_place: bool = False) -> dict[str, Any]:
+    """
+    Says how codes are used, from the codes alone.
+
+    Args:
+        codes (`torch.LongTensor` of shape `(num_images, num_codes)`): Codes in `[0, codebook_size)`.
+        codebook_size (`int`): Number of codes in the codebook.
+        per_place (`bool`, defaults to `False`): Whether each place has its own part of the codebook.
+
+    Returns:
+        `dict`: `places`, for each place `num_used`, `share_used` (of what may stand there), `entropy`, `perplexity`
+        and `information_from_the_left` (what the code before tells about it); and of all codes `dead_codes`,
+        `perplexity`, `bits_per_image` (sum of the entropies), `most_bits_per_image`, `shared_information` (the two
+        places that tell most about each other, 1 if one decides the other) and `equal_images` (images whose codes
+        another image has, too). Entropies and information in bits. With few images, entropies come out too low.
+
+    Raises:
+        ValueError: Wrong codes, or fewer than two images.
+    """
+    codes = check_codes(codes, codebook_size).cpu()
+    if codes.ndim != 2 or len(codes) < 2:
+        raise ValueError(
+            f"`codes` has shape {tuple(codes.shape)}; allowed: (num_images, num_codes) of 2 images or more."
+        )
+    num_codes = codes.shape[1]
+    size = codebook_size // num_codes if per_place else codebook_size
+    places = []
+    for place in range(num_codes):
+        column = codes[:, place]
+        entropy = _entropy(column)
+        left = _information(codes[:, place - 1], column) if place else 0.0
+        places.append(
+            {
+                "num_used": len(column.unique()),
+                "share_used": len(column.unique()) / size,
+                "entropy": entropy,
+                "perplexity": 2**entropy,
+                "information_from_the_left": left,
+            }
+        )
+    return {
+        "num_images": len(codes),
+        "num_codes": num_codes,
+        "codebook_size": codebook_size,
+        "places": places,
+        "dead_codes": codebook_size - len(codes.unique()),
+        "perplexity": 2 ** _entropy(codes.flatten()),
+        "bits_per_image": sum(place["entropy"] for place in places),
+        "most_bits_per_image": num_codes * float(np.log2(size)),
+        "shared_information": _most_shared(codes),
+        "equal_images": len(codes) - len(codes.unique(dim=0)),
+    }
+
+
+def _entropy(values: torch.Tensor) -> float:
+    share = values.unique(return_counts=True)[1].double() / len(values)
+    return -(share * share.log2()).sum().item()
+
+
+def _information(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Mutual information in bits, less what pairs by chance would seem to have."""
+    joint = _entropy(first * (int(second.max()) + 1) + second)
+    shuffled = second[torch.randperm(len(second), generator=torch.Generator().manual_seed(0))]
+    by_chance = _entropy(first * (int(second.max()) + 1) + shuffled)
+    return max(0.0, by_chance - joint)
+
+
+def _most_shared(codes: torch.Tensor) -> dict[str, Any]:
+    """The two places that tell most about each other, as a share of what they could tell at most."""
+    best = {"places": None, "share": 0.0}
+    for second in range(1, codes.shape[1]):
+        for first in range(second):
+            # without what is there by chance, even the information of a place about itself is below its entropy;
+            # below one bit there are too few images to tell
+            most = _information(codes[:, first], codes[:, first])
+            share = _information(codes[:, first], codes[:, second]) / most if most > 1 else 0.0
+            if share > best["share"]:
+                best = {"places": [first, second], "share": min(1.0, share)}
+    return best
+
+
+@torch.no_grad()
+def probe_model(model: Any, processor: Any, images: list[Image.Image]) -> dict[str, Any]:
+    """
+    Tries an image tokenizer on images.
+
+    Args:
+        model ([`SeedImageTokenizer`]): In float32 and evaluation mode.
+        processor ([`SeedImageProcessor`]): Its own.
+        images (`list[PIL.Image.Image]`): RGB.
+
+    Returns:
+        `dict`: `codes` `(num_images, num_codes)`; `stability`, the share of equal codes after JPEG, resizing, in
+        bfloat16 and one image at a time; `similar_queries`, the two places whose causal embeddings vary most alike,
+        and their correlation; `leak`, how far changing a query moves the causal embeddings before it, relative to how
+        far it moves its own; `relative_error`, the squared distance of what is quantized to its code, relative to its
+        variance; and `prefixes`, for each number of first codes the share of images whose feature
+        from these finds the image's own among all.
+    """
+    pixels = processor(images, return_tensors="pt")["pixel_values"].to(model.device)
+    encode = _encoder(model)
+    codes = encode(pixels)
+    return {
+        "codes": codes,
+        "stability": _stability(model, processor, images[:64], pixels[:64], codes[:64]),
+        "similar_queries": _similar_queries(model, pixels[:64]),
+        "leak": _leak(model, pixels[:8]),
+        "relative_error": _relative_error(model, pixels),
+        "prefixes": _prefixes(model, codes),
+    }
+
+
+def _encoder(model: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda pixels: torch.cat([model.encode(part.to(model.dtype)).cpu() for part in pixels.split(BATCH_SIZE)])
+
+
+def _stability(model, processor, images, pixels, codes) -> dict[str, float]:
+    def after(change: Callable[[Image.Image], Image.Image]) -> torch.Tensor:
+        return _encoder(model)(processor([change(image) for image in images], return_tensors="pt")["pixel_values"])
+
+    side = model.config.vision_config.image_size
+    others = {
+        "JPEG, quality 75": lambda: after(_as_jpeg),
+        f"resized to {side // 2} px before": lambda: after(lambda image: image.resize((side // 2, side // 2))),
+        "bfloat16": lambda: _encoder(copy.deepcopy(model).to(torch.bfloat16))(pixels),
+        "one image at a time": lambda: torch.cat([model.encode(pixels[i : i + 1]).cpu() for i in range(len(pixels))]),
+    }
+    return {name: (get_codes() == codes).double().mean().item() for name, get_codes in others.items()}
+
+
+def _as_jpeg(image: Image.Image) -> Image.Image:
+    file = BytesIO()
+    image.save(file, "JPEG", quality=75)
+    return Image.open(file).convert("RGB")
+
+
+def _similar_queries(model: Any, pixels: torch.Tensor) -> dict[str, Any]:
+    embeds = model.get_causal_embeds(pixels).float()
+    flat = (embeds - embeds.mean(0)).transpose(0, 1).flatten(1)
+    correlation = torch.nn.functional.normalize(flat, dim=1)
+    correlation = (correlation @ correlation.t()).tril(-1)
+    best = int(correlation.argmax())
+    second, first = divmod(best, len(correlation))
+    return {"places": [first, second], "correlation": correlation.flatten()[best].item()}
+
+
+def _leak(model: Any, pixels: torch.Tensor) -> float:
+    """Changes the query in the middle and the last one, and looks at what is before them."""
+    before, queries = model.get_causal_embeds(pixels), model.causal_qformer.query_tokens
+    original, worst = queries.detach().clone(), 0.0
+    for place in {len(before[0]) // 2, len(before[0]) - 1}:
+        # a copy of another query, since a constant shift would be removed by the layer norm that follows
+        queries[:, place] = original[:, 0] if place else original[:, -1]
+        moved = (model.get_causal_embeds(pixels) - before).abs()
+        queries.copy_(original)
+        own = moved[:, place].max().item()
+        worst = max(worst, moved[:, :place].max().item() / own if place and own > 0 else 0.0)
+    return worst
+
+
+def _relative_error(model: Any, pixels: torch.Tensor) -> float:
+    parts = []
+    for part in pixels.split(BATCH_SIZE):
+        projected = model.quantizer.project(model.get_causal_embeds(part)).float()
+        parts.append((projected, model.get_code_vectors(model.quantizer.nearest(projected)).float()))
+    projected, vectors = (torch.cat(rows) for rows in zip(*parts, strict=True))
+    return ((projected - vectors).square().mean() / projected.var(dim=0).mean().clamp(min=1e-12)).item()
+
+
+def _prefixes(model: Any, codes: torch.Tensor) -> dict[int, float] | None:
+    """None where the model has no features of codes."""
+    if not model.config.use_text_tower or not model.config.use_reconstruction_decoder:
+        return None
+    num_codes = codes.shape[1]
+    counts = sorted({1, 2, *range(4, num_codes, max(1, num_codes // 8)), num_codes} & set(range(1, num_codes + 1)))
+    features = {
+        count: torch.cat(
+            [
+                model.get_image_features(codes=part.to(model.device)).pooler_output
+                for part in codes[:, :count].split(256)
+            ]
+        )
+        for count in counts
+    }
+    # images with equal codes cannot be told apart, and count as found
+    own = torch.arange(len(codes), device=features[num_codes].device)
+    shares = {}
+    for count, rows in features.items():
+        similarity = rows @ features[num_codes].t()
+        is_found = similarity.gather(1, own[:, None])[:, 0] >= similarity.amax(1) - 1e-6
+        shares[count] = is_found.double().mean().item()
+    return shares
+
+
+def find_faults(report: dict[str, Any]) -> list[dict[str, str]]:
+    """
+    Names what is broken.
+
+    Args:
+        report (`dict`): What [`describe_codes`] and, where there is a model, [`probe_model`] give, in one.
+
+    Returns:
+        `list[dict[str, str]]`: `name` and `text` of each fault; empty for a healthy image tokenizer.
+    """
+    faults = []
+    places = report["places"]
+    # so few images cannot use more than one code each
+    most = min(1.0, report["num_images"] * places[0]["share_used"] / max(1, places[0]["num_used"]))
+    weak = [number for number, place in enumerate(places) if place["share_used"] < MIN_SHARE_USED * most]
+    if len(weak) > len(places) / 2:
+        used = sum(place["share_used"] for place in places) / len(places)
+        faults.append(("collapsed codebook", f"On average a place uses {100 * used:.1f} % of the codes that it may."))
+    shared = report["shared_information"]
+    if shared["places"] and shared["share"] > MAX_SHARED_INFORMATION:
+        first, second = (place + 1 for place in shared["places"])
+        text = f"Place {second} says what place {first} says ({100 * shared['share']:.0f} % of its information)."
+        faults.append(("duplicated query", text))
+    elif (similar := report.get("similar_queries")) and similar["correlation"] > MAX_QUERY_SIMILARITY:
+        first, second = (place + 1 for place in similar["places"])
+        text = f"Causal embeddings {first} and {second} vary alike (correlation {similar['correlation']:.3f})."
+        faults.append(("duplicated query", text))
+    if report.get("leak", 0.0) > MAX_LEAK:
+        text = f"Changing a query moves the codes before it ({100 * report['leak']:.1f} % of its own change)."
+        faults.append(("leaky mask", text))
+    if report.get("relative_error", 0.0) > MAX_RELATIVE_ERROR:
+        text = (
+            f"What is quantized is {report['relative_error']:.1f} times its variance away from its codes: they are "
+            "not those of this encoder."
+        )
+        faults.append(("stale codebook", text))
+    return [{"name": name, "text": text} for name, text in faults]
+
+
+__all__ = ["describe_codes", "find_faults", "probe_model"]
