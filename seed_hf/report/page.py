@@ -18,7 +18,7 @@ svg { width: 100%; height: auto; display: block; } svg text { fill: var(--soft);
 .fault { border-left: 4px solid #c8502d; padding: .25rem 1rem; background: var(--card); margin: .5rem 0; }
 .fine { border-left: 4px solid #3f9a5a; padding: .25rem 1rem; background: var(--card); margin: .5rem 0; }
 .same { display: flex; gap: 4px; flex-wrap: wrap; align-items: center; margin: .25rem 0; }
-.same img { width: 44px; height: 44px; } .same span { min-width: 7rem; font-size: .8rem; color: var(--soft); }
+.same img { width: 44px; height: 44px; } .same span { min-width: 11rem; font-size: .8rem; color: var(--soft); }
 """
 SIDE = 48
 WIDTH, HEIGHT = 560, 170
