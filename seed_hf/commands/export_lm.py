@@ -20,7 +20,10 @@ def run(
         ),
     ],
     output: Annotated[str, typer.Argument(metavar="OUTPUT", help="Folder to write, made if missing.")],
-    dtype: Annotated[Literal["float32", "bfloat16", "float16"], typer.Option(help="Type of the weights.")] = "float32",
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"],
+        typer.Option(metavar="float32|bfloat16|float16", help="Type of the weights."),
+    ] = "float32",
     max_shard_size: Annotated[str, typer.Option(metavar="SIZE", help="Size of the largest weights file.")] = "5GB",
     grammar: Annotated[
         bool,

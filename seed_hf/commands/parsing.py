@@ -116,8 +116,7 @@ class LazyGroup(Group):
 
 
 def _value(param) -> str:
-    choices = getattr(param.type_descriptor, "choices", None)
-    return param.metavar or ("|".join(choices) if choices else param.name.upper())
+    return param.metavar or param.name.upper()
 
 
 def with_options(options: Callable) -> Callable[[Callable], Callable]:

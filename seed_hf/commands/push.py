@@ -25,7 +25,9 @@ def run(
     ] = None,
     create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request.")] = False,
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
-    gated: Annotated[Literal["auto", "manual"] | None, typer.Option(help="Make users ask for access.")] = None,
+    gated: Annotated[
+        Literal["auto", "manual"] | None, typer.Option(metavar="auto|manual", help="Make users ask for access.")
+    ] = None,
     message: Annotated[str, typer.Option(metavar="TEXT", help="Message of the commit.")] = "Upload with seed_hf",
     ignore: Annotated[list[str] | None, typer.Option(metavar="PATTERN...", help="Paths to leave out.")] = None,
     dry_run: Annotated[
