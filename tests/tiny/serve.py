@@ -70,9 +70,12 @@ def metric(url: str, name: str, **headers) -> float:
 
 
 def wait_for(condition):
-    """Waits until a condition holds."""
-    while not condition():
-        time.sleep(0.02)
+    """Waits until a condition holds; gives up after minutes, since a machine may be busy."""
+    for _ in range(3000):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("this never came")
 
 
 def picture_of(data: str) -> Image.Image:
