@@ -27,6 +27,7 @@ COMMANDS = {
     "export-lm": "nowhere out",
     "encode": "seed-mini nowhere codes",
     "eval": "caption seed-mini --dataset emoji --output x.json",
+    "edit": "mix nowhere.png nowhere.png --output out.png",
     "report": "nowhere.jsonl --output report.html",
     "card": "seed-mini owner/seed-mini",
     "push": "nowhere owner/name --dry-run",

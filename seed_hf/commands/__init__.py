@@ -21,6 +21,7 @@ COMMANDS = {
     "caption": "Say what images show.",
     "ask": "Answer a question about an image.",
     "draw": "Draw pictures of what words say.",
+    "edit": "Change images by their codes: finish, mix, vary or blend them.",
     "chat": "Talk with a model in words and images, over several turns.",
     "info": "Say what a model or a data set of codes is: its kind, sizes, codes and licence.",
     "search": "Find images by words or by an image, or find duplicates, from codes alone.",
