@@ -13,7 +13,7 @@ from pathlib import Path
 import common
 
 
-BENCHMARKS = ("encode", "loading", "quantizer", "generation", "pipeline", "packing")
+BENCHMARKS = ("encode", "loading", "quantizer", "generation", "pipeline", "packing", "serving")
 
 
 def write_report(folder: Path) -> Path:
