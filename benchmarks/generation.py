@@ -6,7 +6,7 @@ Both decode greedily, with a cache, the same number of tokens after the same pro
 the baseline. The baseline is the plain export of the same model (`to_plain_language_model`): an ordinary
 `OPTForCausalLM` with the same weights, vocabulary and logits, so that the ratio is what our wrapper and our grammar
 cost. For comparison, without a goal, the language model as it was before it learned image tokens: its head has 8195
-rows fewer.
+rows fewer; and what guidance costs, against the same images without.
 """
 
 from functools import partial
@@ -49,6 +49,18 @@ def compare_one(model, baseline_model, mode: str, batch_size: int, new_tokens: i
     return common.compare(ours, baseline, rounds)
 
 
+def measure_guidance(model, batch_size: int, rounds: int) -> dict:
+    """Time images with guidance against images without."""
+    prompt, negative = torch.randint(4, 1000, (batch_size, 16)), torch.randint(4, 1000, (1, 12))
+    options = {"attention_mask": torch.ones_like(prompt), "do_sample": False, "generation_mode": "image"}
+    without = partial(model.generate, prompt, **options)
+    guided = partial(without, guidance_scale=3.0, negative_prompt_ids=negative)
+    timed, tokens = common.compare(guided, without, rounds), batch_size * IMAGE_LENGTH
+    ours, baseline = (f"{tokens / timed[name]:.1f} tokens/s" for name in ("ours_s", "baseline_s"))
+    case = f"projected_codes, image with guidance, batch {batch_size}"
+    return common.row(case, ours, f"{baseline} (no guidance)", timed["ratio"], "", None, timed=timed)
+
+
 def measure(args) -> list[dict]:
     """One row per way of embedding image tokens, mode, batch size and baseline."""
     rows = []
@@ -74,6 +86,8 @@ def measure(args) -> list[dict]:
                     timed=timed,
                 )
             )
+        if image_token_embedding == "projected_codes":
+            rows += [measure_guidance(model, batch_size, rounds) for batch_size in (1, 4)]
     return rows
 
 

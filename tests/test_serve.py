@@ -1,4 +1,8 @@
-"""`transformers serve`, over HTTP, in a process without this package: the exported seed-mini, and seed-mini itself."""
+"""`transformers serve`, over HTTP, in a process without this package: the exported seed-mini, and seed-mini itself.
+
+With continuous batching, which transformers keeps for models that have a tokenizer and no processor: for the exported
+one, and for one without an image tokenizer. seed-mini itself is served one request after the other.
+"""
 
 import json
 import os
@@ -9,11 +13,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from tiny import ROOT
+from tiny.language import NUM_QUERY_TOKENS, build_seed_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from seed_hf.convert.export import export_language_model
@@ -45,18 +52,31 @@ def seed_mini():
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory, seed_mini):
-    """URL and working directory of a server; in that are `plain`, as README exports it, and `seed-mini`."""
+def toy():
+    """A model that likes to open images, without an image tokenizer; its tokenizer shows all that it writes."""
+    model, tokenizer = build_seed_model("llama", "learned", tied=False)
+    with torch.no_grad():
+        model.language_model.get_output_embeddings().weight[tokenizer.boi_token_id] *= 100
+    return model, tokenizer.to_plain_tokenizer()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, seed_mini, toy):
+    """URL and working directory of a server; in that are `plain`, as README exports it, `seed-mini` and `toy`."""
     folder = tmp_path_factory.mktemp("server")
     export_language_model(mini_language_model_path(), folder / "plain")
     for part in seed_mini:
         part.save_pretrained(folder / "seed-mini")
+    for part in toy:
+        part.save_pretrained(folder / "toy")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"HF_HOME": str(folder / "home"), "NO_PROXY": "localhost"}
     flags = ["--trust-remote-code", "--device", "cpu", "--port", str(port), "--model-timeout", "-1"]
+    # without a size it would fill most of the memory with its cache
+    flags += ["--continuous-batching", "--cb-num-blocks", "64", "--cb-max-batch-tokens", "256"]
     log = folder / "log"
     with open(log, "w") as file:
         command = [sys.executable, "-c", SERVE, *flags]
@@ -69,13 +89,16 @@ def server(tmp_path_factory, seed_mini):
             process.wait()
 
 
-def chat(url: str, model: str, content, **settings) -> str:
-    body = {"model": model, "messages": [{"role": "user", "content": content}], "temperature": 0, **settings}
-    request = urllib.request.Request(
-        f"{url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
+def post(url: str, **body) -> dict:
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request) as response:
-        return json.load(response)["choices"][0]["message"]["content"]
+        return json.load(response)["choices"][0]
+
+
+def chat(url: str, model: str, content, **settings) -> str:
+    messages = [{"role": "user", "content": content}]
+    settings = {"temperature": 0, **settings}
+    return post(f"{url}/v1/chat/completions", model=model, messages=messages, **settings)["message"]["content"]
 
 
 def greedy_reply(folder: Path, messages: list[dict], max_new_tokens: int) -> str:
@@ -126,3 +149,27 @@ def test_pictures_in_as_pictures(server, seed_mini, monkeypatch):
     ids = model.generate(**inputs, max_new_tokens=8, do_sample=False)[0, inputs["input_ids"].shape[1] :]
     assert reply == processor.tokenizer.decode(ids, skip_special_tokens=True)
     assert reply.strip()
+
+
+HOT = {"generation_mode": "interleaved", "do_sample": True, "temperature": 5.0, "max_new_tokens": 100}
+HOT["eos_token_id"] = -1
+SPAN = re.compile(rf"<img>(<img_\d{{5}}>){{{NUM_QUERY_TOKENS}}}</img>")
+
+
+def test_ten_thousand_hot_samples_of_a_hundred_requests_at_a_time(server):
+    """A request says by its `generation_config` what it wants; the grammar holds in every one of its tokens."""
+    pytest.importorskip("transformers", minversion="5.23", reason="processors for each request are that new")
+    url, folder = server
+
+    def sample(number: int) -> dict:
+        prompt, config = f"a photo of a {number}", json.dumps(HOT)
+        return post(f"{url}/v1/completions", model="toy", prompt=prompt, generation_config=config)
+
+    with ThreadPoolExecutor(100) as pool:
+        replies = list(pool.map(sample, range(100)))
+    assert re.search("Model: toy.*, CB: True", (folder / "log").read_text())
+    assert all(reply["finish_reason"] == "length" for reply in replies)
+    texts = [reply["text"] for reply in replies]
+    assert sum(len(SPAN.findall(text)) for text in texts) > 0
+    for text in texts:
+        assert "<img" not in SPAN.sub("", text) and "</img>" not in SPAN.sub("", text)

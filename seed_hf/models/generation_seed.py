@@ -355,7 +355,8 @@ class SeedGenerationMixin:
                 Images for the `<image>` placeholders of the prompt; they come back as image tokens.
             codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)`, *optional*): Their codes instead.
             guidance_scale (`float`, *optional*): Classifier-free guidance; over image tokens only, except in text
-                mode, where it is transformers' own.
+                mode, where it is transformers' own. It takes one forward of twice the rows, or two forwards with a
+                cache or vectors of your own, `prefill_chunk_size` or `return_dict_in_generate`.
             negative_prompt_ids (`torch.LongTensor` of shape `(batch_size or 1, length)`, *optional*): The
                 unconditional prompt of the guidance. Defaults to the last token of the prompt.
             negative_prompt_attention_mask (`torch.LongTensor`, *optional*): Its attention mask.
@@ -414,10 +415,10 @@ class SeedGenerationMixin:
 
     def _end_with_the_image(self, generation_config):
         """Every sequence ends at its `</img>`; what pads it afterwards is the end of texts."""
+        eoi, eos = self.config.image_token_layout.eoi_token_id, generation_config.eos_token_id
         if generation_config.pad_token_id is None:
-            eos = generation_config.eos_token_id
-            generation_config.pad_token_id = eos[0] if isinstance(eos, list) else eos
-        generation_config.eos_token_id = self.config.image_token_layout.eoi_token_id
+            generation_config.pad_token_id = eos[0] if isinstance(eos, list) else (eoi if eos is None else eos)
+        generation_config.eos_token_id = eoi
 
     def _validate_generation_mode(self, generation_mode, generation_config, generation_mode_kwargs):
         super()._validate_generation_mode(generation_mode, generation_config, generation_mode_kwargs)
@@ -425,11 +426,9 @@ class SeedGenerationMixin:
             return
         if generation_config.num_beams is not None and generation_config.num_beams > 1:
             raise ValueError(f"`num_beams` is {generation_config.num_beams}; allowed with `guidance_scale`: 1.")
-        # guidance keeps a cache of its own, which does not follow candidates that are taken back
-        assisted = {"assistant_model": generation_mode_kwargs.get("assistant_model")}
-        assisted["prompt_lookup_num_tokens"] = generation_config.prompt_lookup_num_tokens
-        for name, value in assisted.items():
-            if value is not None:
+        # its own rows and caches do not follow candidates that are taken back
+        for name in ("assistant_model", "prompt_lookup_num_tokens", "assistant_early_exit"):
+            if generation_mode_kwargs.get(name, getattr(generation_config, name, None)) is not None:
                 raise ValueError(f"`{name}` is given; allowed with `guidance_scale`: None.")
 
     def _prepare_model_inputs(self, inputs, bos_token_id, model_kwargs):

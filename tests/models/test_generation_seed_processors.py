@@ -175,7 +175,7 @@ def test_a_generation_config_says_mode_and_guidance():
     assert type(grammar) is SeedImageSpanLogitsProcessor and grammar.generation_mode == "interleaved"
 
 
-@pytest.mark.parametrize("name", ["num_beams", "prompt_lookup_num_tokens", "assistant_model"])
+@pytest.mark.parametrize("name", ["num_beams", "prompt_lookup_num_tokens", "assistant_model", "assistant_early_exit"])
 def test_guidance_is_refused_where_its_cache_would_not_follow(name):
     model, _ = build_seed_model("llama")
     settings = {name: model if name == "assistant_model" else 3}

@@ -2,13 +2,14 @@
 
 import tempfile
 import unittest
+import warnings
 from unittest import mock
 
 import torch
 from tiny.image_tokenizer import TINY
 from tiny.language import placeholder_span
 from tiny_upstream import without_strict_loading
-from transformers import LlamaConfig, OPTConfig, PreTrainedModel
+from transformers import DynamicCache, LlamaConfig, OPTConfig, PreTrainedModel
 from transformers_tests.test_configuration_common import ConfigTester
 from transformers_tests.test_modeling_common import ModelTesterMixin
 from transformers_tests.test_training_mixin import TrainingTesterMixin
@@ -59,6 +60,8 @@ class SeedForCausalLMChecks(ModelTesterMixin, TrainingTesterMixin):
     model_tester = None
     settings = {}
     _is_composite = True
+    # of the check of `get_image_features`, which looks for the width in the settings of an encoder
+    skip_test_image_features_output_shape = True
     test_can_init_all_missing_weights_before_2023 = True  # not before 2023, but the check reads a date in the source
 
     def setUp(self):
@@ -76,10 +79,6 @@ class SeedForCausalLMChecks(ModelTesterMixin, TrainingTesterMixin):
         with torch.no_grad():
             embedded = model(inputs_embeds=model.get_input_embeddings()(ids)).logits
             torch.testing.assert_close(embedded, model(ids).logits)
-
-    @unittest.skip("the common part is a causal language model of any architecture, head and all")
-    def test_model_base_model_prefix(self):
-        pass
 
     @unittest.skip("the archive has no GenerationTesterMixin; tests/models/test_generation_seed.py makes its checks")
     def test_generation_tester_mixin_inheritance(self):
@@ -101,11 +100,26 @@ class SeedForCausalLMChecks(ModelTesterMixin, TrainingTesterMixin):
         self.assertEqual(model.get_output_embeddings().weight.shape, (model.config.vocab_size, 32))
 
     @unittest.skip("its image features are vectors of image tokens; those of the encoder are the image tokenizer's")
-    def test_get_image_features_output_0(self):
+    def test_get_image_features_hidden_states(self):
         pass
 
-    test_get_image_features_output_2 = test_get_image_features_output_0
-    test_get_image_features_hidden_states = test_get_image_features_attentions = test_get_image_features_output_0
+    test_get_image_features_attentions = test_get_image_features_hidden_states
+
+    def test_bc_cache_name_forward(self):
+        """The check looks for `cache` among the arguments of `forward`, where ours hands over either name unnamed."""
+        config, inputs = self.model_tester.prepare_config_and_inputs_for_common()
+        model, caches = SeedForCausalLM(config).eval(), {}
+        for name in ("past_key_values", "cache"):
+            caches[name] = DynamicCache(config=config.get_text_config())
+            with warnings.catch_warnings(record=True) as said, torch.no_grad():
+                warnings.simplefilter("always")
+                output = model(**inputs, use_cache=True, **{name: caches[name]})
+            self.assertIs(output["cache"], caches[name])
+            warned = any("`past_key_values` is deprecated" in str(warning.message) for warning in said)
+            self.assertEqual(warned, name == "past_key_values")
+        for old, new in zip(caches["past_key_values"].layers, caches["cache"].layers, strict=True):
+            torch.testing.assert_close(old.keys, new.keys)
+            torch.testing.assert_close(old.values, new.values)
 
     def test_model_weights_reload_no_missing_tied_weights(self):
         with without_strict_loading(SeedForCausalLM):
