@@ -4,7 +4,8 @@
     python benchmarks/stability.py --model owner/seed-1 --dataset coco --splits val --output stability.json
 
 A language model was trained on the codes of one image tokenizer under one set of conditions; this says what it loses
-under others. Everything is compared with float32, sdpa attention, whole batches and PIL pictures as they are. The JSON
+under others. Everything is compared with float32, sdpa attention, whole batches and PIL pictures as they are. One row
+needs torchvision (`pip install torchvision`) and is left out without it. The JSON
 has the form that `seed_hf/cards/markdown.py` reads; the table goes between the markers of the `--targets`.
 """
 
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 from PIL import Image
 from tqdm.auto import tqdm
+from transformers.utils import is_torchvision_available
 
 from seed_hf import SeedImageProcessor, SeedImageTokenizer
 from seed_hf.cards.markdown import format_table, update_file
@@ -30,6 +32,7 @@ from seed_hf.data.reading import UnreadableSampleError, read_image
 from seed_hf.data.rows import load_rows
 from seed_hf.hub.fetch import emoji_folder
 from seed_hf.mini import mini_pipeline_path
+from seed_hf.models import SeedImageProcessorTorchvision
 from seed_hf.provenance import describe_machine, describe_model, package_versions
 
 
@@ -61,6 +64,11 @@ class Subject:
     def read(self, pictures: list) -> torch.Tensor:
         """`pixel_values` of pictures in any form."""
         return self.processor(pictures, return_tensors="pt")["pixel_values"]
+
+    def read_with_torchvision(self) -> torch.Tensor:
+        """`pixel_values` of the pictures, resized by torchvision."""
+        processor = SeedImageProcessorTorchvision.from_dict(self.processor.to_dict())
+        return processor(self.pictures, return_tensors="pt")["pixel_values"]
 
     def encode(self, model=None, pixels: torch.Tensor | None = None, batch_size: int | None = None) -> torch.Tensor:
         """Codes `(num_pictures, num_query_tokens)`; what is not given is as in the reference."""
@@ -115,6 +123,8 @@ def variations(subject: Subject) -> Iterator[tuple[str, Callable[[], torch.Tenso
     yield "NumPy arrays", lambda: subject.changed(np.asarray)
     yield "uint8 tensors", lambda: subject.changed(as_tensor)
     yield "float tensors in [0, 1]", lambda: subject.changed(lambda picture: as_tensor(picture) / 255)
+    if is_torchvision_available():
+        yield "torchvision instead of Pillow", lambda: subject.encode(pixels=subject.read_with_torchvision())
     size = model.config.vision_config.image_size
     for side in (size, *(factor * size for factor in ENLARGED)):
         if any(picture.size != (side, side) for picture in subject.pictures):

@@ -17,7 +17,7 @@ KNOWN = {
     "TRF036": 4,
     # `auto_docstring` takes its words from tables of transformers' own tree; elsewhere it puts "The None Model" and
     # descriptions of other fields (`codebook_size`: "number of parallel codebooks") in the place of ours
-    "TRF057": 19,
+    "TRF057": 20,
 }
 
 

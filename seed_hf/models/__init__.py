@@ -17,6 +17,7 @@ from transformers import (
 from .configuration_seed import SeedConfig
 from .configuration_seed_image_tokenizer import SeedImageTokenizerConfig
 from .image_processing_seed import SeedImageProcessor
+from .image_processing_torchvision_seed import SeedImageProcessorTorchvision
 from .modeling_seed import SeedForCausalLM, SeedModel
 from .modeling_seed_image_tokenizer import SeedImageTokenizer, SeedImageTokenizerOutput
 from .processing_seed import SeedProcessor
@@ -30,7 +31,10 @@ AutoModel.register(SeedImageTokenizerConfig, SeedImageTokenizer)
 AutoModel.register(SeedConfig, SeedModel)
 for _auto_class in (AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM):
     _auto_class.register(SeedConfig, SeedForCausalLM)
-AutoImageProcessor.register(SeedImageTokenizerConfig, SeedImageProcessor)
+AutoImageProcessor.register(
+    SeedImageTokenizerConfig,
+    image_processor_classes={"pil": SeedImageProcessor, "torchvision": SeedImageProcessorTorchvision},
+)
 AutoTokenizer.register(SeedConfig, fast_tokenizer_class=SeedTokenizer)
 AutoProcessor.register(SeedConfig, SeedProcessor)
 
@@ -48,6 +52,7 @@ __all__ = [
     "SeedConfig",
     "SeedForCausalLM",
     "SeedImageProcessor",
+    "SeedImageProcessorTorchvision",
     "SeedImageTokenizer",
     "SeedImageTokenizerConfig",
     "SeedImageTokenizerOutput",

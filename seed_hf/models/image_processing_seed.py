@@ -20,42 +20,15 @@ import numpy as np
 import torch
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, PILImageResampling
+from transformers.models.auto import image_processing_auto
 
 from .hub_mixin_seed import HubUploadMixin
 from .image_limits_seed import IMAGE_LIMITS
 from .image_loading_seed import ALLOWED, load_rgb_image
 
 
-class SeedImageProcessor(HubUploadMixin, PilBackend):
-    """Images to the `pixel_values` of [`SeedImageTokenizer`]: squash to a square, no crop, CLIP mean and deviation.
-
-    It takes PIL images, arrays, tensors, paths, URLs and bytes, alone, in lists, in nested lists (flattened) or as one
-    array with a batch axis; see [`~image_loading_seed.load_rgb_image`] for how each kind is read, and
-    [`~image_limits_seed.IMAGE_LIMITS`] for how much memory and time one may take. It uses Pillow and NumPy only, so
-    codes do not depend on whether torchvision is installed.
-
-    Source: `models/seed_llama_tokenizer.py` (`ImageTokenizer.processor`) of SEED. Departures: transparency is put on
-    white, EXIF rotation is applied, 16-bit grey is scaled, and unreadable input raises `ValueError`.
-
-    Args:
-        size (`int` or `dict[str, int]`, *optional*, defaults to `{"height": 224, "width": 224}`):
-            Size of the output in pixels (128 in seed-mini).
-        resample (`int`, *optional*, defaults to bicubic):
-            Filter of Pillow.
-        image_mean, image_std (`list[float]`, *optional*, default to those of CLIP):
-            Mean and deviation of each channel, in units of the full range.
-
-    Example:
-
-    ```python
-    >>> from PIL import Image
-    >>> from seed_hf.models.image_processing_seed import SeedImageProcessor
-
-    >>> pixel_values = SeedImageProcessor()(Image.new("RGB", (640, 480)), return_tensors="pt")["pixel_values"]
-    >>> tuple(pixel_values.shape)
-    (1, 3, 224, 224)
-    ```
-    """
+class _ImageInputsMixin:
+    """What the image processors of every backend share: settings, checks, and how images of any kind are read."""
 
     resample = PILImageResampling.BICUBIC
     image_mean = OPENAI_CLIP_MEAN
@@ -96,8 +69,8 @@ class SeedImageProcessor(HubUploadMixin, PilBackend):
 
     def _prepare_image_like_inputs(
         self, images: Any, *args, expected_ndims: int = 3, **kwargs
-    ) -> Iterator[np.ndarray]:
-        """Load and flatten; each image becomes a uint8 array (3, height, width).
+    ) -> Iterator[np.ndarray | torch.Tensor]:
+        """Load and flatten; each image becomes uint8 of shape (3, height, width), as the backend has it.
 
         One at a time: `_preprocess` resizes it before it asks for the next, so only one is held at full size.
         """
@@ -107,6 +80,39 @@ class SeedImageProcessor(HubUploadMixin, PilBackend):
             raise ValueError(f"`images` is {images!r}, which holds no image. Allowed is {ALLOWED}.")
         for image, name in found:
             yield self.process_image(self.fetch_images(image, input_data_format, name), *args, **kwargs)
+
+
+class SeedImageProcessor(HubUploadMixin, _ImageInputsMixin, PilBackend):
+    """Images to the `pixel_values` of [`SeedImageTokenizer`]: squash to a square, no crop, CLIP mean and deviation.
+
+    It takes PIL images, arrays, tensors, paths, URLs and bytes, alone, in lists, in nested lists (flattened) or as one
+    array with a batch axis; see [`~image_loading_seed.load_rgb_image`] for how each kind is read, and
+    [`~image_limits_seed.IMAGE_LIMITS`] for how much memory and time one may take. It uses Pillow and NumPy only, so
+    codes do not depend on whether torchvision is installed; `backend="torchvision"` in `from_pretrained` of
+    [`SeedProcessor`] and `AutoImageProcessor` gives [`SeedImageProcessorTorchvision`] instead.
+
+    Source: `models/seed_llama_tokenizer.py` (`ImageTokenizer.processor`) of SEED. Departures: transparency is put on
+    white, EXIF rotation is applied, 16-bit grey is scaled, and unreadable input raises `ValueError`.
+
+    Args:
+        size (`int` or `dict[str, int]`, *optional*, defaults to `{"height": 224, "width": 224}`):
+            Size of the output in pixels (128 in seed-mini).
+        resample (`int`, *optional*, defaults to bicubic):
+            Filter of Pillow.
+        image_mean, image_std (`list[float]`, *optional*, default to those of CLIP):
+            Mean and deviation of each channel, in units of the full range.
+
+    Example:
+
+    ```python
+    >>> from PIL import Image
+    >>> from seed_hf.models.image_processing_seed import SeedImageProcessor
+
+    >>> pixel_values = SeedImageProcessor()(Image.new("RGB", (640, 480)), return_tensors="pt")["pixel_values"]
+    >>> tuple(pixel_values.shape)
+    (1, 3, 224, 224)
+    ```
+    """
 
 
 def _flatten(images: Any, name: str) -> Iterator[tuple[Any, str]]:
@@ -138,6 +144,12 @@ def _check_settings(settings: dict[str, Any]) -> None:
                 f"`{name}` is {settings[name]}; allowed: sides from 1 pixel, and as a square not more than the "
                 f"{IMAGE_LIMITS.max_image_pixels} pixels of IMAGE_LIMITS.max_image_pixels."
             )
+
+
+# Where torchvision is installed, `AutoImageProcessor` takes the torchvision backend by default, except for the classes
+# in this list. Done here and not in the package's `__init__`, so that the copy of this file in a saved folder does it.
+if SeedImageProcessor.__name__ not in image_processing_auto.DEFAULT_TO_PIL_BACKEND_IMAGE_PROCESSORS:
+    image_processing_auto.DEFAULT_TO_PIL_BACKEND_IMAGE_PROCESSORS.append(SeedImageProcessor.__name__)
 
 
 __all__ = ["SeedImageProcessor"]

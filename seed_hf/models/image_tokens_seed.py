@@ -34,6 +34,18 @@ def image_token(code: int) -> str:
 
 
 @dataclass(frozen=True)
+class ImageCodes:
+    """
+    Codes that stand in the place of images, where a function of transformers hands images on.
+
+    Args:
+        codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)`): Codes in `[0, codebook_size)`.
+    """
+
+    codes: torch.LongTensor
+
+
+@dataclass(frozen=True)
 class ImageTokenLayout:
     """
     Where the image tokens are in a text vocabulary.

@@ -13,8 +13,6 @@
 # limitations under the License.
 """Text, images and precomputed codes -> model inputs; generated ids -> text, codes or images."""
 
-from typing import NamedTuple
-
 import torch
 from transformers import BatchFeature, ProcessorMixin
 from transformers.image_utils import ImageInput
@@ -25,7 +23,8 @@ from transformers.utils import logging
 from .chat_seed import prepare_chat, prepare_chat_arguments
 from .hub_mixin_seed import HubUploadMixin
 from .image_processing_seed import SeedImageProcessor
-from .image_tokens_seed import BOI_TOKEN, EOI_TOKEN, IMAGE_PLACEHOLDER_TOKEN
+from .image_processing_torchvision_seed import SeedImageProcessorTorchvision
+from .image_tokens_seed import BOI_TOKEN, EOI_TOKEN, IMAGE_PLACEHOLDER_TOKEN, ImageCodes
 from .tokenization_seed import SeedTokenizer
 
 
@@ -33,6 +32,8 @@ logger = logging.get_logger(__name__)
 
 OUTPUTS = ("text", "codes", "images", "interleaved")
 GENERATION_MODES = (None, "text", "image")
+# by `backend`, as `AutoImageProcessor` has them
+IMAGE_PROCESSORS = {"pil": SeedImageProcessor, "torchvision": SeedImageProcessorTorchvision}
 
 # The paper's prompts have no role names, and neither has this: an answer follows its question as in training.
 DEFAULT_CHAT_TEMPLATE = (
@@ -46,16 +47,6 @@ DEFAULT_CHAT_TEMPLATE = (
     "{% if message['role'] != 'user' or not is_answered %}{{ '\n' }}{% endif %}"
     "{% endfor %}{% if add_generation_prompt and generation_mode == 'image' %}<img>{% endif %}"
 )
-
-
-class _ImageCodes(NamedTuple):
-    """Codes in the place of images, inside the hooks of a processor.
-
-    Args:
-        codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)`): Codes in `[0, codebook_size)`.
-    """
-
-    codes: torch.LongTensor
 
 
 class SeedImagesKwargs(ImagesKwargs, total=False):
@@ -86,7 +77,8 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
     ids are image tokens if codes were given, and placeholders that the model fills from `pixel_values` otherwise.
 
     Args:
-        image_processor ([`SeedImageProcessor`]): Images to `pixel_values`.
+        image_processor ([`SeedImageProcessor`] or [`SeedImageProcessorTorchvision`]): Images to `pixel_values`.
+            `from_pretrained(..., backend="torchvision")` loads the second.
         tokenizer ([`SeedTokenizer`]): Text to ids.
         chat_template (`str`, *optional*): Jinja template. The default writes one user message as it is, so that the
             prompts below work in a chat too, and longer chats as lines. With `generation_mode="image"`, as an argument
@@ -136,9 +128,13 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
         super().__init__(image_processor, tokenizer, chat_template=chat_template or DEFAULT_CHAT_TEMPLATE)
 
     @classmethod
-    def _get_arguments_from_pretrained(cls, pretrained_model_name_or_path, processor_dict=None, **kwargs):
+    def _get_arguments_from_pretrained(
+        cls, pretrained_model_name_or_path, processor_dict=None, backend: str = "pil", **kwargs
+    ):
         """The parts by the classes that a copy of this file brings along, so that no other code has to be trusted."""
-        parts = (SeedImageProcessor, SeedTokenizer)
+        if backend not in IMAGE_PROCESSORS:
+            raise ValueError(f"`backend` is {backend!r}; allowed: {tuple(IMAGE_PROCESSORS)}.")
+        parts = (IMAGE_PROCESSORS[backend], SeedTokenizer)
         return [part.from_pretrained(pretrained_model_name_or_path, **kwargs) for part in parts]
 
     def __call__(
@@ -180,7 +176,7 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
         generation_mode = kwargs.pop("generation_mode", None)
         _check_generation_mode(generation_mode)
         if codes is not None:
-            images = _ImageCodes(self.tokenizer.image_token_layout.check_image_codes(codes))
+            images = ImageCodes(self.tokenizer.image_token_layout.check_image_codes(codes))
         text, kwargs = self._escape_marked(text, kwargs)
         if generation_mode == "image" and text is not None:
             text = [sample + BOI_TOKEN for sample in ([text] if isinstance(text, str) else text)]
@@ -238,7 +234,7 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
     def _process_images(self, images, **kwargs) -> tuple[dict, list[str]]:
         """What of images goes to the model besides text, and the text that takes their place."""
         return_codes = kwargs.pop("return_codes", None)
-        if isinstance(images, _ImageCodes):
+        if isinstance(images, ImageCodes):
             return {}, [self.tokenizer.codes_to_text(codes) for codes in images.codes]
         if return_codes:
             pixel_values = self.image_processor(images, **{**kwargs, "return_tensors": "pt"})["pixel_values"]
@@ -464,7 +460,7 @@ def _check_generation_mode(generation_mode: str | None):
 
 def _flatten_images(images) -> tuple[list, list[int] | None]:
     """A flat list of images or codes and, if one list for each text was given, their lengths."""
-    if images is None or isinstance(images, _ImageCodes):
+    if images is None or isinstance(images, ImageCodes):
         return ([] if images is None else list(images.codes)), None
     if not isinstance(images, list | tuple):
         is_batch = getattr(images, "ndim", 0) == 4
