@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
+from .models.configuration_seed_image_tokenizer import SeedImageTokenizerConfig
+from .models.image_tokens_seed import check_codes
 from .models.modeling_seed import SeedForCausalLM
 from .models.modeling_seed_image_tokenizer import SeedImageTokenizer
 from .models.processing_seed import SeedProcessor
@@ -69,4 +71,44 @@ def text_features(model: SeedImageTokenizer, tokenizer, texts: list[str], max_le
     return torch.cat(features)
 
 
-__all__ = ["generate_texts", "text_features"]
+def places_of_codes(config: SeedImageTokenizerConfig) -> list[range]:
+    """
+    Lists the codes that may stand at each place in an image.
+
+    Args:
+        config ([`SeedImageTokenizerConfig`]): With `codebook_per_query`, each place has a part of the codebook.
+
+    Returns:
+        `list[range]`: Codes of the first place, of the second, and so on.
+    """
+    size, places = config.codebook_size, config.num_query_tokens
+    if not config.codebook_per_query:
+        return [range(size)] * places
+    return [range(start, start + size // places) for start in range(0, size, size // places)]
+
+
+def check_places(codes, config: SeedImageTokenizerConfig) -> torch.LongTensor:
+    """
+    Checks that codes stand where they can stand, before pictures of them are drawn: others are never an image's.
+
+    Args:
+        codes (`torch.LongTensor` of shape `(num_images, num_codes)` or lists): All or the first codes of images.
+        config ([`SeedImageTokenizerConfig`]): That of the image tokenizer.
+
+    Returns:
+        `torch.LongTensor`: The codes.
+
+    Raises:
+        ValueError: Codes of another shape or range, or one in a place that is not its own.
+    """
+    codes = check_codes(codes, config.codebook_size, config.num_query_tokens, allow_prefix=True)
+    for place, (column, allowed) in enumerate(zip(codes.T, places_of_codes(config), strict=False)):
+        for code in column[(column < allowed.start) | (column >= allowed.stop)].tolist()[:1]:
+            raise ValueError(
+                f"`codes` holds {code} at place {place}, counted from 0; allowed there: [{allowed.start}, "
+                f"{allowed.stop})."
+            )
+    return codes
+
+
+__all__ = ["check_places", "generate_texts", "places_of_codes", "text_features"]

@@ -8,6 +8,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from .hub.fetch import MINI_NAME, find_folder, find_image_tokenizer
+from .hub.json_files import read_json
 from .mini import mini_image_generation, mini_language_model
 from .models.image_processing_seed import SeedImageProcessor
 from .models.modeling_seed import SeedForCausalLM
@@ -112,6 +113,7 @@ def load_language_model(name: str, device: str | None = None) -> tuple[SeedForCa
         if name == MINI_NAME:
             model, processor = mini_language_model()
         else:
+            _refuse_plain(name, folder)
             model = SeedForCausalLM.from_pretrained(folder, image_tokenizer=True, dtype="auto")
             processor = SeedProcessor.from_pretrained(folder)
         image_tokenizer = model.image_tokenizer
@@ -121,6 +123,15 @@ def load_language_model(name: str, device: str | None = None) -> tuple[SeedForCa
     chosen = find_device(device)
     processor.tokenizer.image_codec.image_tokenizer = image_tokenizer.eval().to(chosen)
     return model.eval().to(chosen), processor
+
+
+def _refuse_plain(name: str, folder: Path):
+    kind = read_json(folder / "config.json").get("model_type", "seed")
+    if kind not in ("seed", "seed_image_tokenizer"):
+        raise ValueError(
+            f"`model` {name!r} is a plain {kind} model, such as `seed-hf export-lm` writes for other programs; "
+            "allowed: the language model that it was exported from, or a LoRA adapter or a pipeline with one."
+        )
 
 
 def load_pipeline(name: str, device: str | None = None):

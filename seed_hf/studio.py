@@ -11,7 +11,7 @@ import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from .hub.fetch import MINI_NAME, find_folder
-from .inference import text_features
+from .inference import check_places, places_of_codes, text_features
 from .loading import load_drawing_pipeline, load_pipeline, load_text_tokenizer
 from .models.pipeline_seed import seeded_sampling
 from .models.processing_seed import DEFAULT_CHAT_TEMPLATE
@@ -113,10 +113,7 @@ class Studio:
     @property
     def codes_of_place(self) -> list[range]:
         """For each place in an image the codes that may stand there."""
-        config = self.image_tokenizer.config
-        size = config.codebook_size // config.num_query_tokens if config.codebook_per_query else config.codebook_size
-        starts = range(0, config.codebook_size, size) if config.codebook_per_query else [0] * config.num_query_tokens
-        return [range(start, start + size) for start in starts]
+        return places_of_codes(self.image_tokenizer.config)
 
     # ------------------------------------------------------------------------------------------ images
     def encode(self, images: list) -> torch.LongTensor:
@@ -165,7 +162,7 @@ class Studio:
             return {}
 
         return self.pipeline(
-            codes=codes,
+            codes=check_places(codes, self.image_tokenizer.config),
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             num_inference_steps=steps,
             guidance_scale=guidance,

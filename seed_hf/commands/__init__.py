@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import sys
 from typing import Annotated
 
@@ -95,7 +96,8 @@ def main(argv: list[str] | None = None) -> int:
             raise
     from ..hub.secrets import hide_credentials  # brings huggingface_hub, for which `--help` must not wait
 
-    print(f"seed-hf {name}: {hide_credentials(' '.join(message.split()))}", file=sys.stderr)
+    message = _with_flags(" ".join(message.split()), find_command().get_command(None, name))
+    print(f"seed-hf {name}: {hide_credentials(message)}", file=sys.stderr)
     return 1
 
 
@@ -103,6 +105,13 @@ def _run(argv: list[str]) -> int:
     status = find_command().main(argv, prog_name="seed-hf", standalone_mode=False) or 0
     sys.stdout.flush()
     return status
+
+
+def _with_flags(message: str, command) -> str:
+    """Names flags as people write them: a library speaks of its arguments."""
+    commands = [command, *getattr(command, "commands", {}).values()]
+    flags = {param.name: param.opts[0] for command in commands for param in command.params if param.opts[0][0] == "-"}
+    return re.sub(r"`(\w+)`", lambda match: f"`{flags.get(match[1], match[1])}`", message)
 
 
 def _report_usage(error: UsageError) -> int:

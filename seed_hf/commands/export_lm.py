@@ -1,5 +1,6 @@
 """`seed-hf export-lm`: [`~seed_hf.convert.export.export_language_model`] on the command line."""
 
+import re
 from typing import Annotated, Literal
 
 import typer
@@ -9,6 +10,12 @@ EXAMPLES = """examples:
   seed-hf export-lm seed-mini plain
   seed-hf export-lm out/stage3 plain --dtype bfloat16
 """
+
+
+def _check_size(size: str) -> str:
+    if not re.fullmatch(r"\d+(\.\d+)?[KMGT]i?B", size, re.IGNORECASE):
+        raise typer.BadParameter(f"{size!r}; allowed: a number with a unit, such as 500MB or 5GB.")
+    return size
 
 
 def run(
@@ -24,7 +31,10 @@ def run(
         Literal["float32", "bfloat16", "float16"],
         typer.Option(metavar="float32|bfloat16|float16", help="Type of the weights."),
     ] = "float32",
-    max_shard_size: Annotated[str, typer.Option(metavar="SIZE", help="Size of the largest weights file.")] = "5GB",
+    max_shard_size: Annotated[
+        str,
+        typer.Option(metavar="SIZE", callback=_check_size, help="Size of the largest weights file, such as 500MB."),
+    ] = "5GB",
     grammar: Annotated[
         bool,
         typer.Option(

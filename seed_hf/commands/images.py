@@ -100,36 +100,49 @@ def encode_files(
             bar.update(len(batch))
 
 
-def read_codes(file: Path) -> tuple[list[str], "torch.Tensor"]:
+def read_codes(path: Path) -> tuple[list[str], "torch.Tensor"]:
     """
-    Reads what `seed-hf tokenize` wrote.
+    Reads codes with the names of their images.
 
     Args:
-        file (`Path`): A .jsonl or .parquet file.
+        path (`Path`): A .jsonl or .parquet file of `seed-hf tokenize`, or the folder of `seed-hf encode` with all its
+            splits.
 
     Returns:
-        `tuple[list[str], torch.LongTensor]`: Names of images, and their codes.
+        `tuple[list[str], torch.LongTensor]`: Names of images, which are paths or keys, and their codes.
 
     Raises:
-        ValueError: It is no such file.
+        ValueError: There are no such codes.
     """
     import torch
 
     try:
-        if file.suffix == ".parquet":
-            from pyarrow import parquet  # an extra brings it
-
-            rows = parquet.read_table(file, columns=["file", "codes"]).to_pylist()
-        else:
-            rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-        return [row["file"] for row in rows], torch.tensor([row["codes"] for row in rows], dtype=torch.long)
+        rows = _rows_of_folder(path) if path.is_dir() else _rows_of_file(path)
+        names = [str(row["file"] if "file" in row else row["key"]) for row in rows]
+        return names, torch.tensor([row["codes"] for row in rows], dtype=torch.long)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{str(file)!r} cannot be read as codes ({error}); allowed: a .jsonl or .parquet file that `seed-hf "
-            "tokenize` wrote."
+            f"{str(path)!r} cannot be read as codes ({error}); allowed: a .jsonl or .parquet file that `seed-hf "
+            "tokenize` wrote, or a folder that `seed-hf encode` wrote."
         ) from error
 
 
-def is_codes_file(path: str) -> bool:
-    """Says whether a path names a file of codes, by its ending."""
-    return Path(path).suffix in (".jsonl", ".parquet")
+def _rows_of_file(file: Path) -> list[dict]:
+    if file.suffix != ".parquet":
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    from pyarrow import parquet  # an extra brings it
+
+    columns = [name for name in ("file", "key", "codes") if name in parquet.read_schema(file).names]
+    return parquet.read_table(file, columns=columns).to_pylist()
+
+
+def _rows_of_folder(folder: Path) -> list[dict]:
+    from ..data.codes import read_codes as read_split  # an extra brings `datasets`
+
+    splits = sorted(path.stem.removeprefix("encoding-") for path in folder.glob("encoding-*.json"))
+    return [row for split in splits for row in read_split(folder, split).select_columns(["key", "codes"])]
+
+
+def has_codes(path: str) -> bool:
+    """Says whether a path names codes and no images: a file by its ending, or a folder of `seed-hf encode`."""
+    return Path(path).suffix in (".jsonl", ".parquet") or any(Path(path).glob("encoding-*.json"))

@@ -37,10 +37,15 @@ def draw_codes(
 
     Returns:
         `Iterator[PIL.Image.Image]`: All pictures of the first row of codes, then those of the second.
+
+    Raises:
+        ValueError: Codes that cannot be those of an image.
     """
     import torch
 
-    codes = codes.repeat_interleave(count, dim=0)
+    from ..inference import check_places
+
+    codes = check_places(codes, pipeline.image_tokenizer.config).repeat_interleave(count, dim=0)
     seeds = [seed + number % count for number in range(len(codes))]
     for start in range(0, len(codes), _AT_ONCE):
         part = slice(start, start + _AT_ONCE)

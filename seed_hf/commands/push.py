@@ -15,7 +15,11 @@ It uses the token of `hf auth login` or HF_TOKEN.
 
 def run(
     folder: Annotated[
-        str, typer.Argument(metavar="FOLDER", help="Folder of a model, adapter, pipeline or data set of codes.")
+        str,
+        typer.Argument(
+            metavar="FOLDER",
+            help="'seed-mini' for its pipeline, or folder of a model, adapter, pipeline or data set of codes.",
+        ),
     ],
     repo_id: Annotated[
         str, typer.Argument(metavar="REPO_ID", help="Name as owner/name, or a name in your own namespace.")
@@ -39,9 +43,10 @@ def run(
         raise typer.BadParameter("a pull request goes to the main branch.", param_hint="--revision")
     # inside `run`, so that `--help` does not wait for torch
     from ..hub import push_folder
+    from ..hub.fetch import resolve_mini
 
     report = push_folder(
-        folder,
+        resolve_mini(folder, "pipeline"),
         repo_id,
         revision=revision,
         create_pr=create_pr,

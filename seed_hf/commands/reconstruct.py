@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .flags import PATHS_HELP, Device, Guidance, Seed, Steps, announce, model_flag
-from .images import Failures, encode_files, find_images, is_codes_file, read_codes
+from .images import Failures, encode_files, find_images, has_codes, read_codes
 from .pictures import draw_codes, free_name
 
 
@@ -21,7 +21,7 @@ EXAMPLES = """examples:
 def run(
     paths: Annotated[
         list[str],
-        typer.Argument(metavar="PATHS...", help=f"{PATHS_HELP[:-1]}; or files of codes, .jsonl or .parquet."),
+        typer.Argument(metavar="PATHS...", help=f"{PATHS_HELP[:-1]}; or codes of seed-hf tokenize or seed-hf encode."),
     ],
     output: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder to write PNG files to, made if missing.")],
     seed: Seed = 0,
@@ -34,8 +34,8 @@ def run(
     from ..loading import load_pipeline  # brings torch, for which `--help` must not wait
 
     failures = Failures()
-    tables = [read_codes(Path(path)) for path in paths if is_codes_file(path)]
-    files = find_images([path for path in paths if not is_codes_file(path)], failures)
+    tables = [read_codes(Path(path)) for path in paths if has_codes(path)]
+    files = find_images([path for path in paths if not has_codes(path)], failures)
     pipeline = load_pipeline(*announce(model, device))
     output.mkdir(parents=True, exist_ok=True)
     taken = set()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .flags import AsJson, Device, announce, model_flag
-from .images import Failures, encode_files, find_images, is_codes_file, read_codes
+from .images import Failures, encode_files, find_images, has_codes, read_codes
 
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ EXAMPLES = """examples:
   seed-hf search photos "a red fruit"
   seed-hf tokenize photos --output index.parquet
   seed-hf search index.parquet "a red fruit" --top 3 --json
+  seed-hf search codes "a red fruit"                # what seed-hf encode wrote
   seed-hf search index.parquet photo.jpg
   seed-hf search index.parquet --duplicates 0.95
 """
@@ -31,7 +32,8 @@ def run(
     images: Annotated[
         str,
         typer.Argument(
-            metavar="IMAGES", help="Folder with images, glob, or .jsonl or .parquet file of seed-hf tokenize."
+            metavar="IMAGES",
+            help="Folder with images, glob, .jsonl or .parquet file of seed-hf tokenize, or folder of seed-hf encode.",
         ),
     ],
     query: Annotated[str | None, typer.Argument(metavar="QUERY", help="Words, or an image file.")] = None,
@@ -55,9 +57,9 @@ def run(
     if (query is None) == (duplicates is None):
         raise ValueError("give either a query or `--duplicates`, and not both.")
     failures = Failures()
-    files = [] if is_codes_file(images) else find_images([images], failures)
+    files = [] if has_codes(images) else find_images([images], failures)
     image_tokenizer, encode, folder = load_image_tokenizer(*announce(model, device))
-    if is_codes_file(images):
+    if has_codes(images):
         names, codes = read_codes(Path(images))
     else:
         batches = list(encode_files(files, encode, failures))

@@ -93,7 +93,7 @@ def find_repository_files(
         listed = "\n".join(f"  {name}: {problem}" for name, problem in sorted(problems.items()))
         raise ValueError(
             f"`folder` {str(folder)!r} holds what cannot be published:\n{listed or '  nothing at all'}\n"
-            "Remove it, or leave it out with `ignore_patterns` (`--ignore`)."
+            "Remove it, or leave it out with `--ignore` (in Python: `ignore_patterns`)."
         )
     return files
 

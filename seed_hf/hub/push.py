@@ -45,6 +45,7 @@ class PushReport:
         unchanged (`dict[str, int]`): Sizes of files that are not sent, by path.
         url (`str`, *optional*): Address of the commit or pull request; `None` if there was nothing to send, or in a
             dry run.
+        not_compared (`str`, *optional*): Why a dry run counts all files as new: the Hub could not be asked.
     """
 
     repo_id: str
@@ -54,6 +55,7 @@ class PushReport:
     deleted: list[str] = field(default_factory=list)
     unchanged: dict[str, int] = field(default_factory=dict)
     url: str | None = None
+    not_compared: str | None = None
 
     def __str__(self) -> str:
         lines = [f"new        {size:>15,}  {path}" for path, size in self.new.items()]
@@ -62,6 +64,8 @@ class PushReport:
         sent = [*self.new.values(), *self.changed.values()]
         rest = f"{len(self.unchanged)} unchanged ({sum(self.unchanged.values()):,} bytes)"
         lines.append(f"{self.repo_type} {self.repo_id}: {len(sent)} files, {sum(sent):,} bytes; {rest}")
+        if self.not_compared:
+            lines.append(f"not compared with what the repository has: {self.not_compared}")
         return "\n".join([*lines, self.url] if self.url else lines)
 
 
@@ -95,7 +99,8 @@ def push_folder(
         commit_message (`str`): First line of the commit's message.
         ignore_patterns (`Iterable[str]`): Paths in the folder to leave out, with `*` for anything.
         token (`str`, *optional*): Token for the Hub; by default the one of `hf auth login` or `HF_TOKEN`.
-        dry_run (`bool`, defaults to `False`): Only report what would be sent, and change nothing.
+        dry_run (`bool`, defaults to `False`): Only report what would be sent, and change nothing; without the Hub, all
+            files count as new, and the report says so.
 
     Returns:
         [`PushReport`]: The report; `print` shows every path with its size.
@@ -114,18 +119,19 @@ def push_folder(
     kind = repository_kind(folder)
     repo_type = KINDS[kind].repo_type if kind else "model"
     api = HfApi(token=token, library_name="seed_hf")
+    if dry_run:
+        return _preview(api, repo_id, repo_type, revision, files)
     with _clear_errors(token):
         if "/" not in repo_id:
             repo_id = f"{api.whoami()['name']}/{repo_id}"
         repository = {"repo_id": repo_id, "repo_type": repo_type}
-        if not dry_run:
-            _prepare_repository(api, repository, revision, private, gated)
-        head = (_find_head if dry_run else _head)(api, repository, revision)
-        remote = _list_files(api, repository, head) if head else {}
+        _prepare_repository(api, repository, revision, private, gated)
+        head = _head(api, repository, revision)
+        remote = _list_files(api, repository, head)
         report = _compare(files, remote, PushReport(**repository))
-        added = [] if dry_run else [_operation(path, files[path]) for path in (*report.new, *report.changed)]
+        added = [_operation(path, files[path]) for path in (*report.new, *report.changed)]
         operations = [*added, *(CommitOperationDelete(path) for path in report.deleted)]
-        if operations and not dry_run:
+        if operations:
             # nothing of this is visible before the commit
             settings = {"revision": revision, "create_pr": create_pr}
             # `free_memory` would empty a large card before its metadata are checked
@@ -140,9 +146,30 @@ def push_folder(
                 **settings,
             )
             report.url = commit.pr_url or commit.commit_url
+    _warn_without_card(repo_id, files, remote)
+    return report
+
+
+def _preview(api: HfApi, repo_id: str, repo_type: str, revision: str | None, files: dict[str, Path]) -> PushReport:
+    """What would be sent, with the folder alone where the Hub cannot be reached."""
+    remote, problem = {}, None
+    try:
+        with _clear_errors(api.token):
+            repo_id = repo_id if "/" in repo_id else f"{api.whoami()['name']}/{repo_id}"
+            repository = {"repo_id": repo_id, "repo_type": repo_type}
+            if head := _find_head(api, repository, revision):
+                remote = _list_files(api, repository, head)
+    except HfHubHTTPError:
+        raise
+    except OSError as error:
+        problem = f"the Hub could not be asked ({str(error).splitlines()[0]})"
+    _warn_without_card(repo_id, files, remote)
+    return _compare(files, remote, PushReport(repo_id, repo_type, not_compared=problem))
+
+
+def _warn_without_card(repo_id: str, files: dict[str, Path], remote: dict[str, RepoFile]):
     if "README.md" not in {**files, **remote}:
         logger.warning(f"{repo_id} has no card; `seed-hf card` makes one from what is known.")
-    return report
 
 
 def _states(files: dict[str, Path]) -> dict[str, tuple]:

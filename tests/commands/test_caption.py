@@ -46,6 +46,13 @@ def test_a_model_that_cannot_speak(capsys):
     assert "is a pipeline without a language model; allowed: " in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_an_exported_model_is_named_as_one(tmp_path, capsys):
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "vocab_size": 7099}')
+    assert main(["caption", mini_image("owl"), "--model", str(tmp_path)]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "is a plain llama model, such as `seed-hf export-lm` writes" in line and "`--model`" in line
+
+
 def test_an_image_that_is_not_there(capsys):
     assert main(["ask", "nowhere.png", QUESTION]) == 1
     assert "skipped: nowhere.png: " in capsys.readouterr().err

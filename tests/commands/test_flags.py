@@ -82,6 +82,7 @@ def test_debug_shows_the_traceback():
         ("eval caption a --dataset b --output c --metrics SPICE D", "'--metrics': D; allowed: BLEU-1, "),
         ("draw a", "missing option '--output'"),
         ("nothing", "no such command 'nothing'"),
+        ("export-lm a b --max-shard-size huge", "'huge'; allowed: a number with a unit"),
     ],
 )
 def test_wrong_usage_is_one_line_under_the_usage(line, problem, capsys):

@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from seed_hf import SeedPipeline
+from seed_hf import SeedImageTokenizer, SeedPipeline
 from seed_hf.commands import main
+from seed_hf.inference import check_places
 from seed_hf.mini import mini_image, mini_pipeline_path
 
 
@@ -61,6 +62,18 @@ def test_a_wrong_file_of_codes_is_named(content, tmp_path, capsys):
     file.write_text(content)
     assert main(["reconstruct", str(file), "--output", str(tmp_path / "out")]) == 1
     assert "codes" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_code_in_the_place_of_another_is_refused(tmp_path, capsys):
+    """seed-mini's place k has the codes from 128 k on; others would give a picture that means nothing."""
+    codes = [128 * place for place in range(32)]
+    file = tmp_path / "codes.jsonl"
+    file.write_text(json.dumps({"file": "a", "codes": [*codes[:3], 0, *codes[4:]]}))
+    assert main(["reconstruct", str(file), "--output", str(tmp_path / "out")]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("seed-hf reconstruct: ") and "holds 0 at place 3" in line and "[384, 512)" in line
+    config = SeedImageTokenizer.config_class.from_pretrained(mini_pipeline_path(), subfolder="image_tokenizer")
+    assert check_places(codes[:5], config).tolist() == [codes[:5]]
 
 
 def test_a_model_that_cannot_draw(tmp_path, capsys):

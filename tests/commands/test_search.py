@@ -1,6 +1,7 @@
 """`seed-hf search`: seed-mini's drawings, found by their codes."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +45,20 @@ def test_duplicates(index, tmp_path, capsys):
     assert pair["files"] == [mini_image("owl"), "copy.png"] and pair["similarity"] == pytest.approx(1, abs=1e-3)
     assert main(["search", str(file), "--duplicates", "-1"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(rows) * (len(rows) + 1) // 2
+
+
+def test_the_folder_of_encode_is_an_index(index, tmp_path, capsys):
+    assert main(["encode", "seed-mini", mini_pictures_path(), str(tmp_path / "codes")]) == 0
+    capsys.readouterr()
+    for images in (index, str(tmp_path / "codes")):
+        assert main(["search", images, "strawberry", "--top", "2", "--json"]) == 0
+    rows = rows_of(capsys.readouterr().out)
+    # in a batch of another size features round differently
+    assert [row["similarity"] for row in rows[2:]] == pytest.approx([row["similarity"] for row in rows[:2]], abs=1e-3)
+    assert [Path(row["file"]).stem for row in rows[2:]] == [Path(row["file"]).stem for row in rows[:2]]
+    assert main(["search", str(tmp_path / "codes"), "--duplicates", "-1"]) == 0
+    count = len(rows_of(open(index, encoding="utf-8").read()))
+    assert len(capsys.readouterr().out.splitlines()) == count * (count - 1) // 2
 
 
 def test_a_broken_image_is_left_out(tmp_path, capsys):

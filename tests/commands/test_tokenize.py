@@ -80,7 +80,7 @@ def test_wrong_usage(words, capsys):
     [
         (["--model", "nowhere"], "no folder 'nowhere' exists"),
         (["--model", mini_pictures_path()], "allowed: a folder or Hub id with the config.json of an image tokenizer"),
-        (["--device", "toaster"], "`device` is 'toaster'"),
+        (["--device", "toaster"], "`--device` is 'toaster'"),
         (["--batch-size", "0"], "`--batch-size` is 0; allowed: 1 or more"),
     ],
 )

@@ -106,6 +106,16 @@ def test_dry_run_changes_nothing(hub, folder, capsys):
     assert list(report.changed) == [name] and hub.files(REPO) == before
 
 
+def test_dry_run_without_the_hub(hub, folder, capsys, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert main(["push", str(folder), REPO, "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if line.startswith("new ")]) == len(contents(folder))
+    assert lines[-1].startswith("not compared with what the repository has: the Hub could not be asked (")
+    with pytest.raises(OSError):
+        push_folder(folder, REPO)
+
+
 def test_revision_and_pull_request(hub, folder):
     push_folder(folder, REPO)
     first = hub.files(REPO)
