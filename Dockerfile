@@ -16,7 +16,7 @@ RUN pip install --no-cache-dir ".[serve]" && rm -rf /src/*
 
 RUN useradd --create-home seed
 USER seed
-WORKDIR /home/seed
+WORKDIR /srv
 # nothing is fetched unless a model on the Hub is named: then run with -e HF_HUB_OFFLINE=0
 ENV HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 TOKENIZERS_PARALLELISM=false
 EXPOSE 8000

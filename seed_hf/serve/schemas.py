@@ -110,8 +110,8 @@ class ChatRequest(ApiRequest, Drawing):
         stream_options (`StreamOptions`, *optional*): Options of the stream.
         partial_images (`int`, defaults to 0): Number of previews of each picture in a stream.
         max_tokens, max_completion_tokens (`int`, *optional*): Largest number of tokens of an answer.
-        temperature (`float`, defaults to 0): 0 for the likeliest words and codes.
-        top_p (`float`, defaults to 1): Share of the probability that may be drawn.
+        temperature (`float`, *optional*): By default 0, for the likeliest words and codes.
+        top_p (`float`, *optional*): Share of the probability that may be drawn; by default all.
         n (`int`, defaults to 1): Number of answers.
         stop (`str` or `list[str]`, *optional*): Words at which an answer ends.
     """

@@ -12,7 +12,7 @@ class ServerSettings:
         api_key (`str`, *optional*): What requests have to bring as bearer token; by default nothing.
         allow_image_urls (`bool`, defaults to `False`): Whether images may be named by http(s) URLs, which the server
             then fetches from public addresses.
-        max_body_bytes (`int`, defaults to 16 MiB): Largest request.
+        max_body_bytes (`int`, defaults to 16777216): Largest request.
         max_tokens (`int`, defaults to 1024): Largest number of tokens that an answer may ask for.
         max_images (`int`, defaults to 16): Largest number of images or pictures of one request.
         max_seconds (`float`, defaults to 120.0): Longest time for one request, its body and its answer included.
@@ -23,7 +23,7 @@ class ServerSettings:
 
     api_key: str | None = None
     allow_image_urls: bool = False
-    max_body_bytes: int = 2**24
+    max_body_bytes: int = 16777216
     max_tokens: int = 1024
     max_images: int = 16
     max_seconds: float = 120.0
