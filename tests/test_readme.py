@@ -14,8 +14,11 @@ from seed_hf.cards import markdown
 
 
 README, CARD = ROOT / "README.md", ROOT / "model_cards" / "seed-mini.md"
+NUMBERS = ROOT / "docs" / "numbers.md"
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 RESULTS = ROOT / "model_cards" / "seed-mini-results.json"
 MAX_SHEET_BYTES = 400_000
+BASH = re.compile(r"^```bash\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 def snippets(path):
@@ -29,17 +32,17 @@ def elsewhere(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_it_is_short():
+    assert len(README.read_text(encoding="utf-8").splitlines()) < 200
+
+
 def test_short_snippets():
     lengths = [len([line for line in code.splitlines() if line.strip()]) for code in snippets(README)]
     assert len(lengths) >= 3 and max(lengths[:3]) < 10 and max(lengths) <= 12
 
 
-# the client of a server runs in test_serve.py
-RUN_HERE = [index for index, code in enumerate(snippets(README)) if "http://localhost" not in code]
-
-
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft asks by the old name
-@pytest.mark.parametrize("index", RUN_HERE)
+@pytest.mark.parametrize("index", range(len(snippets(README))))
 def test_snippet_runs(index, elsewhere, capsys):
     names, code = {"__name__": "snippet"}, snippets(README)[index]
     exec(compile(code, f"README.md, snippet {index + 1}", "exec"), names)
@@ -49,7 +52,7 @@ def test_snippet_runs(index, elsewhere, capsys):
         codes = names["codes"]
         assert codes.shape == (1, 32) and codes.dtype == torch.long and 0 <= codes.min() and codes.max() < 4096
         assert Image.open(elsewhere / "strawberry.png").size == (64, 64)
-    if index in (1, 3):
+    if index == 1:
         assert len(printed) == 1
     if index == 2:
         assert Image.open(elsewhere / "apple.png").size == (64, 64)
@@ -59,30 +62,30 @@ def test_snippets_and_commands_need_no_checkout():
     """Somebody with the wheel alone has none of these folders; scripts and make targets say so themselves."""
     folders = "|".join(path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith("."))
     of_a_checkout = re.compile(rf"[\"' ](?:\./)?(?:{folders})/")
-    assert len(snippets(README)) >= 7
-    assert [code for code in snippets(README) if of_a_checkout.search(code)] == []
-    blocks = re.findall(r"^```bash\n(.*?)^```$", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    pages = [page for page in PAGES if page.stem != "ecosystem"]  # which says that it is about a checkout
+    codes = [code for page in pages for code in snippets(page)]
+    assert len(codes) >= 7
+    assert [code for code in codes if of_a_checkout.search(code)] == []
+    blocks = [block for page in pages for block in BASH.findall(page.read_text(encoding="utf-8"))]
     commands = [line for block in blocks for line in block.splitlines() if line.startswith("seed-hf ")]
     assert len(commands) > 10 and [line for line in commands if of_a_checkout.search(line)] == []
 
 
 def test_no_package_index_is_asked_for_this_package():
     """Until it is on one; the form in a checkout works."""
-    assert re.findall(r"pip install [\"']?seed_hf", README.read_text(encoding="utf-8")) == []
+    assert [p.name for p in PAGES if re.search(r"pip install [\"']?seed_hf", p.read_text(encoding="utf-8"))] == []
 
 
-@pytest.mark.parametrize("path", [README, CARD], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*PAGES, CARD, *ROOT.glob("examples/*.md")], ids=lambda path: path.stem)
 def test_links_lead_somewhere(path):
     targets = re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8"))
     local = [target for target in targets if not target.startswith(("http://", "https://", "#"))]
-    assert local
+    assert local or path.parent.name == "reference"
     assert [target for target in local if not (path.parent / target.partition("#")[0]).exists()] == []
 
 
 def test_named_files_exist():
-    commands = "\n".join(
-        re.findall(r"^```bash\n(.*?)^```$", CARD.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    )
+    commands = "\n".join(BASH.findall(CARD.read_text(encoding="utf-8")))
     named = set(re.findall(r"training/[\w/]+\.(?:py|json|yaml)", commands))
     assert len(named) > 5
     assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
@@ -94,7 +97,7 @@ def test_sheet_is_modest():
     assert Image.open(path).width >= 1000
 
 
-@pytest.mark.parametrize("path", [README, CARD], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [NUMBERS, CARD], ids=lambda path: path.name)
 def test_results_are_those_of_the_file(path, tmp_path):
     """`python training/mini/results_table.py` would change nothing."""
     copy = tmp_path / path.name
@@ -102,7 +105,14 @@ def test_results_are_those_of_the_file(path, tmp_path):
     assert not markdown.update_file(copy, markdown.format_table(json.loads(RESULTS.read_text(encoding="utf-8"))))
 
 
-def test_results_table(tmp_path):
+def test_the_short_table_is_of_the_same_results(tmp_path):
+    results = importlib.import_module("results_table").headline(json.loads(RESULTS.read_text(encoding="utf-8")))
+    copy = tmp_path / README.name
+    shutil.copyfile(README, copy)
+    assert len(results["rows"]) == 6 and not markdown.update_file(copy, markdown.format_table(results), "headline")
+
+
+def test_results_table(tmp_path, monkeypatch):
     results = {
         "command": "python training/mini/evaluate_mini.py",
         "splits": {"a": "drawings", "b": "concepts"},
@@ -122,7 +132,12 @@ def test_results_table(tmp_path):
     page, source = tmp_path / "page.md", tmp_path / "results.json"
     page.write_text("before\n<!-- results -->\nold\n<!-- /results -->\nafter\n")
     source.write_text(json.dumps(results))
-    importlib.import_module("results_table").main(["--results", str(source), "--targets", str(page)])
+    short = tmp_path / "short.md"
+    short.write_text("<!-- headline -->\n<!-- /headline -->\n")
+    script = importlib.import_module("results_table")
+    monkeypatch.setattr(script, "HEADLINE", ("codes used",))
+    script.main(["--results", str(source), "--targets", str(page), "--readme", str(short)])
+    assert "| codes used (of 1024) | 1,000 | 7 |" in short.read_text() and "R@1" not in short.read_text()
     text = page.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text and "| R@1 | 41.3 %" in text
     assert not markdown.update_file(page, markdown.format_table(results))

@@ -62,7 +62,7 @@ def toy():
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, seed_mini, toy):
-    """URL and working directory of a server; in that are `plain`, as README exports it, `seed-mini` and `toy`."""
+    """URL and working directory of a server; in that are `plain`, as the guide exports it, `seed-mini` and `toy`."""
     folder = tmp_path_factory.mktemp("server")
     export_language_model(mini_language_model_path(), folder / "plain")
     for part in seed_mini:
@@ -120,9 +120,9 @@ def run_client(page: Path, url: str, monkeypatch) -> dict:
     return names
 
 
-def test_the_client_of_the_readme_draws(server, monkeypatch):
+def test_the_client_of_the_guide_draws(server, monkeypatch):
     url, folder = server
-    names = run_client(ROOT / "README.md", url, monkeypatch)
+    names = run_client(ROOT / "docs" / "guides" / "serve.md", url, monkeypatch)
     assert names["reply"].choices[0].message.content == greedy_reply(folder / "plain", names["chat"], 64)
     pictures = [part for part in names["parts"] if isinstance(part, Image.Image)]
     assert [picture.size for picture in pictures] == [(64, 64)]
