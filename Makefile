@@ -85,7 +85,7 @@ style: $(VENV)/.installed-dev
 
 # The site, in site/; every warning is an error, and nothing is fetched.
 docs: $(VENV)/.installed-docs
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: $(VENV)/.installed-dev
 	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/run.py
