@@ -1,4 +1,4 @@
-"""Draws docs/images/mixed-codes.jpg: seed-mini's pictures of codes that change, one part after the other, to another image's.
+"""Draws docs/images/mixed-codes.jpg: what seed-mini draws while the codes of one image turn into another's.
 
     python docs/draw_mixed_codes.py
 
