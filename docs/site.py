@@ -13,8 +13,10 @@ ROOT = Path(__file__).resolve().parents[1]
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)#\s]+)(#[^)]*)?\)")
 CODE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 # of the repository, beside README.md and docs/; what else these link to is copied where it is a single file
-PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "RELEASING.md", "examples/*.md", "training/README.md",
-         "training/data/emoji/*.md", "benchmarks/README.md", "benchmarks/results/*.md", "model_cards/*.md")  # fmt: skip
+PAGES = (
+    *("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "RELEASING.md", "examples/*.md", "model_cards/*.md"),
+    *("training/README.md", "training/data/emoji/*.md", "benchmarks/README.md", "benchmarks/results/*.md"),
+)
 
 
 def linked_files(page: Path) -> list[Path]:

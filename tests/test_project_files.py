@@ -6,8 +6,6 @@ import pytest
 import yaml
 from tiny import ROOT
 
-import seed_hf
-
 
 GITHUB = ROOT / ".github"
 WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
