@@ -49,13 +49,15 @@ SERVE = ["fastapi>=0.115", "openai>=1.99", "prometheus-client>=0.20", "python-mu
 # pycocoevalcap brings the jars of the official tokenizer and of METEOR, which need a Java of the system
 EVAL = ["datasets>=4.0", "evaluate>=0.4", "pycocoevalcap>=1.2"]
 
+APP = ["gradio>=6.0"]
+
 DOCS = ["mkdocs-material>=9.7", "mkdocstrings[python]>=1.0"]
 
 EXTRAS_REQUIRE = {
     "train": TRAIN,
     "serve": SERVE,
     "eval": EVAL,
-    "app": ["gradio>=5.0"],
+    "app": APP,
     "docs": DOCS,
     # 8 and 4 bits; runs on a CPU too
     "quantization": ["bitsandbytes>=0.50"],
@@ -66,11 +68,14 @@ EXTRAS_REQUIRE = {
     "dev": [
         *TRAIN,
         *EVAL,
-        "bitsandbytes>=0.50",
         *SERVE,
+        *APP,
+        *DOCS,
+        "bitsandbytes>=0.50",
         "gguf>=0.17.1",
         "llguidance>=1.9",
         "parameterized>=0.9",
+        "playwright>=1.50",
         "pytest>=8.0",
         "pytest-random-order>=1.1",
         "pytest-xdist>=3.6.1",
