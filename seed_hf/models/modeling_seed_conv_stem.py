@@ -81,7 +81,7 @@ class SeedConvStem(nn.Module):
             for repeat in range(repeats):
                 blocks.append(InvertedResidual(channels, width, kernel_size, 1 if repeat else stride, expansion))
                 channels = width
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks = nn.ModuleList(blocks)
         self.last = SameConv(channels, LAST_CHANNELS, 1)
         self.projection = nn.Conv2d(LAST_CHANNELS, hidden_size, 1)
 
@@ -93,7 +93,9 @@ class SeedConvStem(nn.Module):
     def get_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """`(batch_size, 3, height, width)` -> `(batch_size, 1280, height / 32, width / 32)`."""
         hidden_states = F.relu6(self.first(pixel_values.contiguous(memory_format=torch.channels_last)))
-        return F.relu6(self.last(self.blocks(hidden_states)))
+        for block in self.blocks:
+            hidden_states = block(hidden_states)
+        return F.relu6(self.last(hidden_states))
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         r"""

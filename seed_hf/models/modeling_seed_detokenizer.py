@@ -84,12 +84,18 @@ class SeedMlpHead(nn.Module):
         layers = []
         for size_in, size_out in zip(sizes[:-1], sizes[1:], strict=True):
             layers += [nn.Linear(size_in, size_out, bias=False), nn.ReLU()]
-        self.down = nn.Sequential(*layers[:-1])
+        self.down = nn.ModuleList(layers[:-1])  # the names of the original's weights count the activations too
         self.projection = nn.Linear(config.num_query_tokens * sizes[-1], config.generation_dim)
+
+    def narrow(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """`(batch_size, num_query_tokens, width)` -> `(batch_size, num_query_tokens, config.mlp_head_sizes[-1])`."""
+        for layer in self.down:
+            hidden_states = layer(hidden_states)
+        return hidden_states
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """`(batch_size, num_query_tokens, width)` -> `(batch_size, generation_dim)`."""
-        return self.projection(self.down(hidden_states).flatten(1))
+        return self.projection(self.narrow(hidden_states).flatten(1))
 
 
 HEAD_CLASSES = {"text": SeedTextHead, "qformer": SeedImageHead, "mlp": SeedMlpHead}

@@ -124,7 +124,8 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_attention_backend = True
-    _no_split_modules = ["Blip2EncoderLayer", "Blip2QFormerLayer", "Blip2VisionEmbeddings"]
+    # beside what its parts name; of a Q-Former's layer they name the attention only
+    _no_split_modules = ["Blip2QFormerLayer"]
 
     def __init__(self, config: SeedImageTokenizerConfig):
         super().__init__(config)

@@ -68,11 +68,12 @@ class SeedQuantizer(nn.Module):
         self.ema_decay = config.codebook_ema_decay
         self.dead_code_steps = config.dead_code_steps
         hidden_size, code_dim = config.qformer_config.hidden_size, config.code_dim
-        self.encode_layers = nn.Sequential(
-            nn.Linear(hidden_size, hidden_size), nn.Tanh(), nn.Linear(hidden_size, code_dim)
-        )
+        # lists, in which the weights have the names of the original's
+        encode_layers = [nn.Linear(hidden_size, hidden_size), nn.Tanh(), nn.Linear(hidden_size, code_dim)]
+        self.encode_layers = nn.ModuleList(encode_layers)
         self.embedding = nn.Embedding(config.codebook_size, code_dim)
-        self.decode_layers = nn.Sequential(nn.Linear(code_dim, code_dim), nn.Tanh(), nn.Linear(code_dim, hidden_size))
+        decode_layers = [nn.Linear(code_dim, code_dim), nn.Tanh(), nn.Linear(code_dim, hidden_size)]
+        self.decode_layers = nn.ModuleList(decode_layers)
         # CODEPATH: seed-mini; SEED's quantizer takes causal embeddings as they are
         if config.center_causal_embeds:
             self.causal_mean = nn.Buffer(torch.zeros(config.num_query_tokens, hidden_size))
@@ -99,7 +100,9 @@ class SeedQuantizer(nn.Module):
             causal_embeds = causal_embeds - self.causal_mean.to(causal_embeds.dtype)
         if self.separate_queries:
             causal_embeds = self.query_scale * causal_embeds + self.query_shift
-        projected = self.encode_layers(causal_embeds)
+        projected = causal_embeds
+        for layer in self.encode_layers:
+            projected = layer(projected)
         return F.normalize(projected.float(), dim=-1) if self.normalize_codes else projected
 
     def get_codebook(self) -> torch.Tensor:
@@ -131,7 +134,9 @@ class SeedQuantizer(nn.Module):
 
     def decode(self, code_vectors: torch.Tensor) -> torch.Tensor:
         """Code vectors `(..., code_dim)` -> `(..., hidden_size)`."""
-        return self.decode_layers(code_vectors)
+        for layer in self.decode_layers:
+            code_vectors = layer(code_vectors)
+        return code_vectors
 
     def mean_decoded(self) -> torch.Tensor:
         """What [`decode`] gives on average over the codes of each place: `(num_query_tokens, hidden_size)`."""

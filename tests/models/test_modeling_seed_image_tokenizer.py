@@ -66,6 +66,11 @@ def test_encode_gives_what_vq_models_give():
         model.encode(pixels, return_dict=True)
 
 
+def test_no_layer_is_split_over_devices(model):
+    """Ours, and those that its parts bring."""
+    assert {"Blip2EncoderLayer", "Blip2QFormerLayer", "Blip2VisionEmbeddings"} <= set(model._no_split_modules)
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_save_and_reload_give_equal_outputs(tmp_path, head):
     model = tiny_image_tokenizer(generation_head=head)

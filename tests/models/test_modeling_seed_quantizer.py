@@ -95,9 +95,8 @@ def test_centred_embeddings_give_codes_that_differ_between_queries():
     causal_embeds = torch.randn(64, 8, module.causal_mean.shape[1], generator=generator) + of_query
     module.init_codebook(causal_embeds, generator=generator)
     torch.testing.assert_close(module.causal_mean, causal_embeds.mean(0))
-    torch.testing.assert_close(
-        module.project(causal_embeds), module.encode_layers(causal_embeds - causal_embeds.mean(0))
-    )
+    layers = torch.nn.Sequential(*module.encode_layers)
+    torch.testing.assert_close(module.project(causal_embeds), layers(causal_embeds - causal_embeds.mean(0)))
 
 
 def test_separate_queries_give_different_codes_for_equal_embeddings(tmp_path):

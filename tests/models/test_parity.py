@@ -62,7 +62,7 @@ def tokenizer_outputs(model: SeedImageTokenizer, io: dict) -> dict[str, torch.Te
         outputs["decode_generation_embeds"] = model.decode(io["decode_codes"])
     head = model.generation_head
     if model.config.generation_head == "mlp":
-        outputs["image_down_output"] = head.down(decoder_output)
+        outputs["image_down_output"] = head.narrow(decoder_output)
     else:
         outputs["reverse_output"] = head.reverse_qformer(decoder_output)
     return outputs
