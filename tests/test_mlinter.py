@@ -16,7 +16,7 @@ KNOWN = {
     # `auto_docstring` drops the first sentence of a docstring and takes words from tables of transformers' own tree;
     # elsewhere it puts "The None Model" and descriptions of other fields (`codebook_size`: "number of parallel
     # codebooks") in the place of ours
-    "TRF057": 20,
+    "TRF057": 21,
 }
 
 

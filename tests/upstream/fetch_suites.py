@@ -3,7 +3,8 @@
     python tests/upstream/fetch_suites.py
 
 They are in no wheel. Each goes to `build/upstream/<name>-<version>/<name>_tests/`, which git ignores; the archive of
-transformers leaves out a few helpers that its suites import, for which small stand-ins are written beside them.
+transformers leaves out a few helpers that its suites import, for which small stand-ins are written beside them. That
+of diffusers has none of its suites: what those check of a pipeline is in `tests/models/test_pipeline_*.py`.
 """
 
 import os
