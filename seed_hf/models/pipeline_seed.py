@@ -274,9 +274,8 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, UnetLoraLoaderMixin, D
             generator = generator[::num_images_per_prompt]
         return self.encode_prompt(prompt, generator, **generation_kwargs)
 
-    def _encode_negative_prompts(self, prompt, codes, num_images_per_prompt, generator, generation_kwargs):
-        """Codes to steer away from, a row for each of `codes`, and with them no more generators than those."""
-        prompts = check_texts(prompt, "negative_prompt")
+    def _encode_negative_prompts(self, prompts, codes, num_images_per_prompt, generator, generation_kwargs):
+        """Codes to steer away from: a row for each of `codes`, drawn by the generators of its pictures."""
         if len(prompts) not in (1, len(codes)):
             raise ValueError(f"`negative_prompt` has {len(prompts)} texts; allowed: 1 or {len(codes)}.")
         prompts = prompts * (len(codes) // len(prompts))
@@ -558,10 +557,8 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, UnetLoraLoaderMixin, D
         num_inference_steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
         if prompt == "" and image is not None:
             prompt = None  # servers send an empty prompt along with an image
-        # as in Stable Diffusion: an empty one is the empty prompt, which guidance uses anyway
-        negative_prompt = negative_prompt or None
         check_one_given(image=image, codes=codes, generation_embeds=generation_embeds, prompt=prompt)
-        check_negatives(negative_codes, negative_prompt)
+        negative_prompt = check_negatives(negative_codes, negative_prompt)
         tensor_names = names_for_callback(callback_on_step_end, callback_on_step_end_tensor_inputs)
         settings = (num_inference_steps, num_images_per_prompt, guidance_scale, output_type)
         check_settings(*settings, tensor_names, self._callback_tensor_inputs)
@@ -667,12 +664,14 @@ def check_size(height: Any, width: Any, multiple: int) -> None:
             raise ValueError(f"`{name}` is {value!r}; allowed: a positive multiple of {multiple}.")
 
 
-def check_negatives(negative_codes: Any, negative_prompt: Any) -> None:
-    """Raises `ValueError` for a negative prompt that is no text, or beside negative codes."""
-    if negative_prompt is not None:
-        check_texts(negative_prompt, "negative_prompt")
-        if negative_codes is not None:
-            raise ValueError("`negative_codes` and `negative_prompt` were given; allowed: one of them.")
+def check_negatives(negative_codes: Any, negative_prompt: Any) -> list[str] | None:
+    """The negative prompts, None if all are empty; raises `ValueError` for no text, or one beside negative codes."""
+    texts = None if negative_prompt is None else check_texts(negative_prompt, "negative_prompt")
+    if not texts or not any(texts):
+        return None  # as in Stable Diffusion: the empty prompt is what guidance steers away from anyway
+    if negative_codes is not None:
+        raise ValueError("`negative_codes` and `negative_prompt` were given; allowed: one of them.")
+    return texts
 
 
 def check_texts(texts: Any, name: str) -> list[str]:

@@ -313,6 +313,9 @@ class TestGuidance:
         assert distance(draw(prompt_pipeline, 0, 1, generation_embeds=embeds, negative_prompt="a cat"), wanted) < 1e-5
         with pytest.raises(ValueError, match="`negative_prompt` has 3 texts; allowed: 1 or 2"):
             draw(prompt_pipeline, 0, 1, codes=codes, negative_prompt=["a"] * 3)
+        plain = draw(prompt_pipeline, 0, 1, codes=codes)
+        for empty in ("", [""], ["", ""]):  # as in Stable Diffusion, what guidance steers away from anyway
+            assert torch.equal(draw(prompt_pipeline, 0, 1, codes=codes, negative_prompt=empty), plain)
         unguided = {"codes": codes, "guidance_scale": 1.0}
         assert torch.equal(
             draw(prompt_pipeline, 0, 1, **unguided, negative_prompt="a cat"),
