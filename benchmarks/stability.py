@@ -2,10 +2,11 @@
 
     python benchmarks/stability.py     # seed-mini on its held-out drawings: model_cards/seed-mini-stability.{json,md}
     python benchmarks/stability.py --model owner/seed-1 --dataset coco --splits val --output stability.json
+    python benchmarks/stability.py --conditions "torchvision instead of Pillow"    # one row; the others stay
 
 A language model was trained on the codes of one image tokenizer under one set of conditions; this says what it loses
-under others. Everything is compared with float32, sdpa attention, whole batches and PIL pictures as they are. One row
-needs torchvision (`pip install torchvision`) and is left out without it. The JSON
+under others. Everything is compared with float32, sdpa attention, whole batches and PIL pictures as they are. Two rows
+need torchvision (`pip install torchvision`) and are left out without it. The JSON
 has the form that `seed_hf/cards/markdown.py` reads; the table goes between the markers of the `--targets`.
 """
 
@@ -65,11 +66,6 @@ class Subject:
         """`pixel_values` of pictures in any form."""
         return self.processor(pictures, return_tensors="pt")["pixel_values"]
 
-    def read_with_torchvision(self) -> torch.Tensor:
-        """`pixel_values` of the pictures, resized by torchvision."""
-        processor = SeedImageProcessorTorchvision.from_dict(self.processor.to_dict())
-        return processor(self.pictures, return_tensors="pt")["pixel_values"]
-
     def encode(self, model=None, pixels: torch.Tensor | None = None, batch_size: int | None = None) -> torch.Tensor:
         """Codes `(num_pictures, num_query_tokens)`; what is not given is as in the reference."""
         model = self.model if model is None else model
@@ -92,6 +88,13 @@ def with_attention(model, implementation: str):
     model = copy.deepcopy(model)
     model.set_attn_implementation(implementation)
     return model
+
+
+def with_torchvision(subject: Subject, pictures: list[Image.Image]) -> torch.Tensor:
+    """The subject's codes where torchvision and Pillow give equal codes of these pictures, and -1 elsewhere."""
+    processor = SeedImageProcessorTorchvision.from_dict(subject.processor.to_dict())
+    codes = subject.encode(pixels=processor(pictures, return_tensors="pt")["pixel_values"])
+    return torch.where(codes == subject.encode(pixels=subject.read(pictures)), subject.codes, -1)
 
 
 def as_tensor(picture: Image.Image) -> torch.Tensor:
@@ -123,9 +126,12 @@ def variations(subject: Subject) -> Iterator[tuple[str, Callable[[], torch.Tenso
     yield "NumPy arrays", lambda: subject.changed(np.asarray)
     yield "uint8 tensors", lambda: subject.changed(as_tensor)
     yield "float tensors in [0, 1]", lambda: subject.changed(lambda picture: as_tensor(picture) / 255)
-    if is_torchvision_available():
-        yield "torchvision instead of Pillow", lambda: subject.encode(pixels=subject.read_with_torchvision())
     size = model.config.vision_config.image_size
+    if is_torchvision_available():
+        yield "torchvision instead of Pillow", lambda: with_torchvision(subject, subject.pictures)
+        side = ENLARGED[-1] * size
+        enlarged = partial(map, partial(resized, side=side), subject.pictures)
+        yield f"the same, pictures of {side} px", lambda: with_torchvision(subject, list(enlarged()))
     for side in (size, *(factor * size for factor in ENLARGED)):
         if any(picture.size != (side, side) for picture in subject.pictures):
             yield f"resized to {side} px before", lambda side=side: subject.changed(partial(resized, side=side))
@@ -133,10 +139,14 @@ def variations(subject: Subject) -> Iterator[tuple[str, Callable[[], torch.Tenso
         yield f"JPEG, quality {quality}", lambda quality=quality: subject.changed(partial(as_jpeg, quality=quality))
 
 
-def measure(subject: Subject) -> dict[str, tuple[float, float]]:
+def measure(subject: Subject, conditions: list[str] | None = None) -> dict[str, tuple[float, float]]:
     """For each variation the percent of codes, and of pictures with all their codes, that stay the same."""
+    wanted = dict(variations(subject))
+    for name in conditions or ():
+        if name not in wanted:
+            raise ValueError(f"`conditions` has {name!r}; allowed here: {list(wanted)}.")
     shares = {}
-    for name, get_codes in tqdm(list(variations(subject)), desc="conditions"):
+    for name, get_codes in tqdm([(name, wanted[name]) for name in conditions or wanted], desc="conditions"):
         same = get_codes() == subject.codes
         shares[name] = tuple(100 * part.float().mean().item() for part in (same, same.all(dim=1)))
     return shares
@@ -172,6 +182,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--splits", nargs="+", default=list(SPLITS))
     parser.add_argument("--limit", type=int, default=128, help="pictures of each split, spread over it; 0 = all")
+    parser.add_argument(
+        "--conditions", nargs="+", help="measure these alone, and keep the other rows of the JSON file (default: all)"
+    )
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path, default=CARD, help="JSON file")
@@ -192,7 +205,7 @@ def main(argv: list[str] | None = None) -> None:
     for split in args.splits:
         pictures, unreadable = read_pictures(args.dataset, split, args.limit)
         counts[split] = {"pictures": len(pictures), "unreadable": unreadable}
-        shares[split] = measure(Subject(model, processor, pictures, args.batch_size))
+        shares[split] = measure(Subject(model, processor, pictures, args.batch_size), args.conditions)
     report = {
         "command": "python benchmarks/stability.py",
         "reference": f"float32, sdpa attention, batches of {args.batch_size}, PIL pictures as they are",
@@ -208,6 +221,8 @@ def main(argv: list[str] | None = None) -> None:
         "minutes": round((time.time() - started) / 60, 1),
         "versions": package_versions(),
     }
+    if args.conditions:
+        report = with_rows(json.loads(args.output.read_text()), report)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(report, indent=2) + "\n")
     table = format_table(report)
@@ -226,6 +241,17 @@ def as_rows(shares: dict[str, dict[str, tuple[float, float]]], counts: dict[str,
         for row in rows:
             row[split], row[f"{split}_whole"] = numbers.get(row["name"], (None, None))
     return rows
+
+
+def with_rows(report: dict, later: dict) -> dict:
+    """An earlier report with the rows of a later one, which keep the versions that they were measured with."""
+    for name in ("model", "data", "reference", "splits"):
+        if report[name] != later[name]:
+            raise ValueError(f"`{name}` of the JSON file is {report[name]}; allowed: {later[name]}, as measured now.")
+    rows = {row["name"]: row for row in report["rows"]}
+    for row in later["rows"][1:]:
+        rows[row["name"]] = row | {name: later[name] for name in ("machine", "versions")}
+    return report | {"rows": list(rows.values())}
 
 
 def parts(model: str) -> list[Path]:

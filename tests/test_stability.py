@@ -71,6 +71,18 @@ def test_report(stability, toy, capsys):
     table = page.read_text()
     assert "old" not in table and "| saved and reloaded | 100.0 % | 100.0 % |" in table
     assert "left out" in capsys.readouterr().err
+    # one condition alone: the others stay, and the row says with what it was measured
+    arguments = list(map(str, arguments))
+    stability.main([*arguments, "--conditions", "batch of 7"])
+    again = json.loads((toy / "page.json").read_text())
+    names = {row["name"]: row for row in again["rows"]}
+    assert [*names] == [row["name"] for row in report["rows"]] and page.read_text() == table
+    assert names.pop("batch of 7")["versions"] == report["versions"]
+    assert [*names.values()] == [row for row in report["rows"] if row["name"] != "batch of 7"]
+    with pytest.raises(ValueError, match="`conditions` has 'rain'; allowed here: "):
+        stability.main([*arguments, "--conditions", "rain"])
+    with pytest.raises(ValueError, match="`reference` of the JSON file is"):
+        stability.main([*arguments, "--conditions", "batch of 7", "--batch_size", "2"])
 
 
 def test_other_codes_are_counted(stability):

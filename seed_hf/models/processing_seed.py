@@ -68,6 +68,9 @@ class SeedProcessorKwargs(ProcessingKwargs, total=False):
     generation_mode: str | None
     _defaults = {}  # noqa: RUF012  the first releases of transformers 5 read it of every class
 
+    # transformers before 5.20 reads it
+    _defaults = {}
+
 
 class SeedProcessor(HubUploadMixin, ProcessorMixin):
     r"""
