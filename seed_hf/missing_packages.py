@@ -9,7 +9,7 @@ EXTRAS = {
     "quantization": ("bitsandbytes",),
     "mini": ("gguf",),
     "dev": ("resvg_py", "pytest", "parameterized", "trl", "mlinter", "llguidance"),
-    "": ("accelerate", "diffusers", "filelock", "peft"),
+    "": ("accelerate", "diffusers", "filelock", "peft", "typer"),
 }
 
 
