@@ -113,7 +113,7 @@ def load_language_model(name: str, device: str | None = None) -> tuple[SeedForCa
         if name == MINI_NAME:
             model, processor = mini_language_model()
         else:
-            _refuse_plain(name, folder)
+            _refuse_others(name, folder)
             model = SeedForCausalLM.from_pretrained(folder, image_tokenizer=True, dtype="auto")
             processor = SeedProcessor.from_pretrained(folder)
         image_tokenizer = model.image_tokenizer
@@ -125,7 +125,10 @@ def load_language_model(name: str, device: str | None = None) -> tuple[SeedForCa
     return model.eval().to(chosen), processor
 
 
-def _refuse_plain(name: str, folder: Path):
+def _refuse_others(name: str, folder: Path):
+    """Refuses what is no language model of ours, for which libraries give advice on files of weights."""
+    if not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
+        raise ValueError(f"`model` {name!r} has no config.json; allowed: a language model, an adapter or a pipeline.")
     kind = read_json(folder / "config.json").get("model_type", "seed")
     if kind not in ("seed", "seed_image_tokenizer"):
         raise ValueError(

@@ -137,8 +137,11 @@ def _rows_of_file(file: Path) -> list[dict]:
 
 
 def _rows_of_folder(folder: Path) -> list[dict]:
-    from ..data.codes import read_codes as read_split  # an extra brings `datasets`
+    from datasets import disable_progress_bars  # an extra brings it
 
+    from ..data.codes import read_codes as read_split
+
+    disable_progress_bars()  # reading takes no time that is worth showing
     splits = sorted(path.stem.removeprefix("encoding-") for path in folder.glob("encoding-*.json"))
     return [row for split in splits for row in read_split(folder, split).select_columns(["key", "codes"])]
 

@@ -5,7 +5,13 @@ import shutil
 
 from seed_hf.commands import main
 from seed_hf.inference import generate_texts
-from seed_hf.mini import mini_image, mini_language_model, mini_language_model_path, mini_pipeline_path
+from seed_hf.mini import (
+    mini_image,
+    mini_language_model,
+    mini_language_model_path,
+    mini_pictures_path,
+    mini_pipeline_path,
+)
 
 
 QUESTION = "What kind of thing is this?"
@@ -50,6 +56,8 @@ def test_an_exported_model_is_named_as_one(tmp_path, capsys):
     (tmp_path / "config.json").write_text('{"model_type": "llama", "vocab_size": 7099}')
     assert main(["caption", mini_image("owl"), "--model", str(tmp_path)]) == 1
     line = capsys.readouterr().err.splitlines()[-1]
+    assert main(["caption", mini_image("owl"), "--model", mini_pictures_path()]) == 1
+    assert "has no config.json; allowed: " in capsys.readouterr().err.splitlines()[-1]
     assert "is a plain llama model, such as `seed-hf export-lm` writes" in line and "`--model`" in line
 
 
