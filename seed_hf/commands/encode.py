@@ -76,9 +76,11 @@ def run(
     from ..data.encode import encode_rows
     from ..data.rows import load_rows
     from ..hub import push_folder
+    from ..hub.fetch import check_model_exists
 
     if Path(dataset).resolve() == Path(output).resolve():
         raise ValueError(f"`output` is {output!r}, the data set itself; allowed: another folder.")
+    check_model_exists(image_tokenizer, settings["revision"])
     settings["columns"] = settings["columns"] or []
     # unusable rows are listed with the images that cannot be read; codes need no captions
     reading = {"keep_unusable": True, "captions": "optional", "allow_outside_paths": allow_outside_paths}

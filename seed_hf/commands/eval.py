@@ -183,7 +183,9 @@ def _evaluate(function: str, output: str, **values):
     """Measures, writes the JSON and prints the scores."""
     # inside a function, so that `--help` does not wait for torch
     from .. import evaluation
+    from ..hub.fetch import check_model_exists
 
+    check_model_exists(values["model"], values["revision"])
     settings = evaluation.RunSettings(
         **{field.name: values.pop(field.name) for field in fields(evaluation.RunSettings)}
     )

@@ -58,7 +58,11 @@ def describe_folder(name: str, folder: Path) -> dict:
 
     if (kind := repository_kind(folder)) is None:
         raise ValueError(f"{name!r} is a folder without model or codes; allowed: a folder or Hub id of {list(KINDS)}.")
-    facts = {"name": name, "kind": kind, **find_facts(kind, folder)}
+    config = read_json(folder / "config.json")
+    if kind == "language-model" and config.get("model_type") != "seed":
+        # what `seed-hf export-lm` writes; as any plain model, it does not say which of its tokens are codes
+        kind, plain = "exported-language-model", {key: config.get(key) for key in ("model_type", "vocab_size")}
+    facts = {"name": name, "kind": kind, **(find_facts(kind, folder) if kind in KINDS else plain)}
     if kind == "pipeline":
         index, record = read_json(folder / "model_index.json"), read_json(folder / "conversion.json")
         parts = {part: (index.get(part) or [None, None])[1] for part in ("unet", "language_model")}

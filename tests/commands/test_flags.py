@@ -59,7 +59,7 @@ def test_an_unknown_flag_shows_the_usage_of_its_command(words, capsys):
 
 
 def test_a_name_that_is_nowhere_is_reported_in_one_line(tmp_path, capsys):
-    for line in ("export-lm nowhere out", "eval retrieval nowhere --dataset nothing --output x.json"):
+    for line in ("export-lm nowhere out", "eval vqa nowhere --dataset a --output b", "encode nowhere a b"):
         assert main(line.split()) == 1
         name = line.split()[0]
         (printed,) = capsys.readouterr().err.splitlines()

@@ -34,6 +34,15 @@ def test_the_card_says_the_licence(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["licence"] == "mit"
 
 
+def test_an_exported_model(tmp_path, capsys):
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "vocab_size": 7099}')
+    (tmp_path / "model.safetensors").touch()
+    assert main(["info", str(tmp_path), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["kind"], facts["model_type"]) == ("exported-language-model", "llama")
+    assert facts["vocab_size"] == 7099
+
+
 def test_no_model(capsys):
     assert main(["info", mini_pictures_path()]) == 1
     assert "is a folder without model or codes; allowed: " in capsys.readouterr().err
