@@ -11,6 +11,8 @@ from tiny.pictures import build_images
 from tiny.serve import data_uri, picture_of
 
 from seed_hf.serve.pictures import to_base64
+from seed_hf.serve.streams import News
+from seed_hf.studio import Piece
 
 
 def image_message(*images, words="what is this?"):
@@ -57,7 +59,19 @@ def test_words_are_streamed_and_stop(client):
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == expected
         assert chunks[-1].choices[0].finish_reason == ("stop" if stops else "length") and not last.choices
         assert last.usage.completion_tokens == 24 if stops is None else last.usage.completion_tokens < 24
-        assert stops or len(chunks) > 4
+
+
+def test_news_are_what_was_not_sent():
+    news, codes = News(stop=("END",)), torch.tensor([3, 1, 2])
+    assert news.of([Piece(text=" a c\ufffd")]) == [{"content": "a c"}]
+    assert news.of([Piece(text=" a caf\u00e9 EN")]) == [{"content": "af\u00e9 "}]
+    assert news.of([Piece(text=" a caf\u00e9 ENTER"), Piece(codes=codes[:2])]) == [
+        {"content": "ENTER"},
+        {"codes": [3, 1], "image_index": 0},
+    ]
+    pieces = [Piece(text=" a caf\u00e9 ENTER"), Piece(codes=codes), Piece(text=" E")]
+    assert news.of(pieces) == [{"codes": [2], "image_index": 0}, {"content": " "}]
+    assert news.of(pieces, is_finished=True) == [{"content": "E"}]
 
 
 def test_codes_and_previews_are_streamed(client, studio):
@@ -79,7 +93,7 @@ def test_answers_of_words_and_pictures(client, studio, request):
     opener = studio.processor.tokenizer.boi_token_id
 
     def open_images(model, inputs, output):
-        output.logits[..., opener] = output.logits.amax(-1) - 1
+        output.logits[..., opener] = output.logits.amax(-1) + 4
 
     settings = {"model": "toy", "messages": image_message(words="a"), "temperature": 1, "seed": 1, "n": 3}
     settings |= {"max_tokens": 40, "extra_body": {"modalities": ["text", "image"]}}
