@@ -57,7 +57,7 @@ def ask(client: httpx.Client, path: str, body: dict):
 def measure(args) -> list[dict]:
     """One row for each kind of request."""
     server, url = start(Studio.load())
-    rounds = 1 if args.quick else 5
+    rounds = 1 if args.quick else 2
     with httpx.Client(base_url=url) as client, ThreadPoolExecutor(CLIENTS) as pool:
         rows = [measure_one(client, pool, case, *request, rounds) for case, request in cases().items()]
     server.should_exit = True

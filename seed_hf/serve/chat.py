@@ -10,6 +10,7 @@ from fastapi import APIRouter
 
 from .desk import Desk
 from .errors import RequestError
+from .prompts import trained_prompt
 from .schemas import ChatRequest, ImagePart
 from .streams import News, Preview, begin, follow, respond
 from .work import Row
@@ -98,9 +99,12 @@ class Answer:
         desk.check_count("n", request.n)
         max_tokens = _max_tokens(desk, request)
         messages = await read_messages(desk, request)
+        prompt = None if request.raw else trained_prompt(desk.studio, messages, request.mode)
+        # what follows the first line of an answer to such a prompt is made up
+        stop = request.stops if prompt is None else (*request.stops, "\n")
         seeds = desk.seeds(request.seed, request.n)
-        settings = {"temperature": request.temperature, "top_p": request.top_p, "stop": request.stops}
-        rows = [Row(messages, seed=seed, **settings) for seed in seeds]
+        settings = {"temperature": request.temperature, "top_p": request.top_p, "stop": stop}
+        rows = [Row(messages if prompt is None else prompt, seed=seed, **settings) for seed in seeds]
         return cls(desk, request, rows, max_tokens, seeds[0])
 
     async def whole(self) -> dict[str, Any]:

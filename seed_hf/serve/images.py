@@ -102,7 +102,7 @@ class Pictures:
         # without sampling all rows would be the same
         seeds = self.seeds if request.temperature else self.seeds[:1]
         settings = {"temperature": request.temperature, "top_p": request.top_p, "first_codes": first_codes}
-        self.rows = [Row(request.prompt, seed=seed, **settings) for seed in seeds]
+        self.rows = [Row(request.prompt, seed=seed, name="prompt", **settings) for seed in seeds]
         self.length = desk.studio.num_codes + 2
 
     @staticmethod

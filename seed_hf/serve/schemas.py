@@ -114,6 +114,8 @@ class ChatRequest(ApiRequest, Drawing):
         top_p (`float`, *optional*): Share of the probability that may be drawn; by default all.
         n (`int`, defaults to 1): Number of answers.
         stop (`str` or `list[str]`, *optional*): Words at which an answer ends.
+        raw (`bool`, defaults to `False`): Whether a model without a chat template of its own gets the whole chat, and
+            not the newest message as the prompt that it was trained on.
     """
 
     messages: list[Message] = Field(min_length=1)
@@ -127,6 +129,7 @@ class ChatRequest(ApiRequest, Drawing):
     temperature: Temperature | None = None
     top_p: Share | None = None
     n: Count = 1
+    raw: bool = False
     stop: Annotated[str, Field(min_length=1)] | Annotated[list[Words], Field(max_length=4)] | None = None
 
     @property

@@ -45,6 +45,7 @@ class Row:
         stop (`tuple[str, ...]`): Words at which the answer ends, without them.
         first_codes (`tuple[int, ...]`): Codes that its image begins with.
         on_pieces (`Callable`, *optional*): Called in the thread of the work with the pieces so far.
+        name (`str`, defaults to `"messages"`): Name of the field with the prompt, for errors.
         is_cancelled (`bool`, defaults to `False`): Whether nobody waits for the answer any more.
     """
 
@@ -55,6 +56,7 @@ class Row:
     stop: tuple[str, ...] = ()
     first_codes: tuple[int, ...] = ()
     on_pieces: Callable[[list[Piece]], None] | None = None
+    name: str = "messages"
     is_cancelled: bool = False
     ids: list[int] = field(default_factory=list)
     num_prompt_tokens: int = 0
@@ -155,7 +157,7 @@ class Work:
 
     def _check_length(self, row: Row, settings: WriteSettings) -> Row | RequestError:
         row.ids, row.finish_reason, row.pieces = [], None, []
-        name, limit = "prompt" if isinstance(row.chat, str) else "messages", self.studio.context_length
+        name, limit = row.name, self.studio.context_length
         try:
             row.num_prompt_tokens = self.studio.count_tokens(row.chat, settings.mode)
         except TemplateError as error:

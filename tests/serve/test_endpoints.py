@@ -28,19 +28,26 @@ def studio_answer(studio, words, images=(), **settings):
 
 def test_a_chat_about_an_image(client, studio):
     (image,) = build_images(1)
-    answer = client.chat.completions.create(model="toy", messages=image_message(image), max_tokens=6)
+    settings = {"model": "toy", "messages": image_message(image), "max_tokens": 6}
+    answer = client.chat.completions.create(**settings, extra_body={"raw": True})
     (piece,) = studio_answer(studio, "what is this?", [image], max_new_tokens=6)
     assert answer.choices[0].message.content == piece.text.lstrip()
     assert answer.choices[0].finish_reason == "length" and answer.usage.completion_tokens == 6
+    # by default the newest message becomes the prompt that the model was trained on
+    for words in ("what is this?", ""):
+        settings["messages"] = image_message(image, words=words)
+        parts = [{"type": "image", "codes": studio.encode([image])[0]}, {"type": "text", "text": words}]
+        (piece,) = studio.reply([{"role": "user", "content": parts}], max_new_tokens=6)
+        assert client.chat.completions.create(**settings).choices[0].message.content.strip() == piece.text
 
 
 def test_an_answer_that_is_a_picture(client, studio):
-    settings = {"model": "toy", "messages": [{"role": "user", "content": "a cat"}], "seed": 3}
+    settings = {"model": "toy", "messages": [{"role": "user", "content": "Draw a cat"}], "seed": 3}
     answer = client.chat.completions.create(**settings, extra_body={"modalities": ["image"]})
-    (piece,) = studio_answer(studio, "a cat", generation_mode="image")
+    codes = studio.write_codes(["a cat"])
     (part,) = answer.choices[0].message.images
-    assert part["codes"] == piece.codes.tolist()
-    assert_same_picture(picture_of(part["image_url"]["url"]), studio.draw(piece.codes[None], [3])[0])
+    assert part["codes"] == codes[0].tolist()
+    assert_same_picture(picture_of(part["image_url"]["url"]), studio.draw(codes, [3])[0])
     # the answer goes back as it came
     chat = [*settings["messages"], {"role": "assistant", "content": answer.choices[0].message.parts}]
     again = client.chat.completions.create(model="toy", messages=[*chat, *settings["messages"]], max_tokens=2)
@@ -76,7 +83,7 @@ def test_news_are_what_was_not_sent():
 
 def test_codes_and_previews_are_streamed(client, studio):
     settings = {"model": "toy", "messages": [{"role": "user", "content": "a cat"}], "seed": 3}
-    extra = {"generation_mode": "image", "partial_images": 1}
+    extra = {"generation_mode": "image", "partial_images": 1, "raw": True}
     deltas = [
         chunk.choices[0].delta for chunk in client.chat.completions.create(**settings, stream=True, extra_body=extra)
     ]
