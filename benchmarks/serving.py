@@ -3,7 +3,8 @@
     python benchmarks/serving.py
 
 Both sides ask one server with seed-mini, on loopback and in this process, for the same pictures, captions and
-embeddings. The ratio is in CPU seconds, as everywhere here: what batches save, without what a second core adds.
+embeddings. The goal is about the wall clock, which a second core helps. The ratio is in CPU seconds, as
+everywhere here: what batches alone save.
 """
 
 import threading
@@ -22,7 +23,7 @@ from seed_hf.studio import Studio
 
 
 CLIENTS = 8
-GOAL = 0.5  # at least twice as many requests in the same time
+GOAL = 2  # times as many requests in a second
 PROMPTS = ["red apple", "sad face", "blue heart", "yellow star", "green tree", "dog", "sun", "purple square"]
 
 
@@ -41,7 +42,7 @@ def cases() -> dict[str, tuple[str, list[dict]]]:
         url = f"data:image/png;base64,{to_base64(read_file(file.read(), 'image'))}"
     image = {"type": "image_url", "image_url": {"url": url}}
     questions = [[image, {"type": "text", "text": f"A photo of a {prompt} or"}] for prompt in PROMPTS]
-    chats = [{"messages": [{"role": "user", "content": parts}], "max_tokens": 16} for parts in questions]
+    chats = [{"messages": [{"role": "user", "content": parts}], "max_tokens": 16, "raw": True} for parts in questions]
     return {
         "pictures of words": ("images/generations", [{"prompt": prompt, "seed": 0} for prompt in PROMPTS]),
         "chats about an image": ("chat/completions", chats),
@@ -69,10 +70,16 @@ def measure_one(client, pool, case: str, path: str, bodies: list[dict], rounds: 
     one = partial(ask, client, path)
     timed = common.compare(lambda: list(pool.map(one, bodies)), lambda: list(map(one, bodies)), rounds)
     speeds = [len(bodies) / timed[name] for name in ("ours_s", "baseline_s")]
-    texts = f"{speeds[0]:.1f} requests/s by {CLIENTS} clients", f"{speeds[1]:.1f} requests/s one at a time"
-    is_met = timed["ratio"] <= GOAL
+    faster = speeds[0] / speeds[1]
     return common.row(
-        case, *texts, timed["ratio"], f"time <= {GOAL} x", is_met, timed=timed, faster=speeds[0] / speeds[1]
+        case,
+        f"{speeds[0]:.1f} requests/s by {CLIENTS} clients, {faster:.1f} x",
+        f"{speeds[1]:.1f} requests/s one at a time",
+        timed["ratio"],
+        f">= {GOAL} x requests/s",
+        faster >= GOAL,
+        timed=timed,
+        faster=faster,
     )
 
 
