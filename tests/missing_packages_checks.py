@@ -31,6 +31,7 @@ COMMANDS = {
     "report": "nowhere.jsonl --output report.html",
     "card": "seed-mini owner/seed-mini",
     "push": "nowhere owner/name --dry-run",
+    "app": "--model nowhere",
 }
 
 # what makes a script start to work; the others have nothing to do, or import what they need before they parse

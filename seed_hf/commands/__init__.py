@@ -27,6 +27,7 @@ COMMANDS = {
     "info": "Say what a model or a data set of codes is: its kind, sizes, codes and licence.",
     "search": "Find images by words or by an image, or find duplicates, from codes alone.",
     "serve": "Answer requests over HTTP in the shapes of OpenAI's API: chats, pictures, codes and embeddings.",
+    "app": "Show the model in a browser: reconstruct, mix, chat, draw, search.",
     "demo": "Show what seed-mini sees in drawings and draws for words, as one page.",
     "convert": "Turn released or foreign weights into folders of this package, and back.",
     "export-lm": "Write a language model as a plain transformers folder that loads without this package.",

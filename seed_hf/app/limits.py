@@ -1,0 +1,125 @@
+"""What the app lets its visitors do: the limits, and a studio that keeps them."""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+import PIL.Image
+import torch
+
+from ..models.image_loading_seed import load_rgb_image
+from ..studio import Studio
+
+
+@dataclass(frozen=True)
+class Limits:
+    """
+    Limits of the app.
+
+    Args:
+        waiting (`int`, defaults to 60): Number of requests that may wait for the model; more are refused.
+        seconds (`float`, defaults to 60): Time for one request, without the wait.
+        upload_bytes (`int`, defaults to 10485760): Size of an uploaded file.
+        request_bytes (`int`, defaults to 524288): Size of any other request.
+        pixels (`int`, defaults to 25000000): Width times height of an image.
+        images (`int`, defaults to 64): Number of images that one visitor can search.
+        words (`int`, defaults to 500): Number of characters in a message.
+        messages (`int`, defaults to 20): Number of messages in a chat.
+        pictures (`int`, defaults to 4): Number of pictures drawn at once.
+        steps (`int`, defaults to 50): Number of denoising steps.
+        keep_seconds (`int`, defaults to 3600): How long uploads and drawn pictures can still be seen.
+    """
+
+    waiting: int = 60
+    seconds: float = 60
+    upload_bytes: int = 10 * 2**20
+    request_bytes: int = 2**19
+    pixels: int = 25_000_000
+    images: int = 64
+    words: int = 500
+    messages: int = 20
+    pictures: int = 4
+    steps: int = 50
+    keep_seconds: int = 3600
+
+
+def refuse(message: str) -> gr.Error:
+    """An error that the page shows as a message, and that leaves no trace in the operator's log."""
+    return gr.Error(message, title="Not done", duration=8, print_exception=False)
+
+
+class Job:
+    """
+    What one visitor asked for, while it has the models to itself.
+
+    Args:
+        studio ([`Studio`]): The models.
+        limits ([`Limits`]): What is allowed.
+    """
+
+    def __init__(self, studio: Studio, limits: Limits):
+        self.studio, self.limits = studio, limits
+        self.ends = time.monotonic() + limits.seconds
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the time is over."""
+        return time.monotonic() > self.ends
+
+    def check_time(self) -> None:
+        """Raises `gr.Error` once the time is over."""
+        if self.is_late:
+            raise refuse(f"This took longer than {self.limits.seconds:g} seconds. Please ask for less at once.")
+
+    def read(self, path: Path) -> PIL.Image.Image:
+        """Reads an uploaded file as an RGB image, or raises `gr.Error`."""
+        self.check_time()
+        try:
+            return load_rgb_image(Path(path))
+        except ValueError as error:
+            # the whole message has the path on the server
+            raise refuse(f"This file cannot be read as an image ({error.__cause__ or 'unknown kind'}).") from None
+
+    def encode(self, paths: Sequence[Path]) -> torch.LongTensor:
+        """Codes of uploaded files, of shape `(len(paths), num_codes)`."""
+        return self.studio.encode([self.read(path) for path in paths])
+
+    def draw(self, codes: torch.LongTensor, seeds: Sequence[int], **settings) -> list[PIL.Image.Image]:
+        """Draws as [`Studio.draw`], until the time is over."""
+        pictures = self.studio.draw(codes, seeds, on_step=lambda step: self.is_late, **settings)
+        self.check_time()
+        return pictures
+
+
+class Desk:
+    """
+    A studio for many visitors: it takes one job at a time, and turns what is wrong with one into a message.
+
+    Args:
+        studio ([`Studio`]): The models.
+        limits ([`Limits`], *optional*): What is allowed.
+    """
+
+    def __init__(self, studio: Studio, limits: Limits | None = None):
+        self.studio, self.limits = studio, limits or Limits()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def job(self) -> Iterator[Job]:
+        """Waits for the models, and gives them to one job."""
+        with self._lock:
+            try:
+                yield Job(self.studio, self.limits)
+            except ValueError as error:
+                raise refuse(str(error)) from None
+
+    def on_models(self, *triggers, **settings) -> None:
+        """`gr.on` for what needs the models: in a queue, one at a time."""
+        gr.on(list(triggers), concurrency_id="models", concurrency_limit=1, **settings)
+
+
+__all__ = ["Desk", "Job", "Limits", "refuse"]

@@ -1,0 +1,71 @@
+"""Parts that several tabs use: uploads, pictures, the example images."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import gradio as gr
+import torch
+
+from ..mini import mini_pictures_path
+from .limits import Desk, refuse
+
+
+# these look best when drawn again
+_FIRST = ("strawberry", "face-with-tears-of-joy", "rainbow", "green-heart", "guitar")
+
+
+def image_upload(value=None, **settings) -> gr.Image:
+    """An image from the visitor. Events take it with `preprocess=False`, and then [`upload_path`]: otherwise Gradio
+    would open it before any limit is checked."""
+    settings = {"sources": ["upload", "clipboard"], "elem_classes": ["picture"], "buttons": [], **settings}
+    return gr.Image(value, type="filepath", image_mode=None, **settings)
+
+
+def upload_path(value: dict | None) -> Path | None:
+    """Where an upload lies, of which Gradio has checked that it is one; `None` without one."""
+    if value is None:
+        return None
+    if not value.get("path") or (value.get("url") or "").startswith("data:"):
+        raise refuse("Please upload the image as a file.")
+    return Path(value["path"])
+
+
+def picture_view(value=None, label: str = "Picture", **settings) -> gr.Image:
+    """A drawn picture, which may be small, as large as its place."""
+    classes = ["picture"]
+    return gr.Image(value, label=label, interactive=False, elem_classes=classes, buttons=["download"], **settings)
+
+
+@dataclass
+class Examples:
+    """
+    The example images of the package, with their codes.
+
+    Args:
+        desk ([`Desk`]): Encodes them.
+    """
+
+    desk: Desk
+
+    @cached_property
+    def paths(self) -> list[Path]:
+        """Image files, those that look best when drawn again first."""
+        entries = json.loads((Path(mini_pictures_path()) / "pictures.json").read_text(encoding="utf-8"))
+        paths = {Path(entry["file"]).stem: Path(mini_pictures_path()) / entry["file"] for entry in entries}
+        return [paths.pop(name) for name in _FIRST if name in paths] + list(paths.values())
+
+    @cached_property
+    def codes(self) -> torch.LongTensor:
+        """Their codes, of shape `(num_images, num_codes)`."""
+        with self.desk.job() as job:
+            return job.encode(self.paths)
+
+    def choose_for(self, image: gr.Image, **settings) -> None:
+        """A row of the images, each of which a click puts into a component."""
+        examples = [[str(path)] for path in self.paths]
+        gr.Examples(examples, [image], examples_per_page=len(examples), label="Or take one of these", **settings)
+
+
+__all__ = ["Examples", "image_upload", "picture_view", "upload_path"]
