@@ -33,7 +33,7 @@ TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_
 export IMAGE PROMPT
 
 .PHONY: demo test test-anywhere test-anywhere-sse test-anywhere-avx2 test-slow test-upstream test-package test-versions fuzz \
-	lint quality style docs bench tables cards train-mini clean
+	lint quality style docs bench tables cards screenshots train-mini clean
 
 demo: $(VENV)/.installed-package
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m seed_hf.demo $(if $(IMAGE),--image "$$IMAGE") $(if $(PROMPT),--prompt "$$PROMPT")
@@ -99,6 +99,10 @@ tables: $(VENV)/.installed-dev
 # After a training: make cards RUNS="out/stage1 out/stage2 ..." (in order) takes its logs along.
 cards: $(VENV)/.installed-dev
 	@HF_HUB_OFFLINE=1 $(BIN)/python training/mini/make_cards.py --output_dir runs/seed-mini $(if $(RUNS),--runs $(RUNS))
+
+# The pictures of the app in docs/images, which need a Chromium.
+screenshots: $(VENV)/.installed-dev
+	@HF_HUB_OFFLINE=1 $(BIN)/python docs/take_screenshots.py
 
 clean:
 	rm -rf build dist site seed_hf.egg-info .pytest_cache .ruff_cache

@@ -1,7 +1,6 @@
-"""The models in a browser: images to codes and back, mixed, talked about, drawn and found."""
+"""The model in a browser: images to codes and back, mixed, talked about, drawn and found."""
 
-from .limits import Limits
-from .page import build_page, serve_page
+from .page import build_page, run_app, serve_page
 
 
-__all__ = ["Limits", "build_page", "serve_page"]
+__all__ = ["build_page", "run_app", "serve_page"]

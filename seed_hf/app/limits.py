@@ -47,9 +47,17 @@ class Limits:
     keep_seconds: int = 3600
 
 
+# without a trace in the operator's log, which might tell about visitors
+_QUIET = {"title": "Not done", "duration": 8, "print_exception": False}
+
+
 def refuse(message: str) -> gr.Error:
-    """An error that the page shows as a message, and that leaves no trace in the operator's log."""
-    return gr.Error(message, title="Not done", duration=8, print_exception=False)
+    """An error that the page shows as a message."""
+    return gr.Error(message, **_QUIET)
+
+
+class UnreadableError(gr.Error):
+    """A file that is no image."""
 
 
 class Job:
@@ -82,7 +90,8 @@ class Job:
             return load_rgb_image(Path(path))
         except ValueError as error:
             # the whole message has the path on the server
-            raise refuse(f"This file cannot be read as an image ({error.__cause__ or 'unknown kind'}).") from None
+            message = f"This file cannot be read as an image ({error.__cause__ or 'unknown kind'})."
+            raise UnreadableError(message, **_QUIET) from None
 
     def encode(self, paths: Sequence[Path]) -> torch.LongTensor:
         """Codes of uploaded files, of shape `(len(paths), num_codes)`."""
@@ -122,4 +131,4 @@ class Desk:
         gr.on(list(triggers), concurrency_id="models", concurrency_limit=1, **settings)
 
 
-__all__ = ["Desk", "Job", "Limits", "refuse"]
+__all__ = ["Desk", "Job", "Limits", "UnreadableError", "refuse"]

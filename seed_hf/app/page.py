@@ -2,21 +2,29 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 # before Gradio is imported, which otherwise tells its makers
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr  # noqa: E402
+from starlette.middleware import Middleware  # noqa: E402
 
 from ..models.image_limits_seed import IMAGE_LIMITS  # noqa: E402
 from ..studio import Studio  # noqa: E402
+from .chat import add_chat  # noqa: E402
 from .chips import CSS as CHIPS_CSS  # noqa: E402
+from .draw import add_draw  # noqa: E402
+from .guard import Guard  # noqa: E402
 from .limits import Desk, Limits  # noqa: E402
+from .mix import add_mix  # noqa: E402
 from .parts import Examples  # noqa: E402
 from .reconstruct import add_reconstruct  # noqa: E402
+from .search import add_search  # noqa: E402
 
 
 _CSS = """
@@ -29,7 +37,9 @@ footer {display: none !important}
 _TITLE = "SEED: images as words"
 
 
-def build_page(studio: Studio, limits: Limits | None = None, name: str = "seed-mini") -> gr.Blocks:
+def build_page(
+    studio: Studio, limits: Limits | None = None, name: str = "seed-mini", images: Path | None = None
+) -> gr.Blocks:
     """
     Makes the page.
 
@@ -37,9 +47,13 @@ def build_page(studio: Studio, limits: Limits | None = None, name: str = "seed-m
         studio ([`Studio`]): The models.
         limits ([`Limits`], *optional*): What visitors may do.
         name (`str`, defaults to `"seed-mini"`): What the model is called.
+        images (`Path`, *optional*): Folder of images that visitors can search and see.
 
     Returns:
         `gr.Blocks`: With every tab filled with examples.
+
+    Raises:
+        ValueError: `images` has no images.
     """
     desk = Desk(studio, limits)
     examples = Examples(desk)
@@ -50,6 +64,14 @@ def build_page(studio: Studio, limits: Limits | None = None, name: str = "seed-m
         gr.Markdown(f"# {_TITLE}\nModel: {name}. Nothing that you upload or write is kept.")
         with gr.Tab("Reconstruct"):
             add_reconstruct(desk, examples)
+        with gr.Tab("Mix"):
+            add_mix(desk, examples)
+        if studio.model is not None:
+            with gr.Tab("Chat"):
+                add_chat(desk, examples)
+            with gr.Tab("Draw"):
+                add_draw(desk)
+        add_search(desk, examples, images)
     page.queue(max_size=desk.limits.waiting, default_concurrency_limit=1, api_open=False)
     return page
 
@@ -59,6 +81,7 @@ def serve_page(
     studio: Studio,
     limits: Limits | None = None,
     name: str = "seed-mini",
+    images: Path | None = None,
     host: str | None = None,
     port: int | None = None,
     share: bool = False,
@@ -70,6 +93,7 @@ def serve_page(
         studio ([`Studio`]): The models.
         limits ([`Limits`], *optional*): What visitors may do. The number of pixels holds for the whole process.
         name (`str`, defaults to `"seed-mini"`): What the model is called.
+        images (`Path`, *optional*): Folder of images that visitors can search and see.
         host (`str`, *optional*): Address to listen at; by default this machine alone, or `GRADIO_SERVER_NAME`.
         port (`int`, *optional*): By default a free one from 7860 on, or `GRADIO_SERVER_PORT`.
         share (`bool`, defaults to `False`): Whether to make it public through Gradio's servers.
@@ -79,13 +103,14 @@ def serve_page(
 
     Raises:
         OSError: The port is taken.
+        ValueError: `images` has no images.
     """
     limits = limits or Limits()
     IMAGE_LIMITS.max_image_pixels = min(IMAGE_LIMITS.max_image_pixels, limits.pixels)
     with tempfile.TemporaryDirectory(prefix="seed_hf_app_") as folder:
         # a folder of its own, which other users of the machine cannot read
         os.environ["GRADIO_TEMP_DIR"] = folder
-        page = build_page(studio, limits, name)
+        page = build_page(studio, limits, name, images)
         _, url, _ = page.launch(
             server_name=host,
             server_port=port,
@@ -100,11 +125,46 @@ def serve_page(
             max_file_size=limits.upload_bytes,
             enable_monitoring=False,
             state_session_capacity=500,
+            app_kwargs={"middleware": [Middleware(Guard, most_bytes=limits.request_bytes)]},
         )
         try:
             yield url
         finally:
             page.close(verbose=False)
+
+
+def run_app(
+    model: str = "seed-mini",
+    device: str | None = None,
+    images: Path | None = None,
+    on_start: Callable[[str], None] = lambda url: None,
+    host: str | None = None,
+    port: int | None = None,
+    share: bool = False,
+) -> None:
+    """
+    Loads a model and shows its page until the program is interrupted.
+
+    Args:
+        model (`str`, defaults to `"seed-mini"`): Folder or Hub id, as for [`Studio.load`].
+        device (`str`, *optional*): Such as `"cpu"`.
+        images (`Path`, *optional*): See [`serve_page`], as the others.
+        on_start (`Callable`): Called with the address.
+        host (`str`, *optional*): Address to listen at.
+        port (`int`, *optional*): Port.
+        share (`bool`, defaults to `False`): Whether to make it public.
+
+    Raises:
+        OSError: The port is taken.
+        ValueError: There is no such model or device, or `images` has no images.
+    """
+    name = Path(model).name if Path(model).exists() else model
+    with serve_page(Studio.load(model, device), None, name, images, host, port, share) as url:
+        on_start(url)
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            return
 
 
 def _theme() -> gr.themes.Base:
@@ -113,4 +173,4 @@ def _theme() -> gr.themes.Base:
     return gr.themes.Soft(primary_hue="emerald", neutral_hue="slate", font=font, font_mono=mono)
 
 
-__all__ = ["build_page", "serve_page"]
+__all__ = ["build_page", "run_app", "serve_page"]

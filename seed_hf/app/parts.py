@@ -38,6 +38,14 @@ def picture_view(value=None, label: str = "Picture", **settings) -> gr.Image:
     return gr.Image(value, label=label, interactive=False, elem_classes=classes, buttons=["download"], **settings)
 
 
+def picture_row(value: list, label: str, elem_id: str) -> gr.Gallery:
+    """Pictures beside each other, with a line under each."""
+    settings = {"columns": max(1, len(value)), "height": None, "object_fit": "contain", "allow_preview": False}
+    return gr.Gallery(
+        value, label=label, interactive=False, elem_id=elem_id, elem_classes=["strip"], buttons=[], **settings
+    )
+
+
 @dataclass
 class Examples:
     """
@@ -68,4 +76,4 @@ class Examples:
         gr.Examples(examples, [image], examples_per_page=len(examples), label="Or take one of these", **settings)
 
 
-__all__ = ["Examples", "image_upload", "picture_view", "upload_path"]
+__all__ = ["Examples", "image_upload", "picture_row", "picture_view", "upload_path"]

@@ -5,14 +5,15 @@ from collections.abc import Iterator
 import gradio as gr
 import torch
 
+from ..edits import nearest
 from .chips import check_chips, code_chips, image_chips
 from .limits import Desk, refuse
-from .parts import Examples, image_upload, picture_view, upload_path
+from .parts import Examples, image_upload, picture_row, picture_view, upload_path
 
 
 _ABOUT = """Every image becomes a few codes, and a picture is drawn from these alone. **Click a code, then one of its
 neighbours below**, and see what changes. The first codes carry the most: keep only some of them with the slider."""
-_NEAREST = 16
+_NEAREST = 15
 _SEED = 0
 
 
@@ -30,14 +31,11 @@ class Reconstruct:
         count = len(self.codes_of_place)
         self.prefixes = sorted({*(2**power for power in range(count.bit_length()) if 2**power < count), count})
 
-    def nearest(self, place: int, code: int) -> dict:
+    def neighbours(self, place: int, code: int) -> dict:
         """The codes that are most like one, at its place; that one first."""
-        allowed = self.codes_of_place[place]
-        with torch.no_grad():
-            vectors = self.desk.studio.image_tokenizer.quantizer.get_codebook()[allowed.start : allowed.stop].float()
-        distances = (vectors - vectors[code - allowed.start]).norm(dim=-1)
-        order = distances.argsort(stable=True)[:_NEAREST].tolist()
-        return {"codes": [allowed.start + index for index in order], "place": 0}
+        count = min(_NEAREST, len(self.codes_of_place[place]) - 1)
+        others = nearest(self.desk.studio.image_tokenizer, torch.tensor(code), count)
+        return {"codes": [code, *others.tolist()], "place": 0}
 
     def draw(self, codes: list[int], kept: int):
         """A picture of the first codes."""
@@ -50,7 +48,7 @@ class Reconstruct:
         allowed = self.codes_of_place[place]
         label = f"Code at place {place + 1}: {allowed.start} to {allowed.stop - 1}"
         field = gr.update(value=code, label=label, minimum=allowed.start, maximum=allowed.stop - 1)
-        return [chips, f"**Nearest to code {code} at place {place + 1}**", self.nearest(place, code), field]
+        return [chips, f"**Nearest to code {code} at place {place + 1}**", self.neighbours(place, code), field]
 
     # ------------------------------------------------------------------------------------------ events
     def on_image(self, image, kept: int):
@@ -129,18 +127,8 @@ def add_reconstruct(desk: Desk, examples: Examples) -> None:
             with gr.Row():
                 number = gr.Number(field["value"], precision=0, label=field["label"], min_width=140)
                 reset = gr.Button("Undo all changes", min_width=120)
-    strip = gr.Gallery(
-        strip_value,
-        label="Meaning arrives from left to right: pictures of the first codes",
-        columns=len(strip_value),
-        height=None,
-        object_fit="contain",
-        allow_preview=False,
-        interactive=False,
-        elem_id="reconstruct-strip",
-        elem_classes=["strip"],
-        buttons=[],
-    )
+    label = "Meaning arrives from left to right: pictures of the first codes"
+    strip = picture_row(strip_value, label, "reconstruct-strip")
     play = gr.Button("Draw this row for the codes above")
     shown = [chips, heading, neighbours, number]
     private = {"api_visibility": "private", "show_progress_on": picture}
@@ -150,7 +138,14 @@ def add_reconstruct(desk: Desk, examples: Examples) -> None:
     )
     desk.on_models(number.submit, fn=tab.on_code, inputs=[chips, number], outputs=[*shown, picture], **private)
     desk.on_models(reset.click, fn=tab.on_reset, inputs=[chips], outputs=[*shown, picture], **private)
-    desk.on_models(slider.release, fn=tab.on_kept, inputs=[chips, slider], outputs=[chips, picture], **private)
+    desk.on_models(
+        slider.change,
+        fn=tab.on_kept,
+        inputs=[chips, slider],
+        outputs=[chips, picture],
+        trigger_mode="always_last",
+        **private,
+    )
     desk.on_models(play.click, fn=tab.on_play, inputs=[chips], outputs=[strip], api_visibility="private")
     desk.on_models(
         image.change,

@@ -1,13 +1,36 @@
 """The app in a real browser: every tab does its job, asks nobody else, and fits a telephone."""
 
+import importlib.util
+import os
+from pathlib import Path
+
+import httpx
 import pytest
 
 
 pytest.importorskip("gradio", reason="the app needs gradio")
+from tiny import BENCHMARKS  # noqa: E402
 from tiny.browser import Watched, chromium  # noqa: E402
 
 from seed_hf.app import serve_page  # noqa: E402
+from seed_hf.mini import mini_image  # noqa: E402
 from seed_hf.studio import Studio  # noqa: E402
+
+
+# the scripts of benchmarks/ are no package
+_spec = importlib.util.spec_from_file_location("app_load", BENCHMARKS / "app_load.py")
+app_load = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(app_load)
+
+# what each tab shows at once
+FIRST_SIGHT = {
+    "Reconstruct": "reconstruct-picture",
+    "Mix": "mix-picture",
+    "Chat": "chat",
+    "Draw": "draw-pictures",
+    "Search": "search-results",
+    "Codebook": "codebook-results",
+}
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +79,120 @@ def test_reconstruct(wide, studio):
     assert chips(page) == before
     wide.change_of(picture, lambda: page.click("#reconstruct-examples button >> nth=3"))
     assert chips(page) != before
+
+
+def open_tab(page, name: str):
+    """Also where a narrow page has put the tab into a menu."""
+    tab = page.get_by_role("tab", name=name, exact=True)
+    if not tab.is_visible():
+        page.click(".overflow-menu > button")
+        tab = page.locator(".overflow-dropdown button", has_text=name)
+    tab.click()
+
+
+def test_mix(wide, studio):
+    page = wide.page
+    open_tab(page, "Mix")
+    page.wait_for_selector("#mix-picture img")
+    slider = page.locator("#mix-border input[type=range]")
+    left = chips(page, "mix-chips")
+    wide.change_of("#mix-picture img", lambda: slider.press("Home"))
+    right = chips(page, "mix-chips")
+    half = studio.num_codes // 2
+    # without codes of the first image all are of the second
+    assert right[half:] == left[half:] and right[:half] != left[:half]
+    assert page.locator("#mix-row img").count() == 5
+
+
+def test_chat(wide):
+    page, answers = wide.page, "#chat .bot.message"
+    open_tab(page, "Chat")
+    page.wait_for_selector(f"{answers} img")
+    before = page.locator(answers).count()
+    page.fill("#chat-box textarea", "draw red heart")
+    page.press("#chat-box textarea", "Enter")
+    page.wait_for_function("([s, n]) => document.querySelectorAll(s).length > n", arg=[f"{answers} img", 1])
+    # an image with words, which are about it
+    page.set_input_files("#chat-box input[type=file]", mini_image("owl"))
+    page.wait_for_selector("#chat-box .thumbnail-item")
+    page.fill("#chat-box textarea", "What is this?")
+    page.press("#chat-box textarea", "Enter")
+    page.wait_for_function("([s, n]) => document.querySelectorAll(s).length === n", arg=[answers, before + 2])
+
+
+def test_draw(wide, studio):
+    page = wide.page
+    open_tab(page, "Draw")
+    page.wait_for_selector("#draw-pictures img")
+    page.fill("#draw-words textarea", "green apple")
+    wide.change_of("#draw-pictures img", lambda: page.click("#draw-button"))
+    assert chips(page, "draw-chips") == studio.write_codes(["green apple"])[0].tolist()
+    assert page.locator("#draw-row img").count() > 4
+
+
+def test_search_and_codebook(wide, studio):
+    page = wide.page
+    open_tab(page, "Search")
+    page.wait_for_selector("#search-results img")
+    page.fill("#search-words textarea", "green heart")
+    wide.change_of("#search-results img", lambda: page.click("#search-button"))
+    assert "green-heart" in page.locator("#search-results .caption-label").first.inner_text()
+    # the visitor's own images, for both tabs
+    page.set_input_files("#search-files input[type=file]", [mini_image("owl"), mini_image("guitar")])
+    page.wait_for_function("() => document.querySelector('#search-note').innerText.includes('2 images are ready')")
+    open_tab(page, "Codebook")
+    page.wait_for_selector("#codebook-results img")
+    page.wait_for_function("() => document.querySelectorAll('#codebook-chips .chip').length <= 2")
+    page.locator("#codebook-chips .chip").last.click()
+    code = studio.encode([mini_image("owl"), mini_image("guitar")])[:, 0].max().item()
+    heading = f"code {code} at place 1"
+    page.wait_for_function("h => document.querySelector('#codebook-heading').innerText.includes(h)", arg=heading)
+
+
+def test_telephone(wide, url):
+    narrow = Watched(wide.page.context.browser, url, width=390, color_scheme="dark", has_touch=True)
+    narrow.page.wait_for_selector("#reconstruct-strip img")
+    for name, place in FIRST_SIGHT.items():
+        open_tab(narrow.page, name)
+        narrow.page.wait_for_selector(f"#{place} img")
+        assert narrow.page.evaluate("document.documentElement.scrollWidth") <= 390, name
+    assert narrow.errors == [] and narrow.foreign == []
+    narrow.page.close()
+
+
+# ------------------------------------------------------------------------------------------ limits
+def test_what_is_no_image_is_refused_with_a_reason(wide, tmp_path):
+    page = wide.page
+    open_tab(page, "Reconstruct")
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
+    page.click("#reconstruct-image button[aria-label='Clear'], #reconstruct-image button[title='Clear']")
+    page.set_input_files("#reconstruct-image input[type=file]", str(broken))
+    page.wait_for_selector("text=cannot be read as an image")
+    page.locator(".toast-close").first.click()
+
+
+def test_too_much_is_refused(url):
+    base = f"{url}gradio_api"
+    assert httpx.post(f"{base}/call/search", content=bytes(2**20)).status_code == 413
+    large = {"files": ("large.png", bytes(11 * 2**20))}
+    assert httpx.post(f"{base}/upload", files=large).status_code == 413
+    file = {"path": f"{url}config", "meta": {"_type": "gradio.FileData"}}
+    answer = httpx.post(f"{base}/call/reconstruct", json={"data": [file, 32]})
+    assert answer.status_code == 400 and "as a file" in answer.json()["detail"]
+    file["path"] = "/etc/hostname"
+    assert "error" in app_load.ask(url, "reconstruct", [file, 32])
+
+
+def test_many_visitors_are_answered_or_refused(url, capsys):
+    counts = app_load.visit(url, users=20, requests=1, pid=os.getpid())
+    assert counts["answered"] + counts["refused"] == 20 and counts["answered"] >= 1
+    assert counts["growth_mib"] < 300
+
+
+def test_nothing_stays_behind(studio):
+    with serve_page(studio) as url:
+        folder = Path(os.environ["GRADIO_TEMP_DIR"])
+        httpx.post(f"{url}gradio_api/upload", files={"files": ("x.png", b"secret")}).raise_for_status()
+        assert any(path.read_bytes() == b"secret" for path in folder.rglob("x.png"))
+    assert not folder.exists()

@@ -224,7 +224,7 @@ class Handler(BaseHTTPRequestHandler):
         wanted, user = json.loads(self.body), self._user(required=True)
         repo_type, owner = wanted.get("type") or "model", wanted.get("organization") or user
         key = (repo_type, f"{owner}/{wanted['name']}")
-        url = f"{self.server.url}/{'datasets/' if repo_type == 'dataset' else ''}{key[1]}"
+        url = f"{self.server.url}/{'' if repo_type == 'model' else f'{repo_type}s/'}{key[1]}"
         if owner != user:
             raise RefusedError(403, f"You don't have the rights to create a {repo_type} under {owner}.")
         if key in self.server.repositories:
@@ -367,7 +367,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 _ID = r"(?P<repo_id>[^/]+/[^/]+?)"
-_API = rf"/api/(?P<repo_type>model|dataset)s/{_ID}"
+_API = rf"/api/(?P<repo_type>model|dataset|space)s/{_ID}"
 _FILES = rf"/(?P<repo_type>datasets/)?{_ID}"
 ROUTES = [
     (("GET",), r"/api/whoami-v2", "whoami"),

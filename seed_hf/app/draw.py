@@ -1,0 +1,115 @@
+"""The tab that draws what words say, and shows the picture while its codes are written."""
+
+from collections.abc import Iterator
+
+import gradio as gr
+
+from .chips import code_chips
+from .limits import Desk, refuse
+from .parts import picture_row
+from .streams import Writing, stream
+
+
+_ABOUT = """The language model **writes the codes of a picture, one after the other**, as it would write words; the row
+shows what they say so far. The same codes are then drawn from several seeds."""
+_PROMPTS = ["red heart", "smiling face", "rainbow", "green apple", "blue car", "yellow flower"]
+_MAX_SEED = 2**31
+
+
+class Draw:
+    """
+    What the tab does.
+
+    Args:
+        desk ([`Desk`]): Models.
+    """
+
+    def __init__(self, desk: Desk):
+        self.desk = desk
+        self.defaults = desk.studio.pipeline.config
+
+    def check(self, words: str, count, seed, guidance, steps) -> str:
+        """What is wrong with a wish, if anything."""
+        limits = self.desk.limits
+        if not words.strip():
+            return "Please say what to draw."
+        if len(words) > limits.words:
+            return f"Please use at most {limits.words} characters."
+        values = {"pictures": (count, 1, limits.pictures), "steps": (steps, 1, limits.steps)}
+        values |= {"seed": (seed, 0, _MAX_SEED), "guidance": (guidance, 1, 20)}
+        for name, (value, least, most) in values.items():
+            if not isinstance(value, int | float) or not least <= value <= most:
+                return f"The value of {name} goes from {least} to {most}."
+        return ""
+
+    def on_draw(self, words: str, count=2, seed=0, guidance=None, steps=None) -> Iterator[list]:
+        """Yields chips, the pictures so far, and the pictures."""
+        guidance, steps = guidance or self.defaults.guidance_scale, steps or self.defaults.num_inference_steps
+        if problem := self.check(words, count, seed, guidance, steps):
+            raise refuse(problem)
+        count, seed, steps = int(count), int(seed), int(steps)
+
+        def work(job, show):
+            so_far = []
+
+            def show_writing(pieces, preview):
+                codes = pieces[-1].codes.tolist() if pieces and pieces[-1].codes is not None else []
+                if preview is not None:
+                    so_far.append((preview, f"{len(codes)} codes" if len(codes) > 1 else "1 code"))
+                    show([{"codes": codes}, list(so_far), gr.skip()])
+
+            codes = job.studio.write_codes([words], on_tokens=Writing(job, show_writing, seed, guidance))
+            chips = {"codes": codes[0].tolist()}
+            seeds = [seed + number for number in range(count)]
+            pictures = job.draw(codes.expand(count, -1), seeds, steps=steps, guidance=guidance)
+            captions = [f"seed {seed}" for seed in seeds]
+            so_far.append((pictures[0], f"all {codes.shape[1]} codes"))
+            show([chips, so_far, list(zip(pictures, captions, strict=True))])
+
+        yield from stream(self.desk, work)
+
+
+def add_draw(desk: Desk) -> None:
+    """Adds the tab's components and events to the page."""
+    tab, limits = Draw(desk), desk.limits
+    *_, (chips_value, row_value, pictures_value) = tab.on_draw(_PROMPTS[0])
+    gr.Markdown(_ABOUT)
+    with gr.Row(equal_height=False):
+        with gr.Column(min_width=280):
+            words = gr.Textbox(_PROMPTS[0], label="What to draw", max_length=limits.words, elem_id="draw-words")
+            gr.Examples([[prompt] for prompt in _PROMPTS], [words], label="Or one of these")
+            button = gr.Button("Draw", variant="primary", elem_id="draw-button")
+            with gr.Row():
+                count = gr.Slider(1, limits.pictures, value=2, step=1, label="Pictures", min_width=120)
+                seed = gr.Number(0, label="First seed", precision=0, minimum=0, maximum=_MAX_SEED, min_width=120)
+            with gr.Row():
+                label, value = "Guidance", tab.defaults.guidance_scale
+                guidance = gr.Slider(1, 20, value=value, step=0.5, label=label, min_width=120)
+                label, value = "Steps", tab.defaults.num_inference_steps
+                steps = gr.Slider(1, limits.steps, value=value, step=1, label=label, min_width=120)
+        with gr.Column(min_width=320):
+            pictures = gr.Gallery(
+                pictures_value,
+                label="Pictures",
+                columns=2,
+                height=360,
+                object_fit="contain",
+                interactive=False,
+                buttons=["download"],
+                elem_id="draw-pictures",
+            )
+            gr.Markdown("**The codes that it wrote**")
+            chips = code_chips(chips_value, "Codes that were written", elem_id="draw-chips")
+    row = picture_row(row_value, "While it writes: pictures of the codes so far", "draw-row")
+    desk.on_models(
+        button.click,
+        words.submit,
+        fn=tab.on_draw,
+        inputs=[words, count, seed, guidance, steps],
+        outputs=[chips, row, pictures],
+        api_name="draw",
+        show_progress_on=pictures,
+    )
+
+
+__all__ = ["Draw", "add_draw"]
