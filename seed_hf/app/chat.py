@@ -54,7 +54,7 @@ class Chat:
     """
 
     def __init__(self, desk: Desk):
-        self.desk = desk
+        self.desk, self.opening = desk, None
 
     def check(self, talk: Talk, words: str, paths: list) -> str:
         """What is wrong with a message, if anything."""
@@ -114,9 +114,10 @@ class Chat:
 
     def open(self, examples: Examples) -> None:
         """Makes a first chat to show, which a visitor goes on with."""
-        self.opening = Talk()
+        talk = Talk()
         for message in ({"text": "", "files": [examples.paths[0]]}, {"text": _OPENING_REQUEST, "files": []}):
-            *_, (_, _, self.opening) = self.on_message(message, self.opening)
+            *_, (_, _, talk) = self.on_message(message, talk)
+        self.opening = talk
 
 
 def _said(contents: list) -> list[dict]:
@@ -142,7 +143,7 @@ def add_chat(desk: Desk, examples: Examples) -> None:
         height=460,
         render_markdown=False,
         feedback_options=None,
-        buttons=[],
+        buttons=["copy"],
         allow_file_downloads=False,
         elem_id="chat",
     )

@@ -50,7 +50,8 @@ def code_chips(value: dict[str, Any], label: str, **settings) -> gr.HTML:
     Returns:
         `gr.HTML`: The component, whose value is such a dictionary.
     """
-    return gr.HTML(value, html_template=_TEMPLATE, js_on_load=_SCRIPT, label=label, show_label=False, **settings)
+    settings = {"js_on_load": _SCRIPT, "apply_default_css": False, "show_label": False, **settings}
+    return gr.HTML(value, html_template=_TEMPLATE, label=label, **settings)
 
 
 def image_chips(codes: Sequence[int], original: Sequence[int] | None = None, place: int = 0, kept: int | None = None):

@@ -97,6 +97,7 @@ def add_draw(desk: Desk) -> None:
                 interactive=False,
                 buttons=["download"],
                 elem_id="draw-pictures",
+                elem_classes=["found"],
             )
             gr.Markdown("**The codes that it wrote**")
             chips = code_chips(chips_value, "Codes that were written", elem_id="draw-chips")

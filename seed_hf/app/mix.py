@@ -9,8 +9,8 @@ from .limits import Desk, refuse
 from .parts import Examples, image_upload, picture_row, picture_view, upload_path
 
 
-_ABOUT = """The picture below has the **left codes of the first image and the right codes of the second**. Move the
-border: what an image is sits mostly in its first codes, and how it looks in all of them."""
+_ABOUT = """The mixed picture has the **left codes of the first image and the right codes of the second**. Move the
+border between them, and one image turns into the other."""
 _PARTS = 4
 _SEED = 0
 

@@ -12,7 +12,8 @@ from .parts import Examples, image_upload, picture_row, picture_view, upload_pat
 
 
 _ABOUT = """Every image becomes a few codes, and a picture is drawn from these alone. **Click a code, then one of its
-neighbours below**, and see what changes. The first codes carry the most: keep only some of them with the slider."""
+neighbours below**, and see what changes. Each code builds on those to its left: keep only the first ones with the
+slider."""
 _NEAREST = 15
 _SEED = 0
 

@@ -50,7 +50,7 @@ class Search:
         """Images for a gallery, the nearest first."""
         scores, numbers = (shelf.features @ query.cpu()).topk(min(_TOP, len(shelf.paths)))
         rows = list(zip(numbers.tolist(), scores.tolist(), strict=True))
-        captions = [f"{shelf.paths[number].stem}, {score:.2f}" for number, score in rows]
+        captions = [f"{_name(shelf, number)}, {score:.2f}" for number, score in rows]
         return shelf.show(job, numbers.tolist(), captions)
 
     def on_words(self, name: str, words: str, uploads=None):
@@ -97,7 +97,7 @@ class Search:
         count = "1 image has" if len(numbers) == 1 else f"{len(numbers)} images have"
         shown = numbers[: 4 * _TOP]
         with self.desk.job() as job:
-            images = shelf.show(job, shown, [shelf.paths[number].stem for number in shown])
+            images = shelf.show(job, shown, [_name(shelf, number) for number in shown])
         return f"**{count} code {code} at place {place}**", images
 
 
@@ -169,8 +169,19 @@ def _add_codebook_tab(tab: Search, names: list[str], uploads):
     return name
 
 
+def _name(shelf: Shelf, number: int) -> str:
+    return shelf.paths[number].stem.replace("-", " ")
+
+
 def _gallery(value: list, label: str, elem_id: str) -> gr.Gallery:
-    settings = {"columns": 4, "height": 460, "object_fit": "contain", "interactive": False, "buttons": []}
+    settings = {
+        "columns": 4,
+        "height": 460,
+        "object_fit": "contain",
+        "interactive": False,
+        "buttons": [],
+        "elem_classes": ["found"],
+    }
     return gr.Gallery(value, label=label, elem_id=elem_id, **settings)
 
 

@@ -136,7 +136,7 @@ def test_search_and_codebook(wide, studio):
     page.wait_for_selector("#search-results img")
     page.fill("#search-words textarea", "green heart")
     wide.change_of("#search-results img", lambda: page.click("#search-button"))
-    assert "green-heart" in page.locator("#search-results .caption-label").first.inner_text()
+    assert "green heart" in page.locator("#search-results .caption-label").first.inner_text()
     # the visitor's own images, for both tabs
     page.set_input_files("#search-files input[type=file]", [mini_image("owl"), mini_image("guitar")])
     page.wait_for_function("() => document.querySelector('#search-note').innerText.includes('2 images are ready')")
