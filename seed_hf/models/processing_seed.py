@@ -59,16 +59,11 @@ class SeedImagesKwargs(ImagesKwargs, total=False):
 
 
 class SeedProcessorKwargs(ProcessingKwargs, total=False):
-    """
-    generation_mode (`str`, *optional*, defaults to `"text"`):
-        What the model is to write next. `"image"` opens an image at the end of each text.
-    """
+    """What `SeedProcessor.__call__` hands on to the tokenizer and the image processor."""
 
     images_kwargs: SeedImagesKwargs
-    generation_mode: str | None
-    _defaults = {}  # noqa: RUF012  the first releases of transformers 5 read it of every class
 
-    # transformers before 5.20 reads it
+    # older releases of transformers read it
     _defaults = {}
 
 
@@ -145,6 +140,7 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
         images: ImageInput | None = None,
         text: TextInput | list[TextInput] | None = None,
         codes=None,
+        generation_mode: str | None = None,
         **kwargs: Unpack[SeedProcessorKwargs],
     ) -> BatchFeature:
         """
@@ -156,11 +152,12 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
             text (`str` or `list[str]`, *optional*): Texts with one `<image>` for each image.
             codes (*optional*): Codes instead of images: integers of shape `(num_images, num_query_tokens)`, or
                 `(num_query_tokens,)` for one image.
+            generation_mode (`str`, *optional*): `"image"` opens an image at the end of each text, for a model that is
+                to draw; `None` and `"text"` leave the texts as they are.
             kwargs: For the tokenizer and the image processor, such as `padding=True` and `return_tensors="pt"`; and
                 `return_mm_token_type_ids`, `return_text_replacement_offsets` as in transformers. With
-                `generation_mode="image"` each text ends with an open image, for a model that is to draw; `None` and
-                `"text"` leave the texts as they are. With `return_codes=True` the images become codes, by the image
-                tokenizer that [`~SeedProcessor.encode_image`] uses, and no `pixel_values` are returned.
+                `return_codes=True` the images become codes, by the image tokenizer that
+                [`~SeedProcessor.encode_image`] uses, and no `pixel_values` are returned.
 
         Returns:
             `BatchFeature`: `input_ids` and `attention_mask` if text was given, `pixel_values` of shape
@@ -176,7 +173,6 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
         """
         if images is not None and codes is not None:
             raise ValueError("`images` and `codes` were both given; allowed: one of them.")
-        generation_mode = kwargs.pop("generation_mode", None)
         _check_generation_mode(generation_mode)
         if codes is not None:
             images = ImageCodes(self.tokenizer.image_token_layout.check_image_codes(codes))
