@@ -85,7 +85,7 @@ class Studio:
         Loads all that a model offers: a pipeline without a language model sees and draws, but does not write.
 
         Args:
-            name (`str`, defaults to `"seed-mini"`): Folder or Hub id of a pipeline, or of a language model that names
+            name (`str`, defaults to `MINI_NAME`): Folder or Hub id of a pipeline, or of a language model that names
                 its pipeline.
             device (`str`, *optional*): Such as `"cpu"`; by default `"cuda"` where there is one.
 
