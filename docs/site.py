@@ -57,8 +57,13 @@ def on_page_markdown(markdown: str, page, config, files: Files) -> str:
     return LINK.sub(keep_or_drop, markdown)
 
 
+# `name (type, *optional*, defaults to 1): ...`, and the type of what is returned
+ARGUMENT = re.compile(r"^(\s+[\w*, ]+ \()(.+?)(\):)(?=\s)", re.MULTILINE)
+RETURNED = re.compile(r"(\n\s*Returns:\n\s+)([^\n]+?)(: )")
+
+
 class LinkedNames(griffe.Extension):
-    """Turns the references of docstrings in the style of transformers into links, or into plain code."""
+    """Turns the references of docstrings in the style of transformers into links, and their types into plain text."""
 
     def __init__(self):
         tree = ast.parse((ROOT / "seed_hf" / "__init__.py").read_text(encoding="utf-8"))
@@ -68,10 +73,18 @@ class LinkedNames(griffe.Extension):
     def on_object(self, *, obj: griffe.Object, **_):
         """Changes the docstring of one object."""
         if obj.docstring is not None:
-            # types in parentheses are shown as code already
-            text = re.sub(r"\(\[`~?([\w.]+)`\]", r"(`\1`", obj.docstring.value)
+            text = obj.docstring.value
+            for pattern in (ARGUMENT, RETURNED):
+                text = pattern.sub(lambda match: match[1] + _plain_type(match[2]) + match[3], text)
             obj.docstring.value = re.sub(r"\[`~?([\w.]+)`\]", self._link, text)
 
     def _link(self, match: re.Match) -> str:
         name = match[1].rpartition(".")[2]
         return f"[`{name}`][seed_hf.{name}]" if name in self.public else f"`{name}`"
+
+
+def _plain_type(text: str) -> str:
+    """The type is shown as code already; a default with a colon would end it."""
+    what, _, default = re.sub(r"\[`~?([\w.]+)`\]", r"\1", text).partition(", defaults to ")
+    kept = what if not default or ":" in default else f"{what}, defaults to {default}"
+    return kept.replace("`", "").replace("*optional*", "optional")
