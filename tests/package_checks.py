@@ -3,8 +3,8 @@
     python tests/package_checks.py          # or: make test-package
 
 The wheel goes into an environment of its own with what the package needs and no extra, at the versions of
-constraints.txt. There every Python block of the README runs from an empty folder, and so do commands about seed-mini.
-Blocks that need an extra must say so and nothing else. Of the unpacked source archive some tests run.
+constraints.txt. There the Python of the README and of the pages in docs/ runs from an empty folder, and so do commands
+about seed-mini. Pages that need an extra must say so and nothing else. Of the unpacked source archive some tests run.
 """
 
 import argparse
@@ -28,17 +28,20 @@ COMMANDS = [
     ("seed-hf eval caption seed-mini --dataset emoji --output x.json", 'pip install "seed_hf[eval]"'),
     ("python -m seed_hf.demo --num-pictures 1 --num-inference-steps 1", None),
 ]
-# Of README, by what is in them: what they say. The last is a line of transformers.
-BLOCKS_WITH_EXTRAS = {
+# Of the pages, by what is in their blocks: what they say. The last is a line of transformers.
+PAGES_WITH_EXTRAS = {
+    "from datasets": 'pip install "seed_hf[train]"',
     "import evaluate": 'pip install "seed_hf[eval]"',
     "from openai": 'pip install "seed_hf[serve]"',
     "BitsAndBytesConfig": "requires bitsandbytes",
 }
-RUN_BLOCK = """
+# a block with a reason before it is not run
+BLOCK = re.compile(r"(?:^<!-- (not run: [^\n]+) -->\n+)?^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+RUN_PAGE = """
 import sys
 import seed_hf_script
 sys.argv = ["snippet"]
-exec(compile(sys.stdin.read(), "README.md", "exec"))
+exec(compile(sys.stdin.read(), "page", "exec"))
 """
 
 
@@ -53,7 +56,7 @@ def main():
         source, wheel = build(python, folder)
         run([python, "-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall", wheel])
         (folder / "elsewhere").mkdir()
-        check_blocks(python, folder / "elsewhere")
+        check_pages(python, folder / "elsewhere")
         check_commands(python, folder / "elsewhere")
         run([python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", "pytest"])
         run([python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *SDIST_TESTS], cwd=source)
@@ -94,15 +97,21 @@ def build(python: str, folder: Path) -> tuple[Path, Path]:
     return source, wheel
 
 
-def check_blocks(python: str, folder: Path):
-    """Every Python block of the README, one after the other."""
-    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text("utf-8"), re.DOTALL | re.MULTILINE)
-    for number, block in enumerate(blocks, start=1):
-        missing = [said for text, said in BLOCKS_WITH_EXTRAS.items() if text in block]
-        done = run([python, "-c", RUN_BLOCK], cwd=folder, input=block, check=False, capture_output=True)
-        check_end(f"block {number} of README.md", done, missing[0] if missing else None)
-        for said in re.findall(r"^print\(.*\)  # (.+)$", block, re.MULTILINE):
-            assert missing or said in done.stdout, f"block {number} prints {done.stdout!r} and not {said!r}"
+def check_pages(python: str, folder: Path):
+    """The Python of the README and of every page of the documentation that is not about a checkout."""
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        blocks = [block for reason, block in BLOCK.findall(page.read_text("utf-8")) if not reason]
+        if blocks and page.stem != "ecosystem":
+            check_page(python, folder, page.name, "\n".join(blocks))
+
+
+def check_page(python: str, folder: Path, name: str, text: str):
+    """The blocks of a page, one after the other."""
+    missing = [said for part, said in PAGES_WITH_EXTRAS.items() if part in text]
+    done = run([python, "-c", RUN_PAGE], cwd=folder, input=text, check=False, capture_output=True)
+    check_end(f"the Python of {name}", done, missing[0] if missing else None)
+    for said in re.findall(r"^print\(.*\)  # (.+)$", text, re.MULTILINE):
+        assert missing or said in done.stdout, f"{name} prints {done.stdout!r} and not {said!r}"
 
 
 def check_commands(python: str, folder: Path):
