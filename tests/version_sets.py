@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENT = re.compile(r'"([A-Za-z][\w.-]*)>=([\d.]+)"')
-PYTHONS = ("3.12", "3.13")
+PYTHONS = ("3.12", "3.13", "3.14")
 
 
 def lowest_versions() -> dict[str, str]:
