@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .models.processing_seed import SeedProcessor
     from .models.tokenization_seed import SeedTokenizer
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 __all__ = [
     "SeedConfig",

@@ -6,6 +6,8 @@ import pytest
 import yaml
 from tiny import ROOT
 
+import seed_hf
+
 
 GITHUB = ROOT / ".github"
 WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
@@ -52,3 +54,12 @@ def test_issue_templates_ask_for_something():
         form = read(path)
         assert form["name"] and form["description"]
         assert any(part.get("validations", {}).get("required") for part in form["body"]), path.name
+
+
+def test_the_version_is_the_same_everywhere():
+    citation = read(ROOT / "CITATION.cff")
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    version, date = re.search(r"^## \[(\d[\w.]*)\] - (\d{4}-\d\d-\d\d)$", changelog, re.MULTILINE).groups()
+    assert (citation["version"], str(citation["date-released"])) == (version, date)
+    # between two releases the version is the next one's, with .dev0
+    assert seed_hf.__version__ == version or seed_hf.__version__.endswith(".dev0")
