@@ -92,7 +92,7 @@ def add_draw(desk: Desk) -> None:
                 pictures_value,
                 label="Pictures",
                 columns=2,
-                height=360,
+                height=None,
                 object_fit="contain",
                 interactive=False,
                 buttons=["download"],

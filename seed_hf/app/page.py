@@ -31,7 +31,7 @@ _CSS = """
 .picture img {width: 100%; height: 100%; object-fit: contain}
 .picture .image-frame {padding-top: 2rem}
 .strip .grid-wrap, .found .grid-wrap {min-height: 0 !important; padding-top: 2.2rem}
-.strip .grid-wrap {height: auto !important; max-height: none !important}
+.strip .grid-wrap, .found .grid-wrap {height: auto !important; max-height: none !important}
 .found .grid-container {grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)) !important}
 #chat .message img {min-width: 128px; min-height: 128px; object-fit: contain}
 .strip .grid-container {grid-template-columns: repeat(auto-fit, minmax(84px, 1fr)) !important}
