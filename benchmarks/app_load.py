@@ -64,7 +64,9 @@ def visit(url: str, users: int, requests: int, pid: int) -> dict:
     watcher, start = threading.Thread(target=watch), time.perf_counter()
     watcher.start()
     with ThreadPoolExecutor(users) as pool:
-        counts = sum(pool.map(one, range(users)), Counter({"answered": 0, "refused": 0, "failed": 0}))
+        counts = dict.fromkeys(("answered", "refused", "failed"), 0)
+        for counted in pool.map(one, range(users)):
+            counts = {name: count + counted[name] for name, count in counts.items()}
     is_over.set()
     watcher.join()
     growth = max(most) - before

@@ -18,6 +18,7 @@ _ABOUT = (
     """**Upload an image, ask about it, or write "draw" and what to draw.** You can ask about what it drew, too."""
 )
 _EXAMPLES = ["draw red heart", "draw smiling face", "What is this?", "What colour is it?"]
+_PREVIEWS = 4
 _OPENING_REQUEST = "draw smiling face"
 
 
@@ -104,7 +105,9 @@ class Chat:
                 if text or preview is not None:
                     show([[*before, *_said(answer)], gr.skip(), gr.skip()])
 
-            pieces = job.studio.reply([*talk.messages, question], on_tokens=Writing(job, show_writing))
+            # nobody watches the first chat
+            watch = Writing(job, show_writing, previews=_PREVIEWS if self.desk.is_open else 0)
+            pieces = job.studio.reply([*talk.messages, question], on_tokens=watch)
             answer = [piece.text or talk.keep(job.draw(piece.codes[None], [0])[0]) for piece in pieces]
             talk.messages += [question, {"role": "assistant", "content": _parts(pieces)}]
             talk.shown = [*before, *_said([part for part in answer if part] or ["(It has no answer.)"])]

@@ -1,5 +1,6 @@
 """What the app lets its visitors do: the limits, and a studio that keeps them."""
 
+import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -67,11 +68,12 @@ class Job:
     Args:
         studio ([`Studio`]): The models.
         limits ([`Limits`]): What is allowed.
+        seconds (`float`): Time for the job.
     """
 
-    def __init__(self, studio: Studio, limits: Limits):
+    def __init__(self, studio: Studio, limits: Limits, seconds: float):
         self.studio, self.limits = studio, limits
-        self.ends = time.monotonic() + limits.seconds
+        self.ends = time.monotonic() + seconds
 
     @property
     def is_late(self) -> bool:
@@ -115,6 +117,8 @@ class Desk:
 
     def __init__(self, studio: Studio, limits: Limits | None = None):
         self.studio, self.limits = studio, limits or Limits()
+        # until the page is ready, the operator may take the time that visitors may not
+        self.is_open = False
         self._lock = threading.Lock()
 
     @contextmanager
@@ -122,7 +126,7 @@ class Desk:
         """Waits for the models, and gives them to one job."""
         with self._lock:
             try:
-                yield Job(self.studio, self.limits)
+                yield Job(self.studio, self.limits, self.limits.seconds if self.is_open else math.inf)
             except ValueError as error:
                 raise refuse(str(error)) from None
 

@@ -75,6 +75,7 @@ def build_page(
             with gr.Tab("Draw"):
                 add_draw(desk)
         add_search(desk, examples, images)
+    desk.is_open = True
     page.queue(max_size=desk.limits.waiting, default_concurrency_limit=1, api_open=False)
     return page
 

@@ -74,10 +74,8 @@ class Shelves:
         paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
         if not paths:
             raise ValueError(f"`images` {str(folder)!r} has no images; allowed: a folder with some.")
-        # the operator may take the time that visitors may not
-        job = Job(self.desk.studio, self.desk.limits)
-        job.ends = float("inf")
-        return Shelf.of(job, paths)
+        with self.desk.job() as job:
+            return Shelf.of(job, paths)
 
     @property
     def names(self) -> list[str]:

@@ -14,7 +14,6 @@ from .limits import Desk, Job
 
 # `show(value)` shows a value
 Show = Callable[[Any], None]
-_PREVIEWS = 8
 _PREVIEW_STEPS = 5
 _DONE = object()
 
@@ -74,18 +73,20 @@ class Writing:
         show (`Callable`): Called with the pieces so far and, now and then, with a quick picture of the codes so far.
         seed (`int`, defaults to 0): Of the pictures.
         guidance (`float`, *optional*): Of the pictures.
+        previews (`int`, defaults to 8): Number of quick pictures.
     """
 
-    def __init__(self, job: Job, show: Callable, seed: int = 0, guidance: float | None = None):
+    def __init__(self, job: Job, show: Callable, seed: int = 0, guidance: float | None = None, previews: int = 8):
         self.job, self.show, self.seed, self.guidance = job, show, seed, guidance
-        self.every = max(1, job.studio.num_codes // _PREVIEWS)
+        self.every = max(1, job.studio.num_codes // previews) if previews else 0
 
     def __call__(self, ids: torch.Tensor) -> None:
         """Shows what one chat has so far; ends it by an exception where the time is over."""
         self.job.check_time()
         pieces = self.job.studio.pieces(ids[0].tolist())
         codes = pieces[-1].codes if pieces else None
-        self.show(pieces, self._preview(codes) if codes is not None and len(codes) % self.every == 0 else None)
+        is_shown = self.every and codes is not None and len(codes) % self.every == 0
+        self.show(pieces, self._preview(codes) if is_shown else None)
 
     def _preview(self, codes: torch.Tensor) -> PIL.Image.Image | None:
         if len(codes) in (0, self.job.studio.num_codes):
