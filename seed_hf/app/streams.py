@@ -71,8 +71,8 @@ class Writing:
     Args:
         job ([`Job`]): Whose time counts.
         show (`Callable`): Called with the pieces so far and, now and then, with a quick picture of the codes so far.
-        seed (`int`, defaults to 0): Of the pictures.
-        guidance (`float`, *optional*): Of the pictures.
+        seed (`int`, defaults to 0): Seed of the quick pictures.
+        guidance (`float`, *optional*): Strength of their guidance.
         previews (`int`, defaults to 8): Number of quick pictures.
     """
 

@@ -34,7 +34,7 @@ class Watched:
     def __init__(self, browser, url: str, width: int, **settings):
         self.errors, self.foreign = [], []
         self.page = browser.new_page(viewport={"width": width, "height": 900}, **settings)
-        self.page.set_default_timeout(60_000)
+        self.page.set_default_timeout(180_000)
         self.page.on("console", lambda line: self.errors.append(line.text) if line.type == "error" else None)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", lambda request: self._note(request.url, url))
