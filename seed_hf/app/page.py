@@ -35,6 +35,7 @@ _CSS = """
 .found .grid-container {grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)) !important}
 #chat .message img {min-width: 128px; min-height: 128px; object-fit: contain}
 .strip .grid-container {grid-template-columns: repeat(auto-fit, minmax(84px, 1fr)) !important}
+#chat [title="Share"], #chat [aria-label="Share"] {display: none}
 footer {display: none !important}
 """
 _TITLE = "SEED: images as words"

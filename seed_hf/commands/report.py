@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .flags import Device, announce, model_flag
-from .images import Failures, find_images, is_codes_file, read_codes
+from .images import Failures, find_images, has_codes, read_codes
 
 
 EXAMPLES = """examples:
@@ -23,8 +23,8 @@ def run(
         list[str] | None,
         typer.Argument(
             metavar="PATHS...",
-            help="Image files, folders with images or globs, or one .jsonl or .parquet file of seed-hf tokenize; by "
-            "default the shipped drawings, which are few.",
+            help="Image files, folders with images or globs, or one .jsonl or .parquet file of seed-hf tokenize, or "
+            "folder of seed-hf encode; by default the shipped drawings, which are few.",
         ),
     ] = None,
     output: Annotated[
@@ -47,7 +47,7 @@ def run(
         raise ValueError(f"`--limit` is {limit}; allowed: 2 or more.")
     failures = Failures()
     paths = paths or [mini_pictures_path()]
-    is_codes = len(paths) == 1 and is_codes_file(paths[0])
+    is_codes = len(paths) == 1 and has_codes(paths[0])
     files = [] if is_codes else find_images(paths, failures)
     image_tokenizer, _, _ = load_image_tokenizer(*announce(model, device))
     if is_codes:

@@ -34,7 +34,7 @@ def test_edits(words, num_tiles, num_codes, tmp_path, capsys):
     ("words", "message"),
     [
         (["mix", STRAWBERRY, "nowhere.png", "--output", "out.png"], "nowhere.png"),
-        (["mix", STRAWBERRY, RAINBOW, "--at", "33", "--output", "out.png"], "`at` is 33; allowed"),
+        (["mix", STRAWBERRY, RAINBOW, "--at", "33", "--output", "out.png"], "`--at` is 33; allowed"),
         (["vary", STRAWBERRY, "--count", "0", "--output", "out.png"], "`--count` is 0; allowed: 1 or more"),
         (["first", STRAWBERRY, "--output", "out.gif"], "allowed: a name that ends in .png"),
     ],
