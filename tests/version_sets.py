@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 ROOT = Path(__file__).resolve().parent.parent
-REQUIREMENT = re.compile(r'"([A-Za-z][\w.-]*)>=([\d.]+)"')
+REQUIREMENT = re.compile(r'"([A-Za-z][\w.-]*)(?:\[[\w,-]+\])?>=([\d.]+)"')
 PYTHONS = ("3.12", "3.13", "3.14")
 
 

@@ -37,8 +37,8 @@ class Limits:
 
     waiting: int = 60
     seconds: float = 60
-    upload_bytes: int = 10 * 2**20
-    request_bytes: int = 2**19
+    upload_bytes: int = 10_485_760
+    request_bytes: int = 524_288
     pixels: int = 25_000_000
     images: int = 64
     words: int = 500

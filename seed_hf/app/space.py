@@ -39,7 +39,7 @@ Made by `seed-hf app --push-to-hub`, of the Python package `seed_hf`.
 """
 
 
-def space_files(model: str = MINI_NAME, requirement: str | None = None) -> dict[str, str]:
+def space_files(model: str = "seed-mini", requirement: str | None = None) -> dict[str, str]:
     """
     Writes the files of a Space.
 
@@ -65,7 +65,7 @@ def space_files(model: str = MINI_NAME, requirement: str | None = None) -> dict[
     }
 
 
-def write_space(folder: str | os.PathLike, model: str = MINI_NAME, requirement: str | None = None) -> None:
+def write_space(folder: str | os.PathLike, model: str = "seed-mini", requirement: str | None = None) -> None:
     """
     Writes the files of a Space into a folder.
 
@@ -85,7 +85,7 @@ def write_space(folder: str | os.PathLike, model: str = MINI_NAME, requirement: 
 
 def push_space(
     repo_id: str,
-    model: str = MINI_NAME,
+    model: str = "seed-mini",
     requirement: str | None = None,
     private: bool = False,
     token: str | None = None,
