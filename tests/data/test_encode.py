@@ -335,7 +335,7 @@ def test_command_reports_errors(tmp_path, image_tokenizer, capsys):
     assert main(["encode", str(tmp_path), dataset, str(tmp_path / "codes")]) == 1
     assert "allowed: a folder or Hub id with the config.json" in capsys.readouterr().err
     assert main(["encode", str(image_tokenizer), dataset, str(tmp_path / "codes"), "--batch-size", "0"]) == 1
-    assert "`batch_size` is 0" in capsys.readouterr().err
+    assert "`--batch-size` is 0" in capsys.readouterr().err
 
 
 def test_push(tmp_path, image_tokenizer, hub, monkeypatch):
