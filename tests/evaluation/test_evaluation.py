@@ -353,7 +353,7 @@ def test_command_line(models, coco, tmp_path, capsys):
     assert "codes_r_mean" in shown and "1 images could not be read" in shown
     assert json.loads(output.read_text())["task"] == "retrieval"
     assert main([*command, "--limit", "0"]) == 1
-    assert "`limit` is 0; allowed" in capsys.readouterr().err
+    assert "`--limit` is 0; allowed" in capsys.readouterr().err
     assert main([*command[:3], "--dataset", str(tmp_path), "--output", str(output)]) == 1
     assert "allowed: tar shards" in capsys.readouterr().err
 
