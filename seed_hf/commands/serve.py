@@ -16,6 +16,7 @@ EXAMPLES = """examples:
   curl http://127.0.0.1:8000/v1/images/generations -H "Content-Type: application/json" -d '{"prompt": "red apple"}'
 """
 KEY = "SEED_HF_API_KEY"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def _limit(text: str, metavar: str = "NUMBER"):
@@ -76,9 +77,10 @@ def run(
             raise ValueError(f"`--{name.replace('_', '-')}` is {value}; allowed: more than 0.")
     IMAGE_LIMITS.max_image_pixels = max_image_pixels
     key = _api_key(api_key_file)
-    if key is None and host not in ("127.0.0.1", "::1", "localhost"):
+    hosts = LOOPBACK if key is None and host in LOOPBACK else None
+    if key is None and hosts is None:
         print(f"whoever reaches {host} can use this server: there is no API key ({KEY})", file=sys.stderr)
-    settings = ServerSettings(api_key=key, allow_image_urls=allow_image_urls, **limits)
+    settings = ServerSettings(api_key=key, hosts=hosts, allow_image_urls=allow_image_urls, **limits)
     name = Path(model).name if Path(model).exists() else model
     app = build_app(Studio.load(*announce(model, device)), name, settings)
     serve(app, lambda url: print(f"serving at {url}", file=sys.stderr, flush=True), host, port)

@@ -40,6 +40,7 @@ class Gate:
             self.metrics.seconds.labels(path).observe(time.perf_counter() - started)
 
     async def _answer(self, scope, receive, answer: "_Sending"):
+        self._check_host(scope)
         if scope["path"] == "/health":
             await self.app(scope, receive, answer)
             return
@@ -60,6 +61,16 @@ class Gate:
         finally:
             self.num_in_flight -= 1
             self.metrics.in_flight.dec()
+
+    def _check_host(self, scope):
+        if self.settings.hosts is None:
+            return
+        host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+        # a port comes behind the last colon; an address of version 6 stands in brackets
+        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+        if name.strip("[]").lower() not in self.settings.hosts:
+            message = f"`Host` is {host!r}; allowed without an API key: {', '.join(self.settings.hosts)}."
+            raise RequestError(message, status=403, code="host_not_allowed")
 
     def _check_key(self, scope):
         if self.settings.api_key is None:

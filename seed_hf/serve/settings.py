@@ -10,6 +10,9 @@ class ServerSettings:
 
     Args:
         api_key (`str`, *optional*): What requests have to bring as bearer token; by default nothing.
+        hosts (`tuple[str, ...]`, *optional*): Names by which requests may call the server; by default any. A server
+            without a key, on this machine alone, needs it: a page of another site, whose name was made to lead here,
+            could use it otherwise.
         allow_image_urls (`bool`, defaults to `False`): Whether images may be named by http(s) URLs, which the server
             then fetches from public addresses.
         max_body_bytes (`int`, defaults to 16777216): Largest request.
@@ -22,6 +25,7 @@ class ServerSettings:
     """
 
     api_key: str | None = None
+    hosts: tuple[str, ...] | None = None
     allow_image_urls: bool = False
     max_body_bytes: int = 16777216
     max_tokens: int = 1024

@@ -39,6 +39,17 @@ def test_the_key_is_needed(guarded, headers):
     assert httpx.post(f"{guarded}/v1/chat/completions", json=CHAT, headers=KEY).status_code == 200
 
 
+def test_only_named_hosts_are_served(studio):
+    """Else a page of another site, whose name was made to lead to this machine, could use the server."""
+    with serving(studio, hosts=("127.0.0.1", "localhost", "::1")) as url:
+        port = url.rpartition(":")[2]
+        for host in ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", ""):
+            answer = httpx.get(f"{url}/v1/models", headers={"Host": host})
+            assert answer.status_code == 403 and "`Host` is" in answer.json()["error"]["message"]
+        for host in ("127.0.0.1", f"localhost:{port}", f"LOCALHOST:{port}", "[::1]", f"[::1]:{port}"):
+            assert httpx.get(f"{url}/v1/models", headers={"Host": host}).status_code == 200
+
+
 def test_a_large_body_is_not_read(guarded):
     host, port = guarded.removeprefix("http://").split(":")
     head = (
