@@ -59,6 +59,8 @@ EXTRAS_REQUIRE = {
     "eval": EVAL,
     "app": APP,
     "docs": DOCS,
+    # the second backend of the image processor
+    "torchvision": ["torchvision>=0.20"],
     # 8 and 4 bits; runs on a CPU too
     "quantization": ["bitsandbytes>=0.50"],
     # To train seed-mini: its pretrained parts are the PyPI packages that the Makefile calls PRETRAINED. They must be
