@@ -45,6 +45,11 @@ class Arguments(DataSettings, Augmentation, RunArguments):
         help="Parts to train; the rest is frozen.",
     )
     init_codebook_images: int = HfArg(default=0, help="Start the codebook by k-means on this many images; 0: do not.")
+    prefix_probability: float = HfArg(
+        default=0.0,
+        help="Share of images decoded from a random number of their first codes only (the paper: none): these then "
+        "say as much as they can.",
+    )
     picture_decoder: str | None = HfArg(
         default=None, help="SeedPipeline folder that draws pictures from codes at each evaluation."
     )
@@ -74,7 +79,9 @@ def main(argv: list[str] | None = None) -> None:
     from seed_hf.trainer.targets import load_targets
 
     set_seed(args.seed)
-    model = SeedImageTokenizer.from_pretrained(args.init_model, attn_implementation=args.attn_implementation)
+    model = SeedImageTokenizer.from_pretrained(
+        args.init_model, attn_implementation=args.attn_implementation, prefix_probability=args.prefix_probability
+    )
     tokenizer = AutoTokenizer.from_pretrained(args.init_model)
     processor = SeedImageProcessor.from_pretrained(args.init_model)
     freeze_for_stage_2(model, args.trained_parts)

@@ -101,6 +101,9 @@ class SeedImageTokenizerConfig(HubUploadMixin, PreTrainedConfig):
         generation_contrastive_loss_weight (`float`, defaults to 0.0): Ours, not in the paper: adds a contrastive loss
             between generation embeddings and their targets, with the temperature of stage 1. Where a code may stand
             for several things, the squared error alone pulls to their mean, and this to the most likely one.
+        prefix_probability (`float`, defaults to 0.0): Ours, not in the paper: probability of each image to be decoded
+            in stage 2 from its first codes only, of which there is a random number, so that these alone say as much
+            as they can (nested dropout).
         label_smoothing (`float`, defaults to 0.1): Label smoothing of the contrastive loss.
         contrastive_gather (`str`, defaults to `"full"`): `"full"` lets gradients flow through features gathered
             from other processes; `"detached"` is the original's gradient-free gather.
@@ -169,6 +172,7 @@ class SeedImageTokenizerConfig(HubUploadMixin, PreTrainedConfig):
     generation_loss_weight: float = 0.5
     code_contrastive_loss_weight: float = 0.0
     generation_contrastive_loss_weight: float = 0.0
+    prefix_probability: float = 0.0
     label_smoothing: float = 0.1
     contrastive_gather: str = "full"
     normalize_codes: bool = False
@@ -221,6 +225,7 @@ class SeedImageTokenizerConfig(HubUploadMixin, PreTrainedConfig):
         for name in NON_NEGATIVE_FIELDS:
             value = getattr(self, name)
             _require(0 <= value < math.inf, name, value, "a finite number, 0 or above")
+        _require(0.0 <= self.prefix_probability <= 1.0, "prefix_probability", self.prefix_probability, "[0, 1]")
         _require(0.0 <= self.codebook_ema_decay < 1.0, "codebook_ema_decay", self.codebook_ema_decay, "[0, 1)")
         _require(
             self.dead_code_steps == 0 or self.codebook_ema_decay > 0,

@@ -350,6 +350,14 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
         rebuilt, mean = self.reconstruction_decoder(decoded), self.quantizer.causal_mean
         return rebuilt if mean is None else rebuilt + mean.to(rebuilt.dtype)
 
+    def _keep_prefixes(self, decoded: torch.Tensor) -> torch.Tensor:
+        """Means of the places behind a random number of first ones, for a random part of the images."""
+        num_images, num_places = decoded.shape[:2]
+        counts = torch.randint(1, num_places, (num_images, 1), device=decoded.device)
+        is_cut = torch.rand(num_images, 1, device=decoded.device) < self.config.prefix_probability
+        is_left_out = is_cut & (torch.arange(num_places, device=decoded.device) >= counts)
+        return torch.where(is_left_out[..., None], self.quantizer.mean_decoded().to(decoded), decoded)
+
     def _lookup_images(self, codes: torch.LongTensor) -> torch.FloatTensor:
         """Codes of images -> what both decoders read, `(batch_size, num_query_tokens, hidden_size)`."""
         num_query_tokens = self.config.num_query_tokens
@@ -440,8 +448,12 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
         if self.reconstruction_decoder is None:
             raise ValueError("`generation_targets` needs config.use_reconstruction_decoder=True; it is False.")
         quantized = self.quantizer(causal_embeds)
-        reconstructed = self._rebuild(quantized.decoded)
-        generation_embeds = self.generation_head(self.generation_decoder(quantized.decoded))
+        decoded = quantized.decoded
+        # CODEPATH: nested dropout, which neither SEED nor seed-mini was trained with
+        if self.training and self.config.prefix_probability > 0:
+            decoded = self._keep_prefixes(decoded)
+        reconstructed = self._rebuild(decoded)
+        generation_embeds = self.generation_head(self.generation_decoder(decoded))
         mean = 0.0 if self.quantizer.causal_mean is None else self.quantizer.causal_mean
         shape, allowed = tuple(targets.shape), tuple(generation_embeds.shape)
         if shape != allowed:

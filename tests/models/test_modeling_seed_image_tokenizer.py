@@ -258,6 +258,24 @@ def test_first_codes_stand_for_an_image(codebook_per_query):
     assert_equal_up_to_rounding(features, model._project_image(model._rebuild(mixed)))
 
 
+def test_nested_dropout_decodes_first_codes():
+    """Only in training, only where it is asked for, and always a true part of the codes, from the left."""
+    model = tiny_image_tokenizer(prefix_probability=0.75)
+    decoded = torch.randn(400, 8, model.config.qformer_config.hidden_size)
+    torch.manual_seed(0)
+    kept = (model._keep_prefixes(decoded) == decoded).all(-1)
+    counts = kept.sum(1)
+    assert torch.equal(kept, torch.arange(8) < counts[:, None])
+    # 300 of 400 are expected to be cut; five standard deviations of 9
+    assert 255 < (counts < 8).sum() < 345 and set(counts.tolist()) == set(range(1, 9))
+    calls, keep_prefixes = [], model._keep_prefixes
+    model._keep_prefixes = lambda decoded: calls.append(1) or keep_prefixes(decoded)
+    for model.config.prefix_probability, is_training in ((0.75, False), (0.0, True), (0.75, True)):
+        assert not calls
+        model.train(is_training)(tiny_pixels(), generation_targets=torch.randn(2, 6, 32))
+    assert calls == [1]
+
+
 @pytest.mark.parametrize(
     ("codes", "message"),
     [
@@ -314,6 +332,7 @@ def test_missing_parts_are_named():
         ({"reconstruction_loss_weight": -1.0}, "`reconstruction_loss_weight` is -1.0"),
         ({"generation_loss_weight": -1.0}, "`generation_loss_weight` is -1.0"),
         ({"code_contrastive_loss_weight": -1.0}, "`code_contrastive_loss_weight` is -1.0"),
+        ({"prefix_probability": 1.5}, "`prefix_probability` is 1.5"),
         ({"generation_contrastive_loss_weight": -1.0}, "`generation_contrastive_loss_weight` is -1.0"),
         ({"label_smoothing": -0.1}, "`label_smoothing` is -0.1"),
     ],
