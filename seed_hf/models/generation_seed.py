@@ -56,9 +56,11 @@ class SeedImageSpanLogitsProcessor(LogitsProcessor):
             text in which the model may open image spans.
         max_length (`int`, *optional*): Longest sequence, prompt included. With it, `"interleaved"` opens no span that
             would not fit.
+        num_codes (`int`, *optional*): Number of codes after which a span ends: the first ones of an image, which are
+            an image already. By default `num_query_tokens`.
 
     Raises:
-        ValueError: An unknown `generation_mode`.
+        ValueError: An unknown `generation_mode`, or `num_codes` out of range.
 
     Example:
 
@@ -75,12 +77,19 @@ class SeedImageSpanLogitsProcessor(LogitsProcessor):
     ```
     """
 
-    def __init__(self, layout: ImageTokenLayout, generation_mode: str = "text", max_length: int | None = None):
+    def __init__(
+        self,
+        layout: ImageTokenLayout,
+        generation_mode: str = "text",
+        max_length: int | None = None,
+        num_codes: int | None = None,
+    ):
         if generation_mode not in GENERATION_MODES:
             raise ValueError(f"`generation_mode` is {generation_mode!r}; allowed: {GENERATION_MODES}.")
         self.layout = layout
         self.generation_mode = generation_mode
         self.max_length = max_length
+        self.num_codes = _check_num_codes(num_codes, layout)
         self._table = None
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
@@ -121,8 +130,8 @@ class SeedImageSpanLogitsProcessor(LogitsProcessor):
             `int`: State for `mask_states`.
         """
         if num_tokens is not None:
-            return _IN_SPAN + num_tokens if num_tokens < self.layout.num_query_tokens else _AT_SPAN_END
-        fits = room is None or self.layout.num_query_tokens + 2 <= room
+            return _IN_SPAN + num_tokens if num_tokens < self.num_codes else _AT_SPAN_END
+        fits = room is None or self.num_codes + 2 <= room
         return _OUTSIDE_MAY_OPEN if self.generation_mode == "interleaved" and fits else _OUTSIDE
 
     def _limits(self, scores: torch.Tensor) -> torch.Tensor:
@@ -148,11 +157,11 @@ class SeedImageSpanLogitsProcessor(LogitsProcessor):
         """Row of `_limits` for each sequence, `(batch_size,)`."""
         is_open, num_tokens = self.layout.span_state(input_ids)
         may_open = self.generation_mode == "interleaved" and self._span_fits(input_ids)
-        inside = torch.where(num_tokens < self.layout.num_query_tokens, _IN_SPAN + num_tokens, _AT_SPAN_END)
+        inside = torch.where(num_tokens < self.num_codes, _IN_SPAN + num_tokens, _AT_SPAN_END)
         return torch.where(is_open, inside, _OUTSIDE_MAY_OPEN if may_open else _OUTSIDE)
 
     def _span_fits(self, input_ids: torch.Tensor) -> bool:
-        span_length = self.layout.num_query_tokens + 2
+        span_length = self.num_codes + 2
         return self.max_length is None or input_ids.shape[-1] + span_length <= self.max_length
 
 
@@ -333,6 +342,7 @@ class SeedGenerationMixin:
         logits_processor: LogitsProcessorList | None = None,
         *,
         generation_mode: str | None = None,
+        num_codes: int | None = None,
         pixel_values: torch.Tensor | None = None,
         codes: torch.Tensor | None = None,
         guidance_scale: float | None = None,
@@ -351,6 +361,8 @@ class SeedGenerationMixin:
             generation_mode (`str`, *optional*): `"text"` emits no image token; `"image"` emits one image span (or
                 finishes the one in which the prompt ends); `"interleaved"` leaves the choice to the model. Defaults
                 to the generation configuration's, or `"text"`.
+            num_codes (`int`, *optional*): Number of codes of each image that is written: the first ones, with which it
+                can be decoded. Defaults to the generation configuration's, or all.
             pixel_values (`torch.FloatTensor` of shape `(num_images, 3, image_size, image_size)`, *optional*):
                 Images for the `<image>` placeholders of the prompt; they come back as image tokens.
             codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)`, *optional*): Their codes instead.
@@ -367,11 +379,11 @@ class SeedGenerationMixin:
             `ModelOutput` of transformers.
 
         Raises:
-            ValueError: An unknown mode, images that do not fit the placeholders, a prompt with a malformed span, a
-                limit too short for an image, or guidance with beams or assisted decoding.
+            ValueError: An unknown mode, `num_codes` out of range, images that do not fit the placeholders, a prompt
+                with a malformed span, a limit too short for an image, or guidance with beams or assisted decoding.
         """
         images = {"pixel_values": pixel_values, "codes": codes}
-        settings = {"generation_mode": generation_mode, "guidance_scale": guidance_scale}
+        settings = {"generation_mode": generation_mode, "guidance_scale": guidance_scale, "num_codes": num_codes}
         kwargs |= {name: value for name, value in (images | settings).items() if value is not None}
         negative = {"negative_prompt_ids": negative_prompt_ids}
         negative["negative_prompt_attention_mask"] = negative_prompt_attention_mask
@@ -380,11 +392,12 @@ class SeedGenerationMixin:
         return super().generate(inputs, generation_config, logits_processor, **negative, **kwargs)
 
     def _prepare_generation_config(
-        self, generation_config, generation_mode=None, unconditional_prompt=(None, None), **kwargs
+        self, generation_config, generation_mode=None, num_codes=None, unconditional_prompt=(None, None), **kwargs
     ):
         generation_config, model_kwargs = super()._prepare_generation_config(generation_config, **kwargs)
-        if generation_mode is not None:
-            generation_config.generation_mode = generation_mode
+        for name, value in (("generation_mode", generation_mode), ("num_codes", num_codes)):
+            if value is not None:
+                setattr(generation_config, name, value)
         if _mode_of(generation_config) == "image" and not generation_config.is_assistant:
             # a limit that a configuration carries is meant for texts; one in the call is checked with the prompt
             generation_config.max_length = None
@@ -473,7 +486,9 @@ class SeedGenerationMixin:
     def _make_room_for_one_image(self, input_ids, generation_config):
         layout, asked = self.config.image_token_layout, generation_config.max_new_tokens
         is_open, num_tokens = layout.span_state(input_ids)
-        needed = int(torch.where(is_open, layout.num_query_tokens + 1 - num_tokens, layout.num_query_tokens + 2).max())
+        num_codes = _check_num_codes(getattr(generation_config, "num_codes", None), layout)
+        remaining = (num_codes - num_tokens).clamp(min=0) + 1
+        needed = int(torch.where(is_open, remaining, num_codes + 2).max())
         if asked is not None and asked < needed:
             raise ValueError(f"`max_new_tokens` is {asked}; allowed for an image: at least {needed}.")
         generation_config.max_new_tokens = needed
@@ -517,7 +532,8 @@ class SeedGenerationMixin:
         mode = _mode_of(generation_config)
         # continuous batching has a length for each request
         max_length = generation_config.max_length if has_length and mode == "interleaved" else None
-        return SeedImageSpanLogitsProcessor(self.config.image_token_layout, mode, max_length)
+        num_codes = getattr(generation_config, "num_codes", None)
+        return SeedImageSpanLogitsProcessor(self.config.image_token_layout, mode, max_length, num_codes)
 
     def prepare_inputs_for_generation(
         self,
@@ -585,6 +601,13 @@ def _mode_of(generation_config: GenerationConfig) -> str:
     if generation_mode not in GENERATION_MODES:
         raise ValueError(f"`generation_mode` is {generation_mode!r}; allowed: {GENERATION_MODES}.")
     return generation_mode
+
+
+def _check_num_codes(num_codes: int | None, layout: ImageTokenLayout) -> int:
+    num_codes = layout.num_query_tokens if num_codes is None else num_codes
+    if not isinstance(num_codes, int) or not 1 <= num_codes <= layout.num_query_tokens:
+        raise ValueError(f"`num_codes` is {num_codes!r}; allowed: an integer in [1, {layout.num_query_tokens}].")
+    return num_codes
 
 
 def _is_guided(generation_config: GenerationConfig) -> bool:

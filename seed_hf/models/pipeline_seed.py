@@ -299,8 +299,11 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, UnetLoraLoaderMixin, D
         if generated.shape[0] != len(texts):
             allowed = f"{len(texts)}, one for each prompt"
             raise ValueError(f"`generation_kwargs` asks for {generated.shape[0]} sequences; allowed: {allowed}.")
+        num_codes = generation_kwargs.get(
+            "num_codes", getattr(self.language_model.generation_config, "num_codes", None)
+        )
         codes = self.processor.post_process_generation(
-            generated, output="codes", prompt_length=inputs["input_ids"].shape[1]
+            generated, output="codes", prompt_length=inputs["input_ids"].shape[1], num_codes=num_codes
         )
         return torch.stack([row[-1] for row in codes])
 

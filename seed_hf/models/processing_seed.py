@@ -355,7 +355,13 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
 
     # ------------------------------------------------------------------------------------------ output
     def post_process_generation(
-        self, generated_ids, output: str = "text", prompt_length: int = 0, strict: bool = False, **kwargs
+        self,
+        generated_ids,
+        output: str = "text",
+        prompt_length: int = 0,
+        strict: bool = False,
+        num_codes: int | None = None,
+        **kwargs,
     ) -> list:
         """
         Turns what a model generated into text, codes or images.
@@ -373,11 +379,12 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
                 decoded; `"interleaved"`: text and images in order.
             prompt_length (`int`, defaults to 0): Number of ids at the start to leave out; not used for text.
             strict (`bool`, defaults to `False`): Whether a broken image span raises `ValueError`.
+            num_codes (`int`, *optional*): Number of codes that images were written with; by default all.
             kwargs: For [`~SeedProcessor.decode_image`], such as `pipeline` and `generator`.
 
         Returns:
             `list`: for each sequence a `str` (`"text"`), a `torch.LongTensor` of shape
-            `(num_images, num_query_tokens)` (`"codes"`), a list of `PIL.Image.Image` (`"images"`), or a list of `str`
+            `(num_images, num_codes)` (`"codes"`), a list of `PIL.Image.Image` (`"images"`), or a list of `str`
             and `PIL.Image.Image` (`"interleaved"`).
 
         Raises:
@@ -386,12 +393,13 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
         if output not in OUTPUTS:
             raise ValueError(f"`output` is {output!r}; allowed: {OUTPUTS}.")
         rows = self._rows(generated_ids, prompt_length)
-        sequences = [self._pieces(row, f"sequence {index}", strict) for index, row in enumerate(rows)]
+        num_codes = self.tokenizer.num_query_tokens if num_codes is None else num_codes
+        sequences = [self._pieces(row, f"sequence {index}", strict, num_codes) for index, row in enumerate(rows)]
         if output == "text":
             return ["".join(value for kind, value in pieces if kind == "text").strip() for pieces in sequences]
         images = [[value for kind, value in pieces if kind == "image"] for pieces in sequences]
         if output == "codes":
-            empty = torch.zeros(0, self.tokenizer.num_query_tokens, dtype=torch.long)
+            empty = torch.zeros(0, num_codes, dtype=torch.long)
             return [torch.tensor(codes) if codes else empty for codes in images]
         flat = [codes for row in images for codes in row]
         decoded = iter(self.decode_image(torch.tensor(flat), **kwargs) if flat else [])
@@ -407,9 +415,9 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
         rows = torch.as_tensor(generated)
         return (rows[None] if rows.ndim == 1 else rows)[:, prompt_length:].tolist()
 
-    def _pieces(self, row: list[int], name: str, strict: bool) -> list[tuple[str, str | list[int]]]:
+    def _pieces(self, row: list[int], name: str, strict: bool, wanted: int) -> list[tuple[str, str | list[int]]]:
         """Text without special tokens and whole images, in order; empty text is dropped."""
-        pieces, wanted = [], self.tokenizer.num_query_tokens
+        pieces = []
         for kind, values in self.tokenizer.image_token_layout.split(row):
             if kind == "text":
                 text = self.tokenizer.decode(values, skip_special_tokens=True)

@@ -175,6 +175,25 @@ def test_a_generation_config_says_mode_and_guidance():
     assert type(grammar) is SeedImageSpanLogitsProcessor and grammar.generation_mode == "interleaved"
 
 
+@pytest.mark.parametrize("settings", [{}, {"guidance_scale": 4.0}, {"num_beams": 2}, {"do_sample": True}])
+def test_an_image_may_be_its_first_codes(settings):
+    """They are those of a whole image, whose span closes early; prompts may end within one."""
+    model, _ = build_seed_model("llama")
+    layout = model.config.image_token_layout
+    prompts = torch.tensor([[5, 6, 30], [7, 8, layout.boi_token_id]])
+    settings = {"generation_mode": "image", "do_sample": False, **settings}
+    short = model.generate(prompts, num_codes=2, **settings)
+    spans = [[codes for kind, codes in layout.split(row) if kind == "image"] for row in short.tolist()]
+    assert [len(codes) for row in spans for codes in row] == [2, 2] and short.shape[1] == 3 + 2 + 2
+    if settings.get("num_beams") is None and not settings["do_sample"]:
+        assert torch.equal(short[0, :6], model.generate(prompts, **settings)[0, :6])
+    config = GenerationConfig(**settings, num_codes=2)
+    assert model.generate(prompts, generation_config=config).shape == short.shape
+    for wrong in (0, NUM_QUERY_TOKENS + 1, "2"):
+        with pytest.raises(ValueError, match=f"`num_codes` is {wrong!r}; allowed: an integer in"):
+            model.generate(prompts, num_codes=wrong, **settings)
+
+
 @pytest.mark.parametrize("name", ["num_beams", "prompt_lookup_num_tokens", "assistant_model", "assistant_early_exit"])
 def test_guidance_is_refused_where_its_cache_would_not_follow(name):
     model, _ = build_seed_model("llama")

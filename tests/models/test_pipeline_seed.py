@@ -202,6 +202,11 @@ class TestInputs:
         with pytest.raises(ValueError, match=message):
             pipeline(**inputs)
 
+    def test_a_prompt_may_become_the_first_codes(self, prompt_pipeline):
+        settings = {"generation_kwargs": {"num_codes": 2}, "num_inference_steps": 1}
+        output = prompt_pipeline(prompt=["a cat", "a dog"], **settings)
+        assert output.codes.shape == (2, 2) and len(output.images) == 2
+
     @pytest.mark.parametrize("prompt", [[], [1], 3])
     def test_wrong_prompt(self, prompt_pipeline, prompt):
         with pytest.raises(ValueError, match="`prompt` is"):
