@@ -75,7 +75,10 @@ class Repository:
         """Flags of `seed-hf card`."""
         runs = [folder for folder in sorted((kept / "training").glob("*")) if folder.name[3:].startswith(self.stages)]
         reports = [kept / "evaluation" / report_name(task, split) for task in self.tasks for split in TEST_SPLITS]
-        return [*self.flags, "--notes", kept / "notes.md", "--training", *runs, "--evaluation", *reports]
+        flags = [*self.flags, "--notes", kept / "notes.md"]
+        for flag, values in (("--training", runs), ("--evaluation", reports)):
+            flags += [flag, *values] if values else []
+        return flags
 
 
 def report_name(task: str, split: str) -> str:
