@@ -29,13 +29,17 @@ def run(
     device: Device = None,
 ):
     """Draws the prompts, and says where the pictures are."""
-    from ..loading import load_drawing_pipeline  # brings torch, for which `--help` must not wait
+    # these bring torch, for which `--help` must not wait
+    from ..loading import load_drawing_pipeline
+    from ..models.image_formats_seed import IMAGE_SUFFIXES
 
     if count < 1:
         raise ValueError(f"`--count` is {count}; allowed: 1 or more.")
     if any(not prompt.strip() for prompt in prompts):
         raise ValueError("`prompt` is empty; allowed: some words.")
     is_file = output.suffix.lower() == ".png"
+    if output.is_file() and not is_file or output.suffix.lower() in set(IMAGE_SUFFIXES) - {".png"}:
+        raise ValueError(f"`--output` is {str(output)!r}; allowed: a name that ends in .png, or a folder.")
     if is_file and len(prompts) * count > 1:
         raise ValueError(f"`--output` is the file {str(output)!r}; allowed for several pictures: a folder.")
     pipeline, generation = load_drawing_pipeline(*announce(model, device))

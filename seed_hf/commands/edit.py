@@ -170,12 +170,12 @@ def _run(
     """Reads, edits, draws all from the same noise, and writes one picture."""
     import torch
 
-    from ..models.image_processing_seed import load_rgb_image
     from ..studio import Studio
 
     if output.suffix.lower() != ".png":
         raise ValueError(f"`--output` is {str(output)!r}; allowed: a name that ends in .png.")
-    images = [load_rgb_image(file, name=str(file)) for file in files]
+    output.parent.mkdir(parents=True, exist_ok=True)
+    images = [_read(file) for file in files]
     studio = Studio.load(*announce(model, device))
     edited = edit(studio, studio.encode(images))
     seed, steps, guidance = drawing
@@ -189,6 +189,15 @@ def _run(
         for row in edited.tolist():
             print(json.dumps({"codes": row}))
     print(f"wrote {output}: {len(images)} given, {len(pictures)} drawn", file=sys.stderr)
+
+
+def _read(file: Path):
+    from ..models.image_processing_seed import load_rgb_image
+
+    try:
+        return load_rgb_image(file, name=str(file))
+    except ValueError as error:
+        raise ValueError(f"{file}: {error.__cause__ or error}") from error
 
 
 def _side_by_side(images: list, pictures: list):

@@ -29,8 +29,14 @@ class Failures:
     def finish(self) -> int:
         """Says how many there were, and returns the exit status."""
         if self.count:
-            print(f"{self.count} could not be read and were skipped", file=sys.stderr)
+            verb = "was" if self.count == 1 else "were"
+            print(f"{self.count} could not be read and {verb} skipped", file=sys.stderr)
         return 1 if self.count else 0
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: `"1 image"`, `"2 images"`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def find_images(paths: list[str], failures: Failures) -> list[Path]:
@@ -48,6 +54,8 @@ def find_images(paths: list[str], failures: Failures) -> list[Path]:
     files = []
     for path in paths:
         names = [line.rstrip("\r\n") for line in sys.stdin] if path == "-" else [path]
+        if path == "-" and not any(names):
+            failures.add("no path on standard input")
         for name in filter(None, names):
             matches = _images_of(name)
             if not matches:

@@ -34,7 +34,8 @@ class _Plain:
             if param.param_type_name == "argument":
                 arguments.append(_value(param) if param.required else f"[{_value(param)}]")
             elif not param.hidden:
-                piece = param.opts[-1] if param.is_flag else f"{param.opts[-1]} {_value(param)}"
+                name = max(param.opts, key=len)  # typer keeps `-h` and `--help` in no order
+                piece = name if param.is_flag else f"{name} {_value(param)}"
                 options.append(piece if param.required else f"[{piece}]")
         return [*options, *arguments, *([self.subcommand_metavar] if hasattr(self, "subcommand_metavar") else [])]
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .flags import PATHS_HELP, Device, Guidance, Seed, Steps, announce, model_flag
-from .images import Failures, encode_files, find_images, has_codes, read_codes
+from .images import Failures, counted, encode_files, find_images, has_codes, read_codes
 from .pictures import draw_codes, free_name
 
 
@@ -44,7 +44,7 @@ def run(
         for names, codes in source:
             for name, picture in zip(names, draw_codes(pipeline, codes, seed, steps, guidance), strict=True):
                 picture.save(output / f"{free_name(name.stem, taken)}.png")
-    print(f"wrote {len(taken)} pictures to {output}", file=sys.stderr)
+    print(f"wrote {counted(len(taken), 'picture')} to {output}", file=sys.stderr)
     return failures.finish()
 
 

@@ -45,6 +45,9 @@ def run(
 
     if limit < 2:
         raise ValueError(f"`--limit` is {limit}; allowed: 2 or more.")
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"`--output` is {str(output)!r}; allowed: a name that ends in .html.")
+    output.parent.mkdir(parents=True, exist_ok=True)
     failures = Failures()
     paths = paths or [mini_pictures_path()]
     is_codes = len(paths) == 1 and has_codes(paths[0])

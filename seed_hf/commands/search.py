@@ -1,6 +1,7 @@
 """`seed-hf search`: images by words or by an image, from their codes alone (64 bytes for an image of 32 codes)."""
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -37,10 +38,12 @@ def run(
         ),
     ],
     query: Annotated[str | None, typer.Argument(metavar="QUERY", help="Words, or an image file.")] = None,
-    top: Annotated[int, typer.Option(metavar="NUMBER", help="Number of images to show.")] = 5,
+    top: Annotated[int, typer.Option(min=1, metavar="NUMBER", help="Number of images to show.")] = 5,
     duplicates: Annotated[
         float | None,
         typer.Option(
+            min=-1,
+            max=1,
             metavar="SIMILARITY",
             help="Instead of a query: show all pairs of images that are at least that similar, up to 1.",
         ),
@@ -95,17 +98,26 @@ def _query_features(query: str, model: "SeedImageTokenizer", encode, folder: Pat
     """The feature of an image file, from its codes too, or of words."""
     from ..inference import text_features
     from ..loading import load_text_tokenizer
+    from ..models.image_formats_seed import IMAGE_SUFFIXES
     from ..models.image_processing_seed import load_rgb_image
 
+    if not query.strip():
+        raise ValueError("`query` is empty; allowed: some words, or an image file.")
+    if Path(query).suffix.lower() in IMAGE_SUFFIXES and not Path(query).is_file():
+        raise ValueError(f"`query` is {query!r}, which is no file; allowed: some words, or an image file.")
     if Path(query).is_file():
         return _code_features(model, encode([load_rgb_image(Path(query), name="query")]))[0]
     return text_features(model, load_text_tokenizer(folder), [query])[0]
 
 
 def _print_duplicates(names: list[str], features: "torch.Tensor", least: float, as_json: bool):
+    is_any = False
     for score, first, second in _similar_pairs(features, least):
+        is_any = True
         row = {"files": [names[first], names[second]], "similarity": round(score, 4)}
         print(json.dumps(row, ensure_ascii=False) if as_json else f"{score:.2f}  {names[first]}  {names[second]}")
+    if not is_any:
+        print(f"no two of {len(names)} images are that similar", file=sys.stderr)
 
 
 def _similar_pairs(images: "torch.Tensor", least: float) -> Iterator[tuple[float, int, int]]:

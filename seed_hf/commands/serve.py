@@ -27,7 +27,7 @@ def run(
     host: Annotated[str, typer.Option(metavar="HOST", help="Address to listen at; 127.0.0.1 is this machine.")] = (
         "127.0.0.1"
     ),
-    port: Annotated[int, typer.Option(metavar="PORT", help="Port, or 0 for a free one.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="PORT", help="Port, or 0 for a free one.")] = 8000,
     api_key_file: Annotated[
         Path | None,
         typer.Option(

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from .flags import Device, Paths, announce, model_flag
-from .images import Failures, encode_files, find_images
+from .images import Failures, counted, encode_files, find_images
 
 
 EXAMPLES = """examples:
@@ -48,7 +48,7 @@ def run(
             write([{"file": str(file), "codes": row} for file, row in zip(batch, codes.tolist(), strict=True)])
             count += len(batch)
     if output:
-        print(f"wrote {output} with the codes of {count} images", file=sys.stderr)
+        print(f"wrote {output} with the codes of {counted(count, 'image')}", file=sys.stderr)
     return failures.finish()
 
 

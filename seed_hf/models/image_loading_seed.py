@@ -286,13 +286,16 @@ def _identify(file: BinaryIO, formats: tuple[str, ...]) -> Image.Image:
         return Image.open(file, formats=formats)
     except UnidentifiedImageError:
         raise UnidentifiedImageError("cannot identify image file") from None
+    except Image.DecompressionBombError:
+        limit = f"twice the {Image.MAX_IMAGE_PIXELS} that PIL.Image.MAX_IMAGE_PIXELS allows"
+        raise ValueError(f"it has more pixels than {limit}") from None
 
 
 def _open(file: BinaryIO) -> Image.Image:
     """Opens an encoded image without decoding it yet, at half its size if it is a JPEG that needs it."""
     head = file.read(32)
     if not head:
-        raise ValueError("there is nothing to read; a file is read from where it stands")
+        raise ValueError("there is nothing to read: it is empty, or was read to its end before")
     _check_what_opening_decodes(file, head)
     file.seek(0)
     formats = _known_formats()

@@ -58,6 +58,7 @@ def test_a_pipeline_saved_with_its_language_model(pipeline, tmp_path, capsys):
         (["--count", "2"], "is the file 'apple.png'; allowed for several pictures: a folder"),
         (["--model", mini_pipeline_path()], "is a pipeline without a language model; allowed: "),
         (["--output", "out", "--", " "], "`prompt` is empty; allowed: some words"),
+        (["--output", "apple.jpg"], "`--output` is 'apple.jpg'; allowed: a name that ends in .png, or a folder"),
     ],
 )
 def test_errors_are_one_line(flags, problem, capsys, tmp_path, monkeypatch):

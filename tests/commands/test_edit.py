@@ -23,7 +23,7 @@ STRAWBERRY, RAINBOW = mini_image("strawberry"), mini_image("rainbow")
     ],
 )
 def test_edits(words, num_tiles, num_codes, tmp_path, capsys):
-    file = tmp_path / "edited.png"
+    file = tmp_path / "new" / "edited.png"
     assert main(["edit", *words, "--output", str(file), "--steps", "1"]) == 0
     assert Image.open(file).size == (num_tiles * 64 + 8, 64)
     lines = [json.loads(line)["codes"] for line in capsys.readouterr().out.splitlines()]

@@ -61,6 +61,12 @@ def test_the_folder_of_encode_is_an_index(index, tmp_path, capsys):
     assert len(capsys.readouterr().out.splitlines()) == count * (count - 1) // 2
 
 
+def test_no_duplicates_are_named(index, capsys):
+    assert main(["search", index, "--duplicates", "1"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == "" and "images are that similar" in printed.err
+
+
 def test_a_broken_image_is_left_out(tmp_path, capsys):
     (tmp_path / "broken.png").write_bytes(b"broken")
     (tmp_path / "owl.png").write_bytes(open(mini_image("owl"), "rb").read())
@@ -76,6 +82,8 @@ def test_a_broken_image_is_left_out(tmp_path, capsys):
         (["{index}", "owl", "--duplicates", "0.9"], "give either a query or `--duplicates`"),
         (["nowhere.jsonl", "owl"], "nowhere.jsonl"),
         (["{tmp}", "owl"], "has no images to search"),
+        (["{index}", "nowhere.png"], "`query` is 'nowhere.png', which is no file"),
+        (["{index}", " "], "`query` is empty; allowed: some words, or an image file"),
     ],
 )
 def test_errors_are_one_line(words, problem, index, tmp_path, capsys):

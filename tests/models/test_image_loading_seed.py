@@ -160,7 +160,7 @@ def test_files_are_read_from_where_they_stand(file_format):
 def test_a_file_that_stands_at_its_end():
     file = BytesIO(encode(make_photo()))
     file.seek(0, os.SEEK_END)
-    with pytest.raises(ValueError, match="nothing to read; a file is read from where it stands"):
+    with pytest.raises(ValueError, match="nothing to read: it is empty, or was read to its end"):
         load_rgb_image(file)
 
 
@@ -214,7 +214,9 @@ def test_small_files_of_large_images(size):
     files = [png_header(*size), png_header(*size, 16, 0), ico(png_header(*size))]
     files += [webp_header(*size)] if max(size) < 16384 else []
     for data in files:
-        with pytest.raises(ValueError, match=rf"it has {size[0]}x{size[1]} pixels, more than|exceeds limit"):
+        with pytest.raises(
+            ValueError, match=rf"it has {size[0]}x{size[1]} pixels, more than|it has more pixels than twice"
+        ):
             load_rgb_image(data)
 
 
