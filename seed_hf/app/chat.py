@@ -10,7 +10,7 @@ import gradio as gr
 import PIL.Image
 
 from .limits import Desk, Job, refuse
-from .parts import Examples
+from .parts import Examples, is_upload
 from .streams import Writing, stream
 
 
@@ -66,6 +66,9 @@ class Chat:
             return f"Please use at most {limits.words} characters."
         if len(paths) > limits.pictures:
             return f"Please add at most {limits.pictures} images to a message."
+        # the first chat takes an example image
+        if self.desk.is_open and not all(map(is_upload, paths)):
+            return "Please upload the image as a file."
         if len(talk.messages) >= limits.messages:
             return f"This chat has {limits.messages} messages, and so is full. Please start another with the bin icon."
         return ""

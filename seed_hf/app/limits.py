@@ -90,9 +90,9 @@ class Job:
         self.check_time()
         try:
             return load_rgb_image(Path(path))
-        except ValueError as error:
-            # the whole message has the path on the server
-            message = f"This file cannot be read as an image ({error.__cause__ or 'unknown kind'})."
+        except ValueError:
+            # always the same words: the reason may tell what files the server has
+            message = f"This file cannot be read as an image of at most {self.limits.pixels:,} pixels."
             raise UnreadableError(message, **_QUIET) from None
 
     def encode(self, paths: Sequence[Path]) -> torch.LongTensor:

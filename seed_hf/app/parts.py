@@ -7,6 +7,7 @@ from pathlib import Path
 
 import gradio as gr
 import torch
+from gradio.utils import get_upload_folder, is_in_or_equal
 
 from ..mini import mini_pictures_path
 from .limits import Desk, refuse
@@ -14,6 +15,8 @@ from .limits import Desk, refuse
 
 # these look best when drawn again
 _FIRST = ("strawberry", "face-with-tears-of-joy", "rainbow", "green-heart", "guitar")
+# what marks a file for Gradio, which then checks and moves it
+_META = {"_type": "gradio.FileData"}
 
 
 def image_upload(value=None, **settings) -> gr.Image:
@@ -24,12 +27,32 @@ def image_upload(value=None, **settings) -> gr.Image:
 
 
 def upload_path(value: dict | None) -> Path | None:
-    """Where an upload lies, of which Gradio has checked that it is one; `None` without one."""
+    """
+    Where an upload lies. Without `preprocess` Gradio checks only files that have `meta`, so this checks all.
+
+    Args:
+        value (`dict`, *optional*): What a browser says the file is.
+
+    Returns:
+        `Path`: A path in the folder of uploads, whether or not a file is there; `None` without `value`.
+
+    Raises:
+        gr.Error: It is something else.
+    """
     if value is None:
         return None
-    if not value.get("path") or (value.get("url") or "").startswith("data:"):
+    path = value.get("path") if isinstance(value, dict) and value.get("meta") == _META else None
+    if not isinstance(path, str) or not is_upload(path):
         raise refuse("Please upload the image as a file.")
-    return Path(value["path"])
+    return Path(path).resolve()
+
+
+def is_upload(path: str) -> bool:
+    """Whether a path, with its links followed, leads into the folder of uploads."""
+    try:
+        return is_in_or_equal(path, get_upload_folder())
+    except (OSError, RuntimeError, ValueError):  # too long, a loop of links, a null character
+        return False
 
 
 def picture_view(value=None, label: str = "Picture", **settings) -> gr.Image:
@@ -76,4 +99,4 @@ class Examples:
         gr.Examples(examples, [image], examples_per_page=len(examples), label="Or take one of these", **settings)
 
 
-__all__ = ["Examples", "image_upload", "picture_row", "picture_view", "upload_path"]
+__all__ = ["Examples", "image_upload", "is_upload", "picture_row", "picture_view", "upload_path"]

@@ -199,6 +199,18 @@ def test_too_much_is_refused(url):
     assert "error" in app_load.ask(url, "reconstruct", [file, 32])
 
 
+@pytest.mark.parametrize("meta", [{}, {"meta": None}, {"meta": {"_type": "gradio.FileData"}}])
+def test_only_uploads_are_read(url, tmp_path, meta):
+    link = Path(os.environ["GRADIO_TEMP_DIR"]) / "link.png"
+    link.symlink_to(mini_image("owl"))
+    answers = set()
+    for path in (mini_image("owl"), tmp_path / "missing.png", link):
+        answers.add(app_load.ask(url, "reconstruct", [{"path": str(path), **meta}, 32]).get("error"))
+    link.unlink()
+    # the same words, whether the file is there or not
+    assert len(answers) == 1 and None not in answers and "owl" not in answers.pop()
+
+
 def test_many_visitors_are_answered_or_refused(url, capsys):
     counts = app_load.visit(url, users=20, requests=1, pid=os.getpid())
     assert counts["answered"] + counts["refused"] == 20 and counts["answered"] >= 1
