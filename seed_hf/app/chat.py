@@ -1,6 +1,7 @@
 """The tab to talk with the model: images in, pictures out, over several turns."""
 
 import itertools
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import gradio as gr
 import PIL.Image
+from gradio.utils import get_upload_folder
 
 from .limits import Desk, Job, refuse
 from .parts import Examples, is_upload
@@ -36,7 +38,9 @@ class Talk:
     shown: list[dict] = field(default_factory=list)
 
     def __post_init__(self):
-        self._folder = tempfile.TemporaryDirectory(prefix="seed_hf_talk_")
+        # in the folder of uploads, which is deleted when the app stops
+        os.makedirs(get_upload_folder(), exist_ok=True)
+        self._folder = tempfile.TemporaryDirectory(prefix="seed_hf_talk_", dir=get_upload_folder())
         self._numbers = itertools.count()
 
     def keep(self, picture: PIL.Image.Image) -> dict:

@@ -32,7 +32,7 @@ class Limits:
         messages (`int`, defaults to 20): Number of messages in a chat.
         pictures (`int`, defaults to 4): Number of pictures drawn at once.
         steps (`int`, defaults to 50): Number of denoising steps.
-        keep_seconds (`int`, defaults to 3600): How long uploads and drawn pictures can still be seen.
+        keep_seconds (`int`, defaults to 3600): How long uploads, chats and drawn pictures are kept at most.
     """
 
     waiting: int = 60

@@ -1,6 +1,7 @@
 """The page with its tabs, and the server that shows it."""
 
 import os
+import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -62,10 +63,15 @@ def build_page(
     desk = Desk(studio, limits)
     examples = Examples(desk)
     keep = desk.limits.keep_seconds
+    # files are old enough to go one round before they must be gone
+    every = max(1, min(keep // 2, 600))
     with gr.Blocks(
-        title=_TITLE, analytics_enabled=False, delete_cache=(min(keep, 600), keep), fill_width=False
+        title=_TITLE, analytics_enabled=False, delete_cache=(every, keep - every), fill_width=False
     ) as page:
-        gr.Markdown(f"# {_TITLE}\nModel: {name}. Nothing that you upload or write is kept.")
+        gr.Markdown(
+            f"# {_TITLE}\nModel: {name}. What you upload or write is deleted {keep / 60:g} minutes after your last "
+            "request at the latest, and when the app stops."
+        )
         with gr.Tab("Reconstruct"):
             add_reconstruct(desk, examples)
         with gr.Tab("Mix"):
@@ -148,7 +154,7 @@ def run_app(
     share: bool = False,
 ) -> None:
     """
-    Loads a model and shows its page until the program is interrupted.
+    Loads a model and shows its page until the program is interrupted, by SIGTERM and SIGHUP too.
 
     Args:
         model (`str`, defaults to `"seed-mini"`): Folder or Hub id, as for [`Studio.load`].
@@ -164,12 +170,28 @@ def run_app(
         ValueError: There is no such model or device, or `images` has no images.
     """
     name = Path(model).name if Path(model).exists() else model
-    with serve_page(Studio.load(model, device), None, name, images, host, port, share) as url:
+    studio = Studio.load(model, device)
+    with _signals_interrupt(), serve_page(studio, None, name, images, host, port, share) as url:
         on_start(url)
         try:
             threading.Event().wait()
         except KeyboardInterrupt:
             return
+
+
+@contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """Lets what else ends a program, such as `docker stop`, raise `KeyboardInterrupt` too, so that files are deleted."""
+    numbers = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
+    # what is ignored, as under `nohup`, stays so
+    numbers = {number for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers if is_main}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _theme() -> gr.themes.Base:

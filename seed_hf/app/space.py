@@ -32,8 +32,8 @@ short_description: Images as 32 codes to change, mix, talk about and search
 # SEED, images as words
 
 Every image becomes a few discrete codes, from which it is drawn again. Change the codes, mix those of two images, talk
-with a language model that reads and writes them, and search images by their codes alone. Model: {name}. Nothing that
-visitors upload or write is kept.
+with a language model that reads and writes them, and search images by their codes alone. Model: {name}. What visitors
+upload or write is deleted after an hour at the latest.
 
 Made by `seed-hf app --push-to-hub`, of the Python package `seed_hf`.
 """
