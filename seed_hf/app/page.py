@@ -181,7 +181,7 @@ def run_app(
 
 @contextmanager
 def _signals_interrupt() -> Iterator[None]:
-    """Lets what else ends a program, such as `docker stop`, raise `KeyboardInterrupt` too, so that files are deleted."""
+    """Lets what else ends a program, such as `docker stop`, raise `KeyboardInterrupt`, so that files are deleted."""
     numbers = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
     # what is ignored, as under `nohup`, stays so
     numbers = {number for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
