@@ -1,13 +1,17 @@
-"""What comes before Gradio: requests that are too large, or would make the server fetch something, are refused."""
+"""What comes before Gradio: requests that are too large, come from other websites, or would make the server fetch
+something, are refused."""
 
 import json
 from typing import Any
 
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 _UPLOAD = "/gradio_api/upload"
+# names of this machine, for itself alone
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Guard:
@@ -41,6 +45,37 @@ class Guard:
             await _refuse(400, "Please upload the image as a file, not as an address.", scope, receive, send)
             return
         await self.app(scope, _replay(body, receive), send)
+
+
+class LocalOnly:
+    """
+    ASGI middleware of a page that is for this machine alone: websites that its user visits cannot reach it, neither
+    through a name that leads here (DNS rebinding) nor with requests of their own.
+
+    Args:
+        app (`ASGIApp`): What answers.
+    """
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request, or passes it on."""
+        if scope["type"] == "http" and (problem := _foreign(Headers(scope=scope))):
+            await _refuse(403, problem, scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+
+def _foreign(headers: Headers) -> str:
+    host, origin = headers.get("host", ""), headers.get("origin")
+    # a port comes behind the last colon; an address of version 6 stands in brackets
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    if name.strip("[]").lower() not in LOOPBACK:
+        return f"`Host` is {host!r}; allowed without `--host` or `--share`: {', '.join(LOOPBACK)}."
+    if origin is not None and origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()):
+        return f"`Origin` is {origin!r}; allowed: this page."
+    return ""
 
 
 async def _refuse(status: int, detail: str, scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,4 +114,4 @@ def _is_remote(value: Any) -> bool:
     return "://" in value["path"] or (isinstance(address, str) and address.startswith("data:"))
 
 
-__all__ = ["Guard"]
+__all__ = ["LOOPBACK", "Guard", "LocalOnly"]

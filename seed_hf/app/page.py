@@ -13,6 +13,7 @@ from pathlib import Path
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr  # noqa: E402
+from gradio.utils import get_space  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
 
 from ..models.image_limits_seed import IMAGE_LIMITS  # noqa: E402
@@ -20,7 +21,7 @@ from ..studio import Studio  # noqa: E402
 from .chat import add_chat  # noqa: E402
 from .chips import CSS as CHIPS_CSS  # noqa: E402
 from .draw import add_draw  # noqa: E402
-from .guard import Guard  # noqa: E402
+from .guard import LOOPBACK, Guard, LocalOnly  # noqa: E402
 from .limits import Desk, Limits  # noqa: E402
 from .mix import add_mix  # noqa: E402
 from .parts import Examples  # noqa: E402
@@ -122,7 +123,7 @@ def serve_page(
         # a folder of its own, which other users of the machine cannot read
         os.environ["GRADIO_TEMP_DIR"] = folder
         page = build_page(studio, limits, name, images)
-        _, url, _ = page.launch(
+        app, url, _ = page.launch(
             server_name=host,
             server_port=port,
             share=share,
@@ -138,6 +139,9 @@ def serve_page(
             state_session_capacity=500,
             app_kwargs={"middleware": [Middleware(Guard, most_bytes=limits.request_bytes)]},
         )
+        if _is_local(host, share):
+            # before all middleware of Gradio, which would tell browsers that other websites may ask
+            app.middleware_stack = LocalOnly(app.middleware_stack)
         try:
             yield url
         finally:
@@ -181,7 +185,7 @@ def run_app(
 
 @contextmanager
 def _signals_interrupt() -> Iterator[None]:
-    """Lets what else ends a program, such as `docker stop`, raise `KeyboardInterrupt`, so that files are deleted."""
+    """Lets what else ends a program, such as `docker stop`, raise `KeyboardInterrupt`: files are deleted then."""
     numbers = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
     # what is ignored, as under `nohup`, stays so
     numbers = {number for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
@@ -192,6 +196,12 @@ def _signals_interrupt() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _is_local(host: str | None, share: bool) -> bool:
+    """Whether only this machine is meant to see the page."""
+    host = host or os.environ.get("GRADIO_SERVER_NAME") or LOOPBACK[0]
+    return host in LOOPBACK and not share and get_space() is None
 
 
 def _theme() -> gr.themes.Base:

@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse  # noqa: E402
 from starlette.routing import Route  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402
 
-from seed_hf.app.guard import Guard  # noqa: E402
+from seed_hf.app.guard import Guard, LocalOnly  # noqa: E402
 
 
 async def echo(request):
@@ -51,3 +51,24 @@ def test_addresses_are_refused_wherever_they_stand(client, file):
 def test_deep_nesting_is_no_way_around(client):
     body = b'{"a":' * 150 + b'{"path": "http://example.org"}' + b"}" * 150
     assert client.post("/gradio_api/queue/join", content=body).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "127.0.0.1:7860"}, 200),
+        ({"host": "localhost"}, 200),
+        ({"host": "[::1]:7860", "origin": "http://[::1]:7860"}, 200),
+        ({"host": "LOCALHOST:7860", "origin": "http://localhost:7860"}, 200),
+        ({"host": "example.org:7860"}, 403),
+        ({"host": "127.0.0.1.example.org"}, 403),
+        ({"host": ""}, 403),
+        ({"host": "127.0.0.1:7860", "origin": "http://example.org"}, 403),
+        ({"host": "127.0.0.1:7860", "origin": "http://127.0.0.1:80"}, 403),
+        ({"host": "127.0.0.1:7860", "origin": "null"}, 403),
+    ],
+)
+def test_a_page_of_this_machine_answers_itself_alone(client, headers, status):
+    client.app = LocalOnly(client.app)
+    answer = TestClient(client.app).post("/gradio_api/queue/join", headers=headers, json={})
+    assert answer.status_code == status

@@ -199,6 +199,15 @@ def test_too_much_is_refused(url):
     assert "error" in app_load.ask(url, "reconstruct", [file, 32])
 
 
+@pytest.mark.parametrize("headers", [{"Host": "example.org"}, {"Origin": "http://example.org"}, {"Origin": "null"}])
+def test_other_websites_are_refused(url, headers):
+    preflight = {**headers, "Access-Control-Request-Method": "POST"}
+    answers = [httpx.get(url, headers=headers), httpx.options(f"{url}gradio_api/upload", headers=preflight)]
+    answers.append(httpx.post(f"{url}gradio_api/queue/join", headers=headers, json={}))
+    assert {answer.status_code for answer in answers} == {403}
+    assert not any("Access-Control-Allow-Origin" in answer.headers for answer in answers)
+
+
 @pytest.mark.parametrize("meta", [{}, {"meta": None}, {"meta": {"_type": "gradio.FileData"}}])
 def test_only_uploads_are_read(url, tmp_path, meta):
     link = Path(os.environ["GRADIO_TEMP_DIR"]) / "link.png"
