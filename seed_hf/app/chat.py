@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 
 import gradio as gr
@@ -31,7 +32,7 @@ class Talk:
 
     Args:
         messages (`list[dict]`): For the model, with the codes of images.
-        shown (`list[dict]`): For the page, with files of images.
+        shown (`list[dict]`): For the page, which takes words as HTML, with files of images.
     """
 
     messages: list[dict] = field(default_factory=list)
@@ -87,8 +88,8 @@ class Chat:
         # what is shown is smaller than what was uploaded
         for image in images:
             image.thumbnail((512, 512))
-        shown = [{"role": "user", "content": content} for content in (*map(talk.keep, images), words) if content]
-        return question, shown
+        contents = (*map(talk.keep, images), escape(words))
+        return question, [{"role": "user", "content": content} for content in contents if content]
 
     def on_message(self, message: dict, talk: Talk | None) -> Iterator[list]:
         """Yields the chat, the field for the next message, and what to remember."""
@@ -108,14 +109,17 @@ class Chat:
                 text = "".join(piece.text or "" for piece in pieces).strip()
                 if preview is not None:
                     waiting["picture"] = talk.keep(preview)
-                answer = [text] if text else [waiting["picture"]] if waiting else []
+                answer = [escape(text)] if text else [waiting["picture"]] if waiting else []
                 if text or preview is not None:
                     show([[*before, *_said(answer)], gr.skip(), gr.skip()])
 
             # nobody watches the first chat
             watch = Writing(job, show_writing, previews=_PREVIEWS if self.desk.is_open else 0)
             pieces = job.studio.reply([*talk.messages, question], on_tokens=watch)
-            answer = [piece.text or talk.keep(job.draw(piece.codes[None], [0])[0]) for piece in pieces]
+            answer = [
+                talk.keep(job.draw(piece.codes[None], [0])[0]) if piece.codes is not None else escape(piece.text or "")
+                for piece in pieces
+            ]
             talk.messages += [question, {"role": "assistant", "content": _parts(pieces)}]
             talk.shown = [*before, *_said([part for part in answer if part] or ["(It has no answer.)"])]
             show([talk.shown, gr.skip(), talk])

@@ -120,15 +120,19 @@ def test_chat(wide):
     page.fill("#chat-box textarea", "draw red heart")
     page.press("#chat-box textarea", "Enter")
     page.wait_for_function("([s, n]) => document.querySelectorAll(s).length > n", arg=[f"{answers} img", 1])
-    # an image with words, which are about it
+    # an image with words, which are about it, and are no HTML
+    asked, words = [], "What is this? <img src=/no-such-image onerror=alert(1)> & <b>"
+    page.on("request", lambda request: asked.append(request.url))
     page.set_input_files("#chat-box input[type=file]", mini_image("owl"))
     page.wait_for_selector("#chat-box .thumbnail-item")
-    page.fill("#chat-box textarea", "What is this?")
+    page.fill("#chat-box textarea", words)
     # it is taken once the answer before is complete, and the field is empty then
     while page.input_value("#chat-box textarea"):
         page.press("#chat-box textarea", "Enter")
         page.wait_for_timeout(500)
     page.wait_for_function("([s, n]) => document.querySelectorAll(s).length === n", arg=[answers, before + 2])
+    page.locator("#chat .user.message").get_by_text(words, exact=True).wait_for()
+    assert asked and not any("no-such-image" in address for address in asked)
 
 
 def test_draw(wide, studio):
