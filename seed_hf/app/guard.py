@@ -1,37 +1,67 @@
 """What comes before Gradio: requests that are too large, come from other websites, or would make the server fetch
 something, are refused."""
 
+import asyncio
 import json
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from starlette.datastructures import Headers
+from starlette.formparsers import MultiPartException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 _UPLOAD = "/gradio_api/upload"
+# starts a program with what was sent
+_RECORDING = "/process_recording"
 # names of this machine, for itself alone
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Guard:
     """
-    ASGI middleware. Gradio limits uploads; this limits all other requests.
+    ASGI middleware. Gradio limits the size of an uploaded file; this limits all else.
 
     Args:
         app (`ASGIApp`): What answers.
+        folder (`Path`): Where uploads lie.
         most_bytes (`int`): Size of a request.
+        upload_bytes (`int`): Size of a request that uploads files.
+        folder_bytes (`int`): Size of all files in `folder`, with those that are being uploaded.
     """
 
-    def __init__(self, app: ASGIApp, most_bytes: int):
-        self.app, self.most_bytes = app, most_bytes
+    def __init__(self, app: ASGIApp, folder: Path, most_bytes: int, upload_bytes: int, folder_bytes: int):
+        self.app, self.folder, self.most_bytes = app, folder, most_bytes
+        self.upload_bytes, self.folder_bytes = upload_bytes, folder_bytes
+        self._num_uploads = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request, or passes it on."""
-        is_checked = scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS")
-        if not is_checked or scope["path"].rstrip("/").endswith(_UPLOAD):
+        path = scope["path"].rstrip("/") if scope["type"] == "http" else ""
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
             await self.app(scope, receive, send)
-            return
+        elif path.endswith(_UPLOAD):
+            await self._upload(scope, receive, send)
+        elif path.endswith(_RECORDING):
+            await _refuse(404, "There is no recording.", scope, receive, send)
+        else:
+            await self._ask(scope, receive, send)
+
+    async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # each may become as large as it may be
+        self._num_uploads += 1
+        try:
+            size = await asyncio.to_thread(_size_of, self.folder)
+            if size + self._num_uploads * self.upload_bytes > self.folder_bytes:
+                await _refuse(507, "There is no room for uploads. Please try again later.", scope, receive, send)
+            else:
+                await self.app(scope, _at_most(self.upload_bytes, receive), send)
+        finally:
+            self._num_uploads -= 1
+
+    async def _ask(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = b""
         while True:
             message = await receive()
@@ -82,6 +112,32 @@ async def _refuse(status: int, detail: str, scope: Scope, receive: Receive, send
     await JSONResponse({"detail": detail, "error": detail}, status)(scope, receive, send)
 
 
+def _size_of(folder: Path) -> int:
+    size = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # deleted in the meantime
+            size += path.lstat().st_size
+    return size
+
+
+def _at_most(limit: int, receive: Receive) -> Receive:
+    """Ends a request that is too large, or breaks off, with the error at which Gradio deletes what it has of it."""
+    count, is_over = 0, False
+
+    async def limited() -> Message:
+        nonlocal count, is_over
+        message = await receive()
+        count += len(message.get("body", b""))
+        if count > limit:
+            raise MultiPartException(f"This upload exceeds the maximum allowed size of {limit} bytes.")
+        if message["type"] == "http.disconnect" and not is_over:
+            raise MultiPartException("The upload broke off.")
+        is_over = not message.get("more_body")
+        return message
+
+    return limited
+
+
 def _replay(body: bytes, receive: Receive) -> Receive:
     """The body once, and then what else there is to hear."""
     waiting = [{"type": "http.request", "body": body, "more_body": False}]
@@ -96,7 +152,9 @@ def _names_address(body: bytes) -> bool:
     """Whether it has a file that Gradio would fetch from an address, or make of a data URI of any size."""
     try:
         return any(_is_remote(value) for value in _walk(json.loads(body)))
-    except (ValueError, RecursionError):
+    except RecursionError:  # too deep to look into
+        return True
+    except ValueError:  # no JSON, which Gradio refuses
         return False
 
 

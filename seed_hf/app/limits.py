@@ -25,6 +25,8 @@ class Limits:
         waiting (`int`, defaults to 60): Number of requests that may wait for the model; more are refused.
         seconds (`float`, defaults to 60): Time for one request, without the wait.
         upload_bytes (`int`, defaults to 10485760): Size of an uploaded file.
+        uploads_bytes (`int`, defaults to 268435456): Size of the files that are uploaded at once.
+        folder_bytes (`int`, defaults to 4294967296): Size of all files of all visitors.
         request_bytes (`int`, defaults to 524288): Size of any other request.
         pixels (`int`, defaults to 25000000): Width times height of an image.
         images (`int`, defaults to 64): Number of images that one visitor can search.
@@ -38,6 +40,8 @@ class Limits:
     waiting: int = 60
     seconds: float = 60
     upload_bytes: int = 10_485_760
+    uploads_bytes: int = 268_435_456
+    folder_bytes: int = 4_294_967_296
     request_bytes: int = 524_288
     pixels: int = 25_000_000
     images: int = 64

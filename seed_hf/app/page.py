@@ -137,7 +137,7 @@ def serve_page(
             max_file_size=limits.upload_bytes,
             enable_monitoring=False,
             state_session_capacity=500,
-            app_kwargs={"middleware": [Middleware(Guard, most_bytes=limits.request_bytes)]},
+            app_kwargs={"middleware": [_guard(limits, folder)]},
         )
         if _is_local(host, share):
             # before all middleware of Gradio, which would tell browsers that other websites may ask
@@ -196,6 +196,11 @@ def _signals_interrupt() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _guard(limits: Limits, folder: str) -> Middleware:
+    sizes = {"most_bytes": limits.request_bytes, "upload_bytes": limits.uploads_bytes}
+    return Middleware(Guard, folder=Path(folder), folder_bytes=limits.folder_bytes, **sizes)
 
 
 def _is_local(host: str | None, share: bool) -> bool:

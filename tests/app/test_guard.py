@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("gradio", reason="the app needs gradio")
 from starlette.applications import Starlette  # noqa: E402
+from starlette.formparsers import MultiPartException  # noqa: E402
 from starlette.responses import PlainTextResponse  # noqa: E402
 from starlette.routing import Route  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402
@@ -18,10 +19,20 @@ async def echo(request):
     return PlainTextResponse(await request.body())
 
 
+async def upload(request):
+    """As Gradio takes files."""
+    try:
+        return PlainTextResponse(b"".join([chunk async for chunk in request.stream()]))
+    except MultiPartException as error:
+        return PlainTextResponse(error.message, 413)
+
+
 @pytest.fixture
-def client():
-    routes = [Route(path, echo, methods=["POST"]) for path in ("/gradio_api/upload", "/gradio_api/queue/join")]
-    return TestClient(Guard(Starlette(routes=routes), most_bytes=1000))
+def client(tmp_path):
+    routes = [Route("/gradio_api/queue/join", echo, methods=["POST"])]
+    routes += [Route("/gradio_api/upload", upload, methods=["POST"])]
+    limits = {"most_bytes": 1000, "upload_bytes": 3000, "folder_bytes": 5000}
+    return TestClient(Guard(Starlette(routes=routes), tmp_path, **limits))
 
 
 def test_a_request_passes_whole(client):
@@ -33,6 +44,14 @@ def test_a_request_passes_whole(client):
 def test_only_uploads_may_be_large(client):
     assert client.post("/gradio_api/upload", content=bytes(2000)).status_code == 200
     assert client.post("/gradio_api/queue/join", content=bytes(2000)).status_code == 413
+
+
+def test_uploads_cannot_fill_the_disk(client, tmp_path):
+    answer = client.post("/gradio_api/upload", content=iter([bytes(2000)] * 2))
+    assert answer.status_code == 413 and "3000 bytes" in answer.text
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "x.png").write_bytes(bytes(3000))
+    assert client.post("/gradio_api/upload", content=b"x").status_code == 507
 
 
 @pytest.mark.parametrize(
@@ -50,6 +69,10 @@ def test_addresses_are_refused_wherever_they_stand(client, file):
 
 def test_deep_nesting_is_no_way_around(client):
     body = b'{"a":' * 150 + b'{"path": "http://example.org"}' + b"}" * 150
+    assert client.post("/gradio_api/queue/join", content=body).status_code == 400
+    # too deep for a look at it
+    body = b'{"a":' * 150_000 + b'{"path": "http://example.org"}'
+    client.app.most_bytes = len(body)
     assert client.post("/gradio_api/queue/join", content=body).status_code == 400
 
 

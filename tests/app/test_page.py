@@ -13,6 +13,7 @@ from tiny import BENCHMARKS  # noqa: E402
 from tiny.browser import Watched, chromium  # noqa: E402
 
 from seed_hf.app import serve_page  # noqa: E402
+from seed_hf.app.limits import Limits  # noqa: E402
 from seed_hf.mini import mini_image  # noqa: E402
 from seed_hf.studio import Studio  # noqa: E402
 
@@ -43,7 +44,7 @@ def studio():
 
 @pytest.fixture(scope="module")
 def url(studio):
-    with serve_page(studio) as url:
+    with serve_page(studio, Limits(uploads_bytes=15 * 2**20)) as url:
         folder = Path(os.environ["GRADIO_TEMP_DIR"])
         httpx.post(f"{url}gradio_api/upload", files={"files": ("x.png", b"secret")}).raise_for_status()
         assert [path.read_bytes() for path in folder.rglob("x.png")] == [b"secret"]
@@ -196,6 +197,10 @@ def test_too_much_is_refused(url):
     assert httpx.post(f"{base}/call/search", content=bytes(2**20)).status_code == 413
     large = {"files": ("large.png", bytes(11 * 2**20))}
     assert httpx.post(f"{base}/upload", files=large).status_code == 413
+    many = [("files", (f"{number}.png", bytes(8 * 2**20))) for number in range(2)]
+    assert httpx.post(f"{base}/upload", files=many).status_code == 413
+    assert not list(Path(os.environ["GRADIO_TEMP_DIR"]).rglob("[0-9].png"))
+    assert httpx.post(f"{base}/process_recording", files=large).status_code == 404
     file = {"path": f"{url}config", "meta": {"_type": "gradio.FileData"}}
     answer = httpx.post(f"{base}/call/reconstruct", json={"data": [file, 32]})
     assert answer.status_code == 400 and "as a file" in answer.json()["detail"]
