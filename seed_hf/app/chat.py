@@ -12,9 +12,9 @@ import gradio as gr
 import PIL.Image
 from gradio.utils import get_upload_folder
 
-from .limits import Desk, Job, refuse
+from .limits import Desk, Job, UnreadableError
 from .parts import Examples, is_upload
-from .streams import Writing, stream
+from .streams import Writing, skip, stream
 
 
 _ABOUT = (
@@ -97,7 +97,10 @@ class Chat:
         if talk is self.opening:
             talk = Talk(list(talk.messages), list(talk.shown))
         if problem := self.check(talk, words, paths):
-            raise refuse(problem)
+            # an error would cover the chat
+            gr.Warning(problem)
+            yield skip(3)
+            return
 
         def work(job, show):
             question, shown = self.read(job, talk, words, paths)
@@ -124,7 +127,11 @@ class Chat:
             talk.shown = [*before, *_said([part for part in answer if part] or ["(It has no answer.)"])]
             show([talk.shown, gr.skip(), talk])
 
-        yield from stream(self.desk, work)
+        try:
+            yield from stream(self.desk, work)
+        except UnreadableError as error:
+            gr.Warning(error.message)
+            yield [gr.skip(), {"text": words, "files": []}, gr.skip()]
 
     def open(self, examples: Examples) -> None:
         """Makes a first chat to show, which a visitor goes on with."""

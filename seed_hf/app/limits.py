@@ -11,6 +11,7 @@ from pathlib import Path
 import gradio as gr
 import PIL.Image
 import torch
+from gradio.events import Dependency
 
 from ..models.image_loading_seed import load_rgb_image
 from ..studio import Studio
@@ -99,6 +100,13 @@ class Job:
             message = f"This file cannot be read as an image of at most {self.limits.pixels:,} pixels."
             raise UnreadableError(message, **_QUIET) from None
 
+    def try_read(self, path: Path) -> PIL.Image.Image | None:
+        """As `read`, but gives `None` for a file that is no image."""
+        try:
+            return self.read(path)
+        except UnreadableError:
+            return None
+
     def encode(self, paths: Sequence[Path]) -> torch.LongTensor:
         """Codes of uploaded files, of shape `(len(paths), num_codes)`."""
         return self.studio.encode([self.read(path) for path in paths])
@@ -134,9 +142,9 @@ class Desk:
             except ValueError as error:
                 raise refuse(str(error)) from None
 
-    def on_models(self, *triggers, **settings) -> None:
+    def on_models(self, *triggers, **settings) -> Dependency:
         """`gr.on` for what needs the models: in a queue, one at a time."""
-        gr.on(list(triggers), concurrency_id="models", concurrency_limit=1, **settings)
+        return gr.on(list(triggers), concurrency_id="models", concurrency_limit=1, **settings)
 
 
 __all__ = ["Desk", "Job", "Limits", "UnreadableError", "refuse"]

@@ -7,6 +7,7 @@ from ..edits import mix
 from .chips import code_chips, image_chips
 from .limits import Desk, refuse
 from .parts import Examples, image_upload, picture_row, picture_view, upload_path
+from .streams import skip
 
 
 _ABOUT = """The mixed picture has the **left codes of the first image and the right codes of the second**. Move the
@@ -38,14 +39,18 @@ class Mix:
         return chips, picture, list(zip(row, captions, strict=True))
 
     def on_change(self, first, second, border):
-        """Another image or border."""
+        """Another image or border. An image that cannot be read is taken away."""
         paths = [upload_path(first), upload_path(second)]
         if None in paths:
-            return [gr.skip()] * 3
+            return skip(5)
         if not isinstance(border, int) or not 0 <= border <= self.desk.studio.num_codes:
             raise refuse(f"The border goes from 0 to {self.desk.studio.num_codes}.")
         with self.desk.job() as job:
-            return self.draw(job, *job.encode(paths), border)
+            images = [job.try_read(path) for path in paths]
+            if None in images:
+                gr.Warning("This file cannot be read as an image.")
+                return [None if image is None else gr.skip() for image in images] + skip(3)
+            return [*skip(2), *self.draw(job, *job.studio.encode(images), border)]
 
 
 def add_mix(desk: Desk, examples: Examples) -> None:
@@ -74,7 +79,7 @@ def add_mix(desk: Desk, examples: Examples) -> None:
         border.change,
         fn=tab.on_change,
         inputs=[*images, border],
-        outputs=[chips, picture, row],
+        outputs=[*images, chips, picture, row],
         preprocess=False,
         trigger_mode="always_last",
         api_visibility="private",

@@ -156,7 +156,7 @@ def add_reconstruct(desk: Desk, examples: Examples) -> None:
         preprocess=False,
         api_name="reconstruct",
         show_progress_on=picture,
-    )
+    ).failure(lambda: None, None, [image], queue=False, api_visibility="private")
 
 
 __all__ = ["Reconstruct", "add_reconstruct"]

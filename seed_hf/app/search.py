@@ -143,7 +143,8 @@ def _add_search_tab(tab: Search, names: list[str], uploads) -> tuple:
     inputs = [name, words, uploads]
     tab.desk.on_models(button.click, words.submit, fn=tab.on_words, inputs=inputs, api_name="search", **events)
     events |= {"api_visibility": "private"}
-    tab.desk.on_models(image.change, fn=tab.on_image, inputs=[name, image, uploads], **events)
+    event = tab.desk.on_models(image.change, fn=tab.on_image, inputs=[name, image, uploads], **events)
+    event.failure(lambda: None, None, [image], queue=False, api_visibility="private")
     return files, note, name
 
 

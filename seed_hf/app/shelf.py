@@ -8,7 +8,7 @@ import PIL.Image
 import torch
 
 from ..models.image_formats_seed import IMAGE_SUFFIXES
-from .limits import Desk, Job, UnreadableError, refuse
+from .limits import Desk, Job, refuse
 from .parts import Examples
 
 
@@ -37,7 +37,7 @@ class Shelf:
         """Makes one, without files that cannot be read."""
         kept, codes = [], []
         for start in range(0, len(paths), _AT_ONCE):
-            images = {path: image for path in paths[start : start + _AT_ONCE] if (image := _try(job, path))}
+            images = {path: image for path in paths[start : start + _AT_ONCE] if (image := job.try_read(path))}
             kept += images
             codes += [job.studio.encode(list(images.values()))] if images else []
         if not kept:
@@ -47,7 +47,7 @@ class Shelf:
 
     def show(self, job: Job, numbers: Sequence[int], captions: Sequence[str]) -> list[tuple[PIL.Image.Image, str]]:
         """Some of the images for a gallery, without those that are gone by now."""
-        images = [_try(job, self.paths[number]) for number in numbers]
+        images = [job.try_read(self.paths[number]) for number in numbers]
         for image in filter(None, images):
             image.thumbnail((_THUMBNAIL, _THUMBNAIL))
         return [(image, caption) for image, caption in zip(images, captions, strict=True) if image]
@@ -88,13 +88,6 @@ class Shelves:
         if shelf is None:
             raise refuse("Please upload some images first.")
         return shelf
-
-
-def _try(job: Job, path: Path) -> PIL.Image.Image | None:
-    try:
-        return job.read(path)
-    except UnreadableError:
-        return None
 
 
 __all__ = ["EXAMPLES", "FOLDER", "UPLOADS", "Shelf", "Shelves"]

@@ -118,6 +118,10 @@ def test_chat(wide):
     open_tab(page, "Chat")
     page.wait_for_selector(f"{answers} img")
     before = page.locator(answers).count()
+    # without a message nothing happens, and nothing is covered
+    page.press("#chat-box textarea", "Enter")
+    page.wait_for_selector("text=Please write something, or add an image.")
+    assert page.locator("#chat .error").count() == 0
     page.fill("#chat-box textarea", "draw red heart")
     page.press("#chat-box textarea", "Enter")
     page.wait_for_function("([s, n]) => document.querySelectorAll(s).length > n", arg=[f"{answers} img", 1])
@@ -177,6 +181,24 @@ def test_telephone(wide, url):
 
 
 # ------------------------------------------------------------------------------------------ limits
+@pytest.mark.parametrize(
+    ("tab", "name", "reason"),
+    [
+        ("Reconstruct", "reconstruct-image", "This file cannot be read as an image of at most 25,000,000 pixels."),
+        ("Mix", "mix-first", "This file cannot be read as an image."),
+    ],
+)
+def test_an_upload_that_is_no_image_is_taken_away(wide, tmp_path, tab, name, reason):
+    page, before = wide.page, chips(wide.page)
+    open_tab(page, tab)
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
+    page.locator(f"#{name}").get_by_label("Remove Image").click()
+    page.set_input_files(f"#{name} input[type=file]", tmp_path / "broken.png")
+    page.get_by_text(reason, exact=True).first.wait_for()
+    page.locator(f"#{name} img").wait_for(state="detached")
+    assert chips(page) == before
+
+
 def test_a_wish_that_cannot_be_met_is_refused_with_a_reason(wide):
     page = wide.page
     open_tab(page, "Draw")
