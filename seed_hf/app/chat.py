@@ -93,7 +93,8 @@ class Chat:
 
     def on_message(self, message: dict, talk: Talk | None) -> Iterator[list]:
         """Yields the chat, the field for the next message, and what to remember."""
-        talk, words, paths = talk or self.opening, (message["text"] or "").strip(), message["files"] or []
+        talk, message = talk or self.opening, message or {}
+        words, paths = (message.get("text") or "").strip(), message.get("files") or []
         if talk is self.opening:
             talk = Talk(list(talk.messages), list(talk.shown))
         if problem := self.check(talk, words, paths):

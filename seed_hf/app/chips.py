@@ -89,7 +89,7 @@ def check_chips(value: Any, codes_of_place: Sequence[range]) -> dict[str, Any]:
     try:
         rows = [[int(code) for code in value[name]] for name in ("codes", "original")]
         place, kept = int(value["place"]), int(value["kept"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, OverflowError, TypeError, ValueError):
         raise refuse("These are no codes. Please reload the page.") from None
     fits = all(len(row) == count and all(map(range.__contains__, codes_of_place, row)) for row in rows)
     if not fits or not 0 <= place < count or not 1 <= kept <= count:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import gradio as gr
 
 from .chips import code_chips
-from .limits import Desk, refuse
+from .limits import Desk, check_whole, check_words, refuse
 from .parts import picture_row
 from .streams import Writing, stream
 
@@ -28,26 +28,22 @@ class Draw:
         self.desk = desk
         self.defaults = desk.studio.pipeline.config
 
-    def check(self, words: str, count, seed, guidance, steps) -> str:
-        """What is wrong with a wish, if anything."""
+    def check(self, words, count, seed, guidance, steps) -> tuple[int, int, int]:
+        """The numbers of a wish as whole numbers, or `gr.Error`."""
         limits = self.desk.limits
-        if not words.strip():
-            return "Please say what to draw."
-        if len(words) > limits.words:
-            return f"Please use at most {limits.words} characters."
-        values = {"pictures": (count, 1, limits.pictures), "steps": (steps, 1, limits.steps)}
-        values |= {"seed": (seed, 0, _MAX_SEED), "guidance": (guidance, 1, 20)}
-        for name, (value, least, most) in values.items():
-            if not isinstance(value, int | float) or not least <= value <= most:
-                return f"The value of {name} goes from {least} to {most}."
-        return ""
+        if words == "" or isinstance(words, str) and words.isspace():
+            raise refuse("Please say what to draw.")
+        check_words(words, limits.words)
+        if not isinstance(guidance, int | float) or not 1 <= guidance <= 20:
+            raise refuse("The guidance goes from 1 to 20.")
+        count = check_whole(count, "The number of pictures", 1, limits.pictures)
+        seed = check_whole(seed, "The first seed", 0, _MAX_SEED)
+        return count, seed, check_whole(steps, "The number of steps", 1, limits.steps)
 
     def on_draw(self, words: str, count=2, seed=0, guidance=None, steps=None) -> Iterator[list]:
         """Yields chips, the pictures so far, and the pictures."""
         guidance, steps = guidance or self.defaults.guidance_scale, steps or self.defaults.num_inference_steps
-        if problem := self.check(words, count, seed, guidance, steps):
-            raise refuse(problem)
-        count, seed, steps = int(count), int(seed), int(steps)
+        count, seed, steps = self.check(words, count, seed, guidance, steps)
 
         def work(job, show):
             so_far = []
@@ -108,6 +104,7 @@ def add_draw(desk: Desk) -> None:
         fn=tab.on_draw,
         inputs=[words, count, seed, guidance, steps],
         outputs=[chips, row, pictures],
+        preprocess=False,
         api_name="draw",
         show_progress_on=pictures,
     )

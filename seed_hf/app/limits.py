@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import PIL.Image
@@ -60,6 +61,21 @@ _QUIET = {"title": "Not done", "duration": 8, "print_exception": False}
 def refuse(message: str) -> gr.Error:
     """An error that the page shows as a message."""
     return gr.Error(message, **_QUIET)
+
+
+def check_whole(value: Any, name: str, least: int, most: int) -> int:
+    """What a browser says is a whole number, as one, or `gr.Error`."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not least <= value <= most or value != int(value):
+        raise refuse(f"{name} must be a whole number from {least} to {most}.")
+    return int(value)
+
+
+def check_words(value: Any, most: int) -> str:
+    """What a browser says are words, or `gr.Error`."""
+    if not isinstance(value, str) or not value.strip() or len(value) > most:
+        raise refuse(f"Please write some words, of at most {most} characters.")
+    return value
 
 
 class UnreadableError(gr.Error):
@@ -147,4 +163,4 @@ class Desk:
         return gr.on(list(triggers), concurrency_id="models", concurrency_limit=1, **settings)
 
 
-__all__ = ["Desk", "Job", "Limits", "UnreadableError", "refuse"]
+__all__ = ["Desk", "Job", "Limits", "UnreadableError", "check_whole", "check_words", "refuse"]

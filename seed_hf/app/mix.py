@@ -5,7 +5,7 @@ import torch
 
 from ..edits import mix
 from .chips import code_chips, image_chips
-from .limits import Desk, refuse
+from .limits import Desk, check_whole
 from .parts import Examples, image_upload, picture_row, picture_view, upload_path
 from .streams import skip
 
@@ -43,8 +43,7 @@ class Mix:
         paths = [upload_path(first), upload_path(second)]
         if None in paths:
             return skip(5)
-        if not isinstance(border, int) or not 0 <= border <= self.desk.studio.num_codes:
-            raise refuse(f"The border goes from 0 to {self.desk.studio.num_codes}.")
+        border = check_whole(border, "The border", 0, self.desk.studio.num_codes)
         with self.desk.job() as job:
             images = [job.try_read(path) for path in paths]
             if None in images:

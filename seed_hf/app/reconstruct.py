@@ -7,7 +7,7 @@ import torch
 
 from ..edits import nearest
 from .chips import check_chips, code_chips, image_chips
-from .limits import Desk, refuse
+from .limits import Desk, check_whole, refuse
 from .parts import Examples, image_upload, picture_row, picture_view, upload_path
 
 
@@ -57,6 +57,7 @@ class Reconstruct:
         path = upload_path(image)
         if path is None:
             return [gr.skip()] * 5
+        kept = check_whole(kept, "The number of codes kept", 1, len(self.codes_of_place))
         with self.desk.job() as job:
             codes = job.encode([path])[0].tolist()
         chips = image_chips(codes, kept=kept)
@@ -65,22 +66,22 @@ class Reconstruct:
     def on_place(self, chips, event: gr.EventData):
         """A click on a code of the image."""
         chips = check_chips(chips, self.codes_of_place)
-        return self.show(check_chips({**chips, "place": event.number}, self.codes_of_place))
+        place = getattr(event, "number", None)
+        return self.show(check_chips({**chips, "place": place}, self.codes_of_place))
 
     def on_neighbour(self, chips, neighbours, event: gr.EventData):
         """A click on a neighbour."""
         try:
             return self.on_code(chips, neighbours["codes"][int(event.number)])
-        except (KeyError, IndexError, TypeError, ValueError):
+        except (AttributeError, KeyError, IndexError, OverflowError, TypeError, ValueError):
             raise refuse("This is no code. Please reload the page.") from None
 
     def on_code(self, chips, code):
         """Another code at the place that is chosen."""
         chips = check_chips(chips, self.codes_of_place)
         allowed = self.codes_of_place[chips["place"]]
-        if code is None or int(code) not in allowed:
-            raise refuse(f"Codes at this place go from {allowed.start} to {allowed.stop - 1}.")
-        chips["codes"][chips["place"]] = int(code)
+        code = check_whole(code, "A code at this place", allowed.start, allowed.stop - 1)
+        chips["codes"][chips["place"]] = code
         return [*self.show(chips), self.draw(chips["codes"], chips["kept"])]
 
     def on_reset(self, chips):
@@ -91,7 +92,8 @@ class Reconstruct:
 
     def on_kept(self, chips, kept: int):
         """Another number of codes."""
-        chips = check_chips({**chips, "kept": kept}, self.codes_of_place)
+        chips = check_chips(chips, self.codes_of_place)
+        chips["kept"] = check_whole(kept, "The number of codes kept", 1, len(self.codes_of_place))
         return chips, self.draw(chips["codes"], chips["kept"])
 
     def on_play(self, chips) -> Iterator[list]:
@@ -137,13 +139,16 @@ def add_reconstruct(desk: Desk, examples: Examples) -> None:
     desk.on_models(
         neighbours.select, fn=tab.on_neighbour, inputs=[chips, neighbours], outputs=[*shown, picture], **private
     )
-    desk.on_models(number.submit, fn=tab.on_code, inputs=[chips, number], outputs=[*shown, picture], **private)
+    desk.on_models(
+        number.submit, fn=tab.on_code, inputs=[chips, number], outputs=[*shown, picture], preprocess=False, **private
+    )
     desk.on_models(reset.click, fn=tab.on_reset, inputs=[chips], outputs=[*shown, picture], **private)
     desk.on_models(
         slider.change,
         fn=tab.on_kept,
         inputs=[chips, slider],
         outputs=[chips, picture],
+        preprocess=False,
         trigger_mode="always_last",
         **private,
     )

@@ -6,7 +6,7 @@ import gradio as gr
 import torch
 
 from .chips import code_chips
-from .limits import Desk, refuse
+from .limits import Desk, check_whole, check_words, refuse
 from .parts import Examples, image_upload, upload_path
 from .shelf import UPLOADS, Shelf, Shelves
 
@@ -34,7 +34,8 @@ class Search:
 
     def on_upload(self, files):
         """A visitor's own set."""
-        limits, paths = self.desk.limits, [upload_path(file) for file in files or []]
+        limits, files = self.desk.limits, files if isinstance(files, list) else []
+        paths = [upload_path(file) for file in files if file is not None]
         if not paths:
             raise refuse("Please choose some images.")
         if len(paths) > limits.images:
@@ -55,8 +56,7 @@ class Search:
 
     def on_words(self, name: str, words: str, uploads=None):
         """Images for words."""
-        if not words.strip() or len(words) > self.desk.limits.words:
-            raise refuse(f"Please write some words, of at most {self.desk.limits.words} characters.")
+        words = check_words(words, self.desk.limits.words)
         shelf = self.shelves.find(name, uploads)
         with self.desk.job() as job:
             return self.nearest(job, shelf, job.studio.text_features([words])[0])
@@ -74,8 +74,7 @@ class Search:
     def on_place(self, name: str, place: int, uploads=None):
         """The codes at a place with their counts, the most frequent first, and the images of the first."""
         shelf = self.shelves.find(name, uploads)
-        if not 1 <= place <= shelf.codes.shape[1]:
-            raise refuse(f"Places go from 1 to {shelf.codes.shape[1]}.")
+        place = check_whole(place, "The place", 1, shelf.codes.shape[1])
         codes, counts = shelf.codes[:, place - 1].unique(return_counts=True)
         order = counts.argsort(descending=True, stable=True)[:_MOST_CODES]
         chips = {"codes": codes[order].tolist(), "counts": counts[order].tolist()}
@@ -84,11 +83,12 @@ class Search:
     def on_code(self, name: str, place: int, chips, uploads, event: gr.EventData):
         """A click on a code."""
         shelf = self.shelves.find(name, uploads)
+        place = check_whole(place, "The place", 1, shelf.codes.shape[1])
         try:
             number = int(event.number)
             code = int(chips["codes"][number])
             return [{**chips, "place": number}, *self.with_code(shelf, place, code)]
-        except (IndexError, KeyError, TypeError, ValueError):
+        except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError):
             raise refuse("This is no code. Please reload the page.") from None
 
     def with_code(self, shelf: Shelf, place: int, code: int) -> tuple[str, list]:

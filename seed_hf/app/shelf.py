@@ -84,6 +84,8 @@ class Shelves:
 
     def find(self, name: str, uploads: Shelf | None) -> Shelf:
         """The set of a name, or `gr.Error`."""
+        if name not in self.names:
+            raise refuse(f"Please choose one of these: {', '.join(self.names)}.")
         shelf = uploads if name == UPLOADS else self.sets.get(name)
         if shelf is None:
             raise refuse("Please upload some images first.")

@@ -251,6 +251,24 @@ def test_only_uploads_are_read(url, tmp_path, meta):
     assert len(answers) == 1 and None not in answers and "owl" not in answers.pop()
 
 
+def test_odd_values_are_refused_with_a_reason(url):
+    upload = httpx.post(f"{url}gradio_api/upload", files={"files": mini_image("owl").read_bytes()}).json()[0]
+    file = {"path": upload, "meta": {"_type": "gradio.FileData"}}
+    wishes = [("reconstruct", [file, kept]) for kept in ("a", 2.5, -5, 10**9, None, [1])]
+    wishes += [("draw", [words, 1, 0, 2, 4]) for words in (None, 5, {"a": 1})]
+    wishes += [
+        ("draw", ["a", *numbers]) for numbers in (("x", 0, 2, 4), (1, 0.5, 2, 4), (1, 0, "x", 4), (1, 0, 2, "x"))
+    ]
+    wishes += [("search", ["Example images", words, None]) for words in (None, 5, {"a": 1})]
+    wishes += [("search", [name, "face", None]) for name in (["x"], "/etc", None)]
+    answers = [app_load.ask(url, *wish)["error"] for wish in wishes]
+    reasons = ("must be a whole number", "Please write some words", "The guidance goes", "Please choose one of these")
+    odd = [
+        (wish, answer) for wish, answer in zip(wishes, answers, strict=True) if not any(r in answer for r in reasons)
+    ]
+    assert odd == []
+
+
 def test_many_visitors_are_answered_or_refused(url, capsys):
     counts = app_load.visit(url, users=20, requests=1, pid=os.getpid())
     assert counts["answered"] + counts["refused"] == 20 and counts["answered"] >= 1
