@@ -35,6 +35,7 @@ _CSS = """
 .strip .grid-wrap, .found .grid-wrap {min-height: 0 !important; padding-top: 2.2rem}
 .strip .grid-wrap, .found .grid-wrap {height: auto !important; max-height: none !important}
 .found .grid-container {grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)) !important}
+@media (max-width: 640px) {.strip .grid-wrap, .found .grid-wrap {padding-top: 3.6rem}}
 #chat .message img {min-width: 128px; min-height: 128px; object-fit: contain}
 .strip .grid-container {grid-template-columns: repeat(auto-fit, minmax(84px, 1fr)) !important}
 #chat [title="Share"], #chat [aria-label="Share"] {display: none}

@@ -51,7 +51,7 @@ class Search:
         """Images for a gallery, the nearest first."""
         scores, numbers = (shelf.features @ query.cpu()).topk(min(_TOP, len(shelf.paths)))
         rows = list(zip(numbers.tolist(), scores.tolist(), strict=True))
-        captions = [f"{_name(shelf, number)}, {score:.2f}" for number, score in rows]
+        captions = [f"{score:.2f} {_name(shelf, number)}" for number, score in rows]
         return shelf.show(job, numbers.tolist(), captions)
 
     def on_words(self, name: str, words: str, uploads=None):

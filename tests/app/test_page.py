@@ -176,6 +176,10 @@ def test_telephone(wide, url):
         open_tab(narrow.page, name)
         narrow.page.wait_for_selector(f"#{place} img")
         assert narrow.page.evaluate("document.documentElement.scrollWidth") <= 390, name
+        for row in narrow.page.locator(".strip:visible, .found:visible").all():
+            # the label ends above the first image
+            label, image = (row.locator(part).first.bounding_box() for part in ("[data-testid=block-label]", "img"))
+            assert label["y"] + label["height"] <= image["y"], name
     assert narrow.errors == [] and narrow.foreign == []
     narrow.page.close()
 
