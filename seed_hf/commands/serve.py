@@ -44,6 +44,7 @@ def run(
     ] = False,
     max_body_bytes: Annotated[int, _limit("Largest request.", "BYTES")] = 2**24,
     max_image_pixels: Annotated[int, _limit("Largest image, width times height.", "PIXELS")] = 2**24,
+    max_request_pixels: Annotated[int, _limit("Pixels of all images of a request.", "PIXELS")] = 2**26,
     max_tokens: Annotated[int, _limit("Largest answer.")] = 1024,
     max_images: Annotated[int, _limit("Images or pictures of a request.")] = 16,
     max_seconds: Annotated[float, _limit("Time for a request.", "SECONDS")] = 120.0,
@@ -65,6 +66,7 @@ def run(
 
     limits = {
         "max_body_bytes": max_body_bytes,
+        "max_request_pixels": max_request_pixels,
         "max_tokens": max_tokens,
         "max_images": max_images,
         "max_seconds": max_seconds,

@@ -2,7 +2,9 @@
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import torch
 from PIL import Image
@@ -11,9 +13,14 @@ from ..studio import Studio
 from .batching import Lane
 from .errors import RequestError
 from .metrics import Metrics
-from .pictures import read_image, to_base64
+from .pictures import is_data_uri, read_file, read_image, to_base64
 from .settings import ServerSettings
 from .work import DrawSettings, Item, Row, Work, WriteSettings
+
+
+# threads that decode images, each of which holds one at full size; URLs have some of their own, since they may be slow
+READERS = 2
+FETCHERS = 4
 
 
 class Desk:
@@ -30,6 +37,8 @@ class Desk:
         self.studio, self.name, self.settings, self.metrics = studio, name, settings, Metrics()
         self.is_draining = False
         self.work = Work(studio, self.metrics)
+        self._readers = ThreadPoolExecutor(READERS, "seed-hf read")
+        self._fetchers = ThreadPoolExecutor(FETCHERS, "seed-hf fetch")
         self._writing, self._drawing = (
             Lane(lane, self.metrics, settings.max_batch, settings.batch_seconds) for lane in ("write", "draw")
         )
@@ -38,6 +47,8 @@ class Desk:
         """Ends the threads."""
         self._writing.close()
         self._drawing.close()
+        self._readers.shutdown()
+        self._fetchers.shutdown()
 
     @property
     def picture_size(self) -> str:
@@ -98,25 +109,47 @@ class Desk:
         return [(start + number) % 2**63 for number in range(count)]
 
     # ------------------------------------------------------------------------------------------ work
-    async def read_images(self, urls: Sequence[tuple[str, str]]) -> list[Image.Image]:
+    async def read_images(self, urls: Sequence[tuple[str, str]]) -> list[torch.FloatTensor]:
         """
-        Reads images.
+        Reads images one after the other, so that only one of a request exists at full size.
 
         Args:
             urls (`Sequence[tuple[str, str]]`): Data URIs or, if the server allows them, URLs; each after the name of
                 its field.
 
         Returns:
-            `list[PIL.Image.Image]`: RGB images.
+            `list[torch.FloatTensor]` of shape `(3, height, width)` each: Pixel values.
 
         Raises:
-            RequestError: An image cannot be read.
+            RequestError: An image cannot be read, or all of them have too many pixels.
         """
-        reads = [asyncio.to_thread(read_image, url, name, self.settings.allow_image_urls) for name, url in urls]
-        return list(await asyncio.gather(*reads))
+        pixel_values, num_pixels, limit = [], 0, self.settings.max_request_pixels
+        for name, url in urls:
+            readers = self._readers if is_data_uri(url) else self._fetchers
+            values, count = await self._read(readers, partial(read_image, url, name, self.settings.allow_image_urls))
+            num_pixels += count
+            if num_pixels > limit:
+                message = f"`{name}` brings the images of this request to {num_pixels} pixels; allowed: {limit}."
+                raise RequestError(message, name, code="too_many_pixels")
+            pixel_values.append(values)
+        return pixel_values
 
-    async def encode(self, images: Sequence[Image.Image]) -> list[torch.LongTensor]:
-        """Codes of images, a row of shape `(num_codes,)` for each."""
+    async def read_upload(self, data: bytes, name: str) -> torch.FloatTensor:
+        """Pixel values `(3, height, width)` of an uploaded file; `name` is the name of its field in errors."""
+        return (await self._read(self._readers, partial(read_file, data, name)))[0]
+
+    async def _read(self, readers: ThreadPoolExecutor, read: Callable[[], Image.Image]) -> tuple[torch.Tensor, int]:
+        """Pixel values and number of pixels of an image, which is let go in the thread that decoded it."""
+
+        def work():
+            image = read()
+            values = self.studio.pipeline.image_processor(image, return_tensors="pt")["pixel_values"][0]
+            return values, image.width * image.height
+
+        return await asyncio.get_running_loop().run_in_executor(readers, work)
+
+    async def encode(self, images: Sequence[torch.FloatTensor]) -> list[torch.LongTensor]:
+        """Codes of the pixel values of images, a row of shape `(num_codes,)` for each."""
         return await self._look(self.work.encode, None, [Item(image) for image in images])
 
     async def draw(
@@ -128,8 +161,8 @@ class Desk:
         pictures = await self._look(self.work.draw, settings, items)
         return await asyncio.to_thread(lambda: [to_base64(picture) for picture in pictures])
 
-    async def embed(self, texts: Sequence[str], images: Sequence[Image.Image]) -> tuple[list, list]:
-        """Features of words and of images, of shape `(dim,)` each."""
+    async def embed(self, texts: Sequence[str], images: Sequence[torch.FloatTensor]) -> tuple[list, list]:
+        """Features of words and of the pixel values of images, of shape `(dim,)` each."""
         return await asyncio.gather(
             self._look(self.work.embed_texts, None, [Item(text) for text in texts]),
             self._look(self.work.embed_images, None, [Item(image) for image in images]),

@@ -1,6 +1,5 @@
 """`/v1/images/...`: pictures of words, of an image and words, and of codes; and codes of images."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -10,7 +9,6 @@ from fastapi import APIRouter, Form
 
 from .desk import Desk
 from .errors import RequestError
-from .pictures import read_file
 from .schemas import CodesRequest, EditRequest, ImageRequest
 from .streams import News, Preview, follow, respond
 from .work import Row
@@ -56,8 +54,7 @@ async def _kept_codes(desk: Desk, request: EditRequest) -> tuple[int, ...]:
     keep = count // 2 if request.keep is None else request.keep
     if keep > count:
         raise RequestError(f"`keep` is {keep}; allowed: 0 to {count}.", "keep", code="invalid_value")
-    image = await asyncio.to_thread(read_file, await request.image.read(), "image")
-    (codes,) = await desk.encode([image])
+    (codes,) = await desk.encode([await desk.read_upload(await request.image.read(), "image")])
     return tuple(codes[:keep].tolist())
 
 

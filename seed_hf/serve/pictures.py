@@ -14,6 +14,11 @@ _DATA = re.compile(r"data:", re.IGNORECASE)
 _HTTP = re.compile(r"https?://", re.IGNORECASE)
 
 
+def is_data_uri(url: str) -> bool:
+    """Whether an address holds the data itself."""
+    return _DATA.match(url) is not None
+
+
 def read_image(url: str, name: str, allow_urls: bool = False) -> Image.Image:
     """
     Reads an image that a client sent, or where the server allows it, named. Never a path.
@@ -29,7 +34,7 @@ def read_image(url: str, name: str, allow_urls: bool = False) -> Image.Image:
     Raises:
         RequestError: It is of another kind, or cannot be read.
     """
-    is_data = _DATA.match(url) is not None
+    is_data = is_data_uri(url)
     if not is_data and not (allow_urls and _HTTP.match(url)):
         allowed = "a base64 data URI or an http(s) URL" if allow_urls else "a base64 data URI"
         raise RequestError(f"`{name}` is {_shown(url)}; allowed: {allowed}.", name, code="invalid_image_url")
@@ -76,4 +81,4 @@ def _shown(text: str) -> str:
     return repr(text if len(text) <= 60 else f"{text[:60]}...")
 
 
-__all__ = ["read_file", "read_image", "to_base64"]
+__all__ = ["is_data_uri", "read_file", "read_image", "to_base64"]

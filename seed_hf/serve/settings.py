@@ -18,6 +18,8 @@ class ServerSettings:
         max_body_bytes (`int`, defaults to 16777216): Largest request.
         max_tokens (`int`, defaults to 1024): Largest number of tokens that an answer may ask for.
         max_images (`int`, defaults to 16): Largest number of images or pictures of one request.
+        max_request_pixels (`int`, defaults to 67108864): Largest number of pixels of all images of one request;
+            [`~seed_hf.models.image_limits_seed.IMAGE_LIMITS`] says how many one image may have.
         max_seconds (`float`, defaults to 120.0): Longest time for one request, its body and its answer included.
         max_requests (`int`, defaults to 64): Largest number of requests that are waiting or being answered.
         max_batch (`int`, defaults to 16): Largest number of rows that the models work on at once.
@@ -30,6 +32,7 @@ class ServerSettings:
     max_body_bytes: int = 16777216
     max_tokens: int = 1024
     max_images: int = 16
+    max_request_pixels: int = 67108864
     max_seconds: float = 120.0
     max_requests: int = 64
     max_batch: int = 16

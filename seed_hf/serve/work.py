@@ -22,7 +22,7 @@ class Item:
     One row of a batch.
 
     Args:
-        value: An image or words.
+        value: Pixel values of an image, codes or words.
         seed (`int`, defaults to 0): Seed of a picture.
         is_cancelled (`bool`, defaults to `False`): Whether nobody waits for the result any more.
     """
@@ -112,9 +112,16 @@ class Work:
         self.studio, self.metrics = studio, metrics
 
     # ------------------------------------------------------------------------------------------ images
-    def encode(self, items: list[Item], settings: None) -> list[torch.Tensor]:
-        """Turns images into codes, a row of shape `(num_codes,)` for each."""
-        return list(self.studio.encode([item.value for item in items]))
+    def encode(self, items: list[Item], settings: None) -> list[torch.Tensor | None]:
+        """Turns pixel values into codes, a row of shape `(num_codes,)` for each; nothing for what nobody waits for."""
+        wanted, tokenizer = [item for item in items if not item.is_cancelled], self.studio.image_tokenizer
+        self.metrics.stopped_rows.inc(len(items) - len(wanted))
+        if not wanted:
+            return [None] * len(items)
+        pixel_values = torch.stack([item.value for item in wanted]).to(tokenizer.device, tokenizer.dtype)
+        with torch.no_grad():
+            codes = dict(zip(wanted, tokenizer.encode(pixel_values).cpu(), strict=True))
+        return [codes.get(item) for item in items]
 
     def draw(self, items: list[Item], settings: DrawSettings) -> list[Image.Image]:
         """Draws a picture of each row of codes."""
@@ -128,9 +135,12 @@ class Work:
         self.metrics.pictures.inc(len(pictures))
         return pictures
 
-    def embed_images(self, items: list[Item], settings: None) -> list[torch.Tensor]:
-        """Features of images, a row of shape `(dim,)` for each."""
-        return list(self.studio.image_features(self.studio.encode([item.value for item in items])).cpu())
+    def embed_images(self, items: list[Item], settings: None) -> list[torch.Tensor | None]:
+        """Features of pixel values, a row of shape `(dim,)` for each; nothing for what nobody waits for."""
+        codes = self.encode(items, settings)
+        wanted = [row for row in codes if row is not None]
+        features = iter(self.studio.image_features(torch.stack(wanted)).cpu() if wanted else [])
+        return [None if row is None else next(features) for row in codes]
 
     def embed_texts(self, items: list[Item], settings: None) -> list[torch.Tensor]:
         """Features of words, a row of shape `(dim,)` for each."""

@@ -1,5 +1,6 @@
 """Key, limits, addresses of images, and the end."""
 
+import asyncio
 import http.server
 import socket
 import subprocess
@@ -9,12 +10,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+import torch
+from PIL import Image
 from tiny import ROOT
 from tiny.pictures import build_images
 from tiny.serve import data_uri, held, metric, serving, wait_for
 
 from seed_hf.commands import main
 from seed_hf.models.image_limits_seed import IMAGE_LIMITS
+from seed_hf.serve.desk import Desk
+from seed_hf.serve.settings import ServerSettings
+from seed_hf.serve.work import Item
 
 
 KEY = {"Authorization": "Bearer secret"}
@@ -92,6 +98,38 @@ def test_an_image_of_too_many_pixels_is_refused(url, monkeypatch):
     monkeypatch.setattr(IMAGE_LIMITS, "max_image_pixels", 100)
     error = httpx.post(f"{url}/v1/images/codes", json={"images": [data_uri(build_images(1)[0])]}).json()["error"]
     assert error["param"] == "images.0" and "more than the 100" in error["message"]
+
+
+def test_the_pixels_of_a_request_are_limited(studio):
+    """Small files can hold large images: sixteen black ones take no more memory than one."""
+    black, count = data_uri(Image.new("RGB", (100, 100))), 16
+    with serving(studio, max_request_pixels=30000) as url:
+        path, part = f"{url}/v1/images/codes", {"type": "image_url", "image_url": {"url": black}}
+        assert len(httpx.post(path, json={"images": [black] * 3}).json()["data"]) == 3
+        chat = {"messages": [{"role": "user", "content": [part] * count}]}
+        refused = {
+            "images.3": httpx.post(path, json={"images": [black] * count}),
+            "input.3": httpx.post(f"{url}/v1/embeddings", json={"input": [black] * count}),
+            "messages.0.content.3.image_url.url": httpx.post(f"{url}/v1/chat/completions", json=chat),
+        }
+    for name, answer in refused.items():
+        assert answer.status_code == 400 and answer.json()["error"]["param"] == name
+        assert answer.json()["error"]["message"].endswith("to 40000 pixels; allowed: 30000.")
+
+
+def test_only_the_input_of_the_model_waits(studio):
+    images = [image.resize((700, 500)) for image in build_images(3)]
+    desk = Desk(studio, "toy", ServerSettings())
+    values = asyncio.run(desk.read_images([("images", data_uri(image)) for image in images]))
+    desk.close()
+    assert torch.equal(torch.stack(values), studio.pipeline.image_processor(images, return_tensors="pt").pixel_values)
+    assert all(value.untyped_storage().nbytes() == value.nbytes for value in values)
+    # what nobody waits for is not computed
+    items = [Item(value, is_cancelled=number == 1) for number, value in enumerate(values)]
+    first, none, last = desk.work.encode(items, None)
+    assert none is None and torch.equal(torch.stack([first, last]), studio.encode(images)[::2])
+    assert [row is None for row in desk.work.embed_images(items, None)] == [False, True, False]
+    assert desk.work.encode(items[1:2], None) == desk.work.embed_images(items[1:2], None) == [None]
 
 
 class _Files(http.server.SimpleHTTPRequestHandler):
