@@ -47,6 +47,9 @@ class RequestError(Exception):
         headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
+        if self.status == 500:
+            # the client must not ask again over a connection that the server is about to end
+            headers["Connection"] = "close"
         return JSONResponse(self.content, self.status, headers)
 
 
@@ -114,7 +117,8 @@ def _name(places: tuple, body: Any, is_about_key: bool) -> str | None:
         if is_inside:
             body = body[place] if isinstance(body, Mapping) or place < len(body) else None
         if is_inside or is_about_key and isinstance(body, Mapping) and place is places[-1]:
-            names.append(str(place))
+            # a key may hold what no answer can
+            names.append(str(place).encode(errors="backslashreplace").decode())
     return ".".join(names) or None
 
 

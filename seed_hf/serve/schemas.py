@@ -6,13 +6,26 @@ from fastapi import UploadFile
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 
+def _is_unicode(text: str) -> str:
+    """JSON can hold halves of surrogate pairs, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = ascii(text[error.start])[1:-1]
+        raise ValueError(
+            f"it has the half {half} of a surrogate pair at place {error.start}; allowed: Unicode"
+        ) from None
+    return text
+
+
 def _has_words(text: str) -> str:
     if not text.strip():
         raise ValueError("it is empty; allowed: some words")
     return text
 
 
-Words = Annotated[str, AfterValidator(_has_words)]
+Text = Annotated[str, AfterValidator(_is_unicode)]
+Words = Annotated[Text, AfterValidator(_has_words)]
 Code = Annotated[int, Field(strict=True, ge=0)]
 Temperature = Annotated[float, Field(ge=0, le=2)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -38,8 +51,8 @@ class ApiRequest(Strict):
         user (`str`, *optional*): Accepted, and not used.
     """
 
-    model: str | None = None
-    user: str | None = None
+    model: Text | None = None
+    user: Text | None = None
 
 
 class Drawing(BaseModel):
@@ -60,7 +73,7 @@ class Drawing(BaseModel):
 class ImageUrl(Strict):
     """Where an image is; `detail` is accepted, and not used."""
 
-    url: str
+    url: Text
     detail: Literal["auto", "low", "high"] | None = None
 
 
@@ -68,7 +81,7 @@ class TextPart(Strict):
     """Words of a message."""
 
     type: Literal["text"]
-    text: str
+    text: Text
 
 
 class ImagePart(Strict):
@@ -89,7 +102,7 @@ class Message(Strict):
     """A message of a chat."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[Annotated[TextPart | ImagePart, Field(discriminator="type")]]
+    content: Text | list[Annotated[TextPart | ImagePart, Field(discriminator="type")]]
 
 
 class StreamOptions(Strict):
@@ -130,7 +143,7 @@ class ChatRequest(ApiRequest, Drawing):
     top_p: Share | None = None
     n: Count = 1
     raw: bool = False
-    stop: Annotated[str, Field(min_length=1)] | Annotated[list[Words], Field(max_length=4)] | None = None
+    stop: Annotated[Text, Field(min_length=1)] | Annotated[list[Words], Field(max_length=4)] | None = None
 
     @property
     def mode(self) -> str:
@@ -165,7 +178,7 @@ class ImageRequest(ApiRequest, Drawing):
     n: Count = 1
     temperature: Temperature | None = None
     top_p: Share | None = None
-    size: str | None = None
+    size: Text | None = None
     response_format: Literal["b64_json"] = "b64_json"
     output_format: Literal["png"] = "png"
     stream: bool = False
@@ -195,7 +208,7 @@ class CodesRequest(ApiRequest, Drawing):
         codes (`list[list[int]]`, *optional*): Codes that become pictures, of each image all or the first ones.
     """
 
-    images: list[str] | None = Field(None, min_length=1)
+    images: list[Text] | None = Field(None, min_length=1)
     codes: list[list[Code]] | None = Field(None, min_length=1)
 
     @model_validator(mode="after")

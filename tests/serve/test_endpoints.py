@@ -1,6 +1,7 @@
 """The endpoints, asked with the client of OpenAI."""
 
 import io
+import json
 
 import httpx
 import openai
@@ -225,6 +226,38 @@ def test_wrong_input_is_named(url, path, body, param, words):
     error = answer.json()["error"]
     assert answer.status_code == (404 if param == "model" else 400) and error["type"] == "invalid_request_error"
     assert error["param"] == param and words in error["message"], error
+
+
+@pytest.mark.parametrize(
+    "path, body, param",
+    [
+        (CHAT, {"messages": [{"role": "user", "content": "b"}]}, "messages.0.content"),
+        (CHAT, chat({"type": "text", "text": "b"}), "messages.0.content.0.text"),
+        (CHAT, chat(stop="b"), "stop"),
+        (CHAT, chat(stop=["b"]), "stop.0"),
+        (PICTURES, {"prompt": "b"}, "prompt"),
+        (EMBEDDINGS, {"input": ["a", "b"]}, "input.1"),
+        (CODES, {"images": ["b"]}, "images.0"),
+        (CODES, {"b": 1}, "b\\ud800"),
+    ],
+)
+def test_halves_of_surrogate_pairs_are_refused(url, path, body, param):
+    text = json.dumps(body).replace('"b"', '"b\\ud800"')
+    answer = httpx.post(f"{url}/v1/{path}", content=text, headers={"Content-Type": "application/json"})
+    error = answer.json()["error"]
+    assert answer.status_code == 400 and error["param"] == param
+    assert "the half \\ud800 of a surrogate pair at place 1" in error["message"] or error["message"].startswith("`b")
+
+
+def test_a_failure_ends_the_connection(url, studio):
+    def fail(*args):
+        raise ValueError("broken")
+
+    handle = studio.model.register_forward_pre_hook(fail)
+    answer = httpx.post(f"{url}/v1/chat/completions", json=chat())
+    handle.remove()
+    assert answer.status_code == 500 and answer.headers["Connection"] == "close"
+    assert answer.json()["error"]["code"] == "internal_error"
 
 
 @pytest.mark.parametrize(
