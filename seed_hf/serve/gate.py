@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import json
+import re
 import time
 
 from .desk import Desk
@@ -65,12 +66,19 @@ class Gate:
     def _check_host(self, scope):
         if self.settings.hosts is None:
             return
-        host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+        headers = dict(scope["headers"])
+        self._check_name("Host", headers.get(b"host", b"").decode("latin-1"))
+        if b"origin" in headers:
+            # a page of another site can post forms here, and its browser names the site
+            self._check_name("Origin", headers[b"origin"].decode("latin-1"))
+
+    def _check_name(self, header: str, value: str):
+        host = re.sub(r"^https?://", "", value) if header == "Origin" else value
         # a port comes behind the last colon; an address of version 6 stands in brackets
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
         if name.strip("[]").lower() not in self.settings.hosts:
-            message = f"`Host` is {host!r}; allowed without an API key: {', '.join(self.settings.hosts)}."
-            raise RequestError(message, status=403, code="host_not_allowed")
+            message = f"`{header}` is {value!r}; allowed without an API key: {', '.join(self.settings.hosts)}."
+            raise RequestError(message, status=403, code=f"{header.lower()}_not_allowed")
 
     def _check_key(self, scope):
         if self.settings.api_key is None:

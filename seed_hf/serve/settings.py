@@ -10,7 +10,8 @@ class ServerSettings:
 
     Args:
         api_key (`str`, *optional*): What requests have to bring as bearer token; by default nothing.
-        hosts (`tuple[str, ...]`, *optional*): Names by which requests may call the server; by default any. A server
+        hosts (`tuple[str, ...]`, *optional*): Names by which requests may call the server, and of the
+            sites whose pages may send them; by default any. A server
             without a key, on this machine alone, needs it: a page of another site, whose name was made to lead here,
             could use it otherwise.
         allow_image_urls (`bool`, defaults to `False`): Whether images may be named by http(s) URLs, which the server

@@ -54,6 +54,14 @@ def test_only_named_hosts_are_served(studio):
             assert answer.status_code == 403 and "`Host` is" in answer.json()["error"]["message"]
         for host in ("127.0.0.1", f"localhost:{port}", f"LOCALHOST:{port}", "[::1]", f"[::1]:{port}"):
             assert httpx.get(f"{url}/v1/models", headers={"Host": host}).status_code == 200
+        # browsers post forms of other sites without asking first
+        form = {"data": {"prompt": "a"}, "files": {"image": ("a.png", b"no image")}}
+        for origin in ("http://evil.example", "https://localhost.evil.example", "null", "", "file://localhost"):
+            answer = httpx.post(f"{url}/v1/images/edits", **form, headers={"Origin": origin})
+            assert answer.status_code == 403 and answer.json()["error"]["code"] == "origin_not_allowed"
+        for origin in (f"http://127.0.0.1:{port}", "http://localhost:3000", "http://[::1]"):
+            answer = httpx.post(f"{url}/v1/images/edits", **form, headers={"Origin": origin})
+            assert answer.status_code == 400 and answer.json()["error"]["param"] == "image"
 
 
 def test_a_large_body_is_not_read(guarded):
