@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from .desk import Desk
 from .errors import RequestError
 from .prompts import trained_prompt
-from .schemas import ChatRequest, ImagePart
+from .schemas import ChatRequest, ImagePart, Message
 from .streams import News, Preview, begin, follow, respond
 from .work import Row
 
@@ -48,8 +48,11 @@ async def read_messages(desk: Desk, request: ChatRequest) -> list[dict]:
         `list[dict]`: Messages.
 
     Raises:
-        RequestError: An image cannot be read, or codes cannot be those of an image.
+        RequestError: The last message is empty, an image cannot be read, or codes cannot be those of an image.
     """
+    if not _says_something(request.messages[-1]):
+        message = "`messages` is empty in its last message; allowed: some words or an image."
+        raise RequestError(message, "messages", code="invalid_value")
     images: list[tuple[str, ImagePart, dict]] = []
     messages = []
     for number, message in enumerate(request.messages):
@@ -64,6 +67,12 @@ async def read_messages(desk: Desk, request: ChatRequest) -> list[dict]:
     for part, codes in zip((entry[2] for entry in images), await _codes_of(desk, images), strict=True):
         part.update(type="image", codes=codes)
     return messages
+
+
+def _says_something(message: Message) -> bool:
+    if isinstance(message.content, str):
+        return bool(message.content.strip())
+    return any(part.type == "image_url" or part.text.strip() for part in message.content)
 
 
 async def _codes_of(desk: Desk, images: list[tuple[str, ImagePart, dict]]) -> list[torch.Tensor]:

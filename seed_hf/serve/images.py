@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import torch
-from fastapi import APIRouter, Form
+from fastapi import APIRouter, Depends, Form, Request
 
 from .desk import Desk
 from .errors import RequestError
@@ -31,7 +31,7 @@ def image_routes(desk: Desk) -> APIRouter:
         return await _answer(Pictures(desk, request), "image_generation")
 
     @router.post("/v1/images/edits")
-    async def edit(request: Annotated[EditRequest, Form()]):
+    async def edit(request: Annotated[EditRequest, Form()], _: Annotated[None, Depends(_check_form)]):
         return await _answer(Pictures(desk, request, await _kept_codes(desk, request)), "image_edit")
 
     @router.post("/v1/images/codes")
@@ -47,6 +47,15 @@ async def _answer(pictures: "Pictures", name: str):
     if pictures.request.stream:
         return await respond(pictures.stream(name), with_types=True)
     return {"created": int(time.time()), "data": await pictures.whole(), "output_format": "png"}
+
+
+async def _check_form(request: Request):
+    """Refuses fields that are there twice, of which a form would take the last."""
+    names = [name.removesuffix("[]") for name, _ in (await request.form()).multi_items()]
+    for name in names:
+        if names.count(name) > 1:
+            message = f"`{name}` is in the form {names.count(name)} times; allowed: once."
+            raise RequestError(message, name, code="too_many")
 
 
 async def _kept_codes(desk: Desk, request: EditRequest) -> tuple[int, ...]:

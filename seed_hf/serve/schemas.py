@@ -1,6 +1,6 @@
 """Requests in the shapes of OpenAI's API. Fields that are not here are refused by name."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import UploadFile
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -27,13 +27,27 @@ def _has_words(text: str) -> str:
 Text = Annotated[str, AfterValidator(_is_unicode)]
 Words = Annotated[Text, AfterValidator(_has_words)]
 Code = Annotated[int, Field(strict=True, ge=0)]
-Temperature = Annotated[float, Field(ge=0, le=2)]
-Share = Annotated[float, Field(gt=0, le=1)]
-Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-Count = Annotated[int, Field(ge=1)]
-Steps = Annotated[int, Field(ge=1, le=250)]
-Guidance = Annotated[float, Field(ge=0, le=100)]
-Previews = Annotated[int, Field(ge=0, le=3)]
+Temperature = Annotated[float, Field(strict=True, ge=0, le=2)]
+Share = Annotated[float, Field(strict=True, gt=0, le=1)]
+Seed = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+Steps = Annotated[int, Field(strict=True, ge=1, le=250)]
+Guidance = Annotated[float, Field(strict=True, ge=0, le=100)]
+Previews = Annotated[int, Field(strict=True, ge=0, le=3)]
+Kept = Annotated[int, Field(strict=True, ge=0)]
+
+
+_FORM_NUMBERS = ("n", "seed", "steps", "guidance", "temperature", "top_p", "partial_images", "keep")
+
+
+def _number(value: Any) -> Any:
+    """The number that a field of a form holds, or what else it holds."""
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except (TypeError, ValueError):
+            continue
+    return value
 
 
 class Strict(BaseModel):
@@ -196,7 +210,18 @@ class EditRequest(ImageRequest):
     """
 
     image: UploadFile
-    keep: Annotated[int, Field(ge=0)] | None = None
+    keep: Kept | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_form(cls, values: Any) -> Any:
+        """Forms hold text only; and some clients, OpenAI's among them, call the fields of a list `image[]`."""
+        if not isinstance(values, dict):
+            return values
+        values = {name: _number(value) if name in _FORM_NUMBERS else value for name, value in values.items()}
+        if "image[]" in values and "image" not in values:
+            values["image"] = values.pop("image[]")
+        return values
 
 
 class CodesRequest(ApiRequest, Drawing):
