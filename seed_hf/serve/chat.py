@@ -200,10 +200,12 @@ def _max_tokens(desk: Desk, request: ChatRequest) -> int:
     """The asked number of tokens, or a quarter of what the model reads and writes; for one image what it takes."""
     name = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
     asked, image = getattr(request, name), desk.studio.num_codes + 2
-    allowed = range(image if request.mode == "image" else 1, desk.settings.max_tokens + 1)
+    most = min(desk.settings.max_tokens, desk.studio.context_length or desk.settings.max_tokens)
+    allowed = range(image if request.mode == "image" else 1, most + 1)
     if asked is not None and asked not in allowed:
-        message = f"`{name}` is {asked}; allowed: {allowed.start} to {allowed.stop - 1}."
-        raise RequestError(message, name, code="invalid_value")
+        message = f"`{name}` is {asked}; allowed: {allowed.start} to {allowed.stop - 1}"
+        about_context = "" if most == desk.settings.max_tokens else ", all that the model reads and writes"
+        raise RequestError(f"{message}{about_context}.", name, code="invalid_value")
     if request.mode == "image":
         return image
     quarter = (desk.studio.context_length or 1024) // 4

@@ -82,16 +82,33 @@ def add_error_handlers(app: FastAPI):
     async def invalid(request: Request, error: RequestValidationError):
         # of the errors of a union, that of the member which fits best
         deepest = max(error.errors(), key=lambda each: len(each["loc"]))
+        if deepest["loc"] == ("body",) and isinstance(error.body, bytes):
+            return _not_json(request).response
         return _describe(deepest, error.body).response
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException):
+        if error.status_code == 400:
+            # what FastAPI could not parse
+            return _unparsed(request, str(error.detail)).response
         message = str(error.detail) if error.detail else HTTPStatus(error.status_code).phrase
         return RequestError(f"{message}: {request.method} {request.url.path}.", status=error.status_code).response
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception):
         return INTERNAL_ERROR.response
+
+
+def _not_json(request: Request) -> RequestError:
+    given = request.headers.get("content-type")
+    start = "`Content-Type` is missing" if given is None else f"`Content-Type` is {given!r}"
+    return RequestError(f"{start}; send Content-Type: application/json.", code="invalid_content_type")
+
+
+def _unparsed(request: Request, detail: str) -> RequestError:
+    if "form" in request.headers.get("content-type", ""):
+        return RequestError(f"The body is not a form: {detail.rstrip('.')}.", code="invalid_form")
+    return RequestError("The body is not JSON.", code="invalid_json")
 
 
 def _describe(error: dict[str, Any], body: Any) -> RequestError:
@@ -106,6 +123,9 @@ def _describe(error: dict[str, Any], body: Any) -> RequestError:
     if error["type"] == "missing":
         return RequestError(f"`{name or 'body'}` is missing.", name, code="missing_required_parameter")
     reason = error["msg"].removeprefix("Value error, ")
+    if reason.startswith("Input should be "):
+        reason = reason.replace("Input should be ", "allowed: ")
+        return RequestError(f"`{name or 'body'}` is {shown}; {reason}.", name, code="invalid_value")
     return RequestError(f"`{name or 'body'}` is {shown}: {reason}.", name, code="invalid_value")
 
 

@@ -6,6 +6,7 @@ import re
 
 from PIL import Image
 
+from ..models.image_limits_seed import IMAGE_LIMITS
 from ..models.image_loading_seed import load_rgb_image
 from .errors import RequestError
 
@@ -42,7 +43,8 @@ def read_image(url: str, name: str, allow_urls: bool = False) -> Image.Image:
         return load_rgb_image(url, name)
     except ValueError as error:
         # what is wrong with an address would tell about the network that the server is in
-        reason = str(error.__cause__) if is_data else "it could not be fetched as an image"
+        is_empty = is_data and not url.partition(",")[2].strip()
+        reason = _reason(error.__cause__, is_empty) if is_data else "it could not be fetched as an image"
         raise _unreadable(name, reason) from None
 
 
@@ -63,7 +65,7 @@ def read_file(data: bytes, name: str) -> Image.Image:
     try:
         return load_rgb_image(data, name)
     except ValueError as error:
-        raise _unreadable(name, str(error.__cause__)) from None
+        raise _unreadable(name, _reason(error.__cause__, not data)) from None
 
 
 def to_base64(picture: Image.Image) -> str:
@@ -73,8 +75,19 @@ def to_base64(picture: Image.Image) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
+def _reason(cause: BaseException | None, is_empty: bool) -> str:
+    if is_empty:
+        return "it holds no data"
+    if isinstance(cause, Image.DecompressionBombError):
+        # Pillow names a limit of its own, which is another
+        return f"it has more than the {IMAGE_LIMITS.pixels()} pixels that are allowed"
+    return str(cause)
+
+
 def _unreadable(name: str, reason: str) -> RequestError:
-    return RequestError(f"`{name}` cannot be read: {reason}; allowed: an image file.", name, code="invalid_image")
+    allowed = "" if "allowed:" in reason else "; allowed: an image file"
+    message = f"`{name}` cannot be read: {reason}{allowed}"
+    return RequestError(message if message.endswith(".") else f"{message}.", name, code="invalid_image")
 
 
 def _shown(text: str) -> str:

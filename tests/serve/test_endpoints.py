@@ -1,7 +1,10 @@
 """The endpoints, asked with the client of OpenAI."""
 
+import base64
 import io
 import json
+import struct
+import zlib
 
 import httpx
 import openai
@@ -11,6 +14,7 @@ from rounding import assert_equal_up_to_rounding, assert_same_picture
 from tiny.pictures import build_images
 from tiny.serve import data_uri, picture_of
 
+from seed_hf.models.image_limits_seed import IMAGE_LIMITS
 from seed_hf.serve.pictures import to_base64
 from seed_hf.serve.streams import News
 from seed_hf.studio import Piece
@@ -197,7 +201,7 @@ def chat(*parts, **settings):
         (CHAT, {"messages": [{"role": "user", "content": " \n"}]}, "messages", "is empty"),
         (PICTURES, {"prompt": "a", "seed": True}, "seed", "is True"),
         (CHAT, chat(model="gpt"), "model", "allowed: 'toy'"),
-        (CHAT, chat(max_tokens=2000), "max_tokens", "allowed: 1 to 1024"),
+        (CHAT, chat(max_tokens=2000), "max_tokens", "allowed: 1 to 128, all that the model"),
         (CHAT, chat(max_tokens=3, modalities=["image"]), "max_tokens", "allowed: 6 to"),
         (CHAT, chat(max_tokens=128), "messages", "allowed beside an answer of up to 128: 0"),
         (CHAT, chat({"type": "text", "text": ""}), "messages", "is empty"),
@@ -223,6 +227,9 @@ def chat(*parts, **settings):
         (CODES, {"codes": [[0], [0, 1]]}, "codes", "different lengths"),
         (CODES, {"codes": [[True]]}, "codes.0.0", "is True"),
         (CODES, {"images": []}, "images", "at least 1 item"),
+        (CODES, {"images": ["data:,hello"]}, "images.0", "base64; allowed: data:image/png;base64,..."),
+        (CODES, {"images": ["data:image/png;base64, "]}, "images.0", "it holds no data; allowed: an image file."),
+        (CHAT, chat(temperature=3), "temperature", "is 3; allowed: less than or equal to 2."),
         (CODES, {}, None, "`images` or `codes`"),
     ],
 )
@@ -277,6 +284,26 @@ def test_no_path_is_read_and_no_url_fetched(url, source):
     ):
         error = httpx.post(f"{url}/v1/{path}", json=body).json()["error"]
         assert error["code"] == "invalid_image_url" and error["message"].endswith("allowed: a base64 data URI.")
+
+
+def test_a_body_of_another_kind_is_refused(url):
+    path, body, json_type = f"{url}/v1/embeddings", '{"input": "a"}', {"Content-Type": "application/json"}
+    for headers, start in (({}, "is missing"), ({"Content-Type": "text/plain"}, "is 'text/plain'")):
+        error = httpx.post(path, content=body, headers=headers).json()["error"]
+        assert error["message"] == f"`Content-Type` {start}; send Content-Type: application/json."
+    for wrong in (b"{", b"\xff", b"[" * 100000, b'{"input": "a"} 1'):
+        answer = httpx.post(path, content=wrong, headers=json_type)
+        assert answer.status_code == 400 and answer.json()["error"]["code"] == "invalid_json"
+
+
+def test_a_bomb_is_refused_by_our_limit(url):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 40000, 40000, 8, 0, 0, 0, 0))
+    bomb = base64.b64encode(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b"")).decode()
+    error = httpx.post(f"{url}/v1/images/codes", json={"images": [f"data:image/png;base64,{bomb}"]}).json()["error"]
+    assert error["param"] == "images.0" and f"more than the {IMAGE_LIMITS.pixels()} pixels" in error["message"]
 
 
 def test_an_edit_takes_one_image(url, studio):
