@@ -259,7 +259,7 @@ def test_halves_of_surrogate_pairs_are_refused(url, path, body, param):
     assert answer.status_code == 400 and error["param"] == param
     assert "the half \\ud800 of a surrogate pair at place 1" in error["message"]
     key = httpx.post(f"{url}/v1/{path}", content='{"b\\ud800": 1}', headers={"Content-Type": "application/json"})
-    assert key.json()["error"]["message"]
+    assert key.status_code == 400, key.text
 
 
 def test_a_failure_ends_the_connection(url, studio):
