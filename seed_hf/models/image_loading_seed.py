@@ -286,9 +286,9 @@ def _identify(file: BinaryIO, formats: tuple[str, ...]) -> Image.Image:
         return Image.open(file, formats=formats)
     except UnidentifiedImageError:
         raise UnidentifiedImageError("cannot identify image file") from None
-    except Image.DecompressionBombError:
-        limit = f"twice the {Image.MAX_IMAGE_PIXELS} that PIL.Image.MAX_IMAGE_PIXELS allows"
-        raise ValueError(f"it has more pixels than {limit}") from None
+    except Image.DecompressionBombError as error:
+        limit = f"twice the limit of Pillow, PIL.Image.MAX_IMAGE_PIXELS = {Image.MAX_IMAGE_PIXELS}"
+        raise ValueError(f"it has more pixels than {limit}") from error
 
 
 def _open(file: BinaryIO) -> Image.Image:

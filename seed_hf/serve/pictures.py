@@ -78,7 +78,7 @@ def to_base64(picture: Image.Image) -> str:
 def _reason(cause: BaseException | None, is_empty: bool) -> str:
     if is_empty:
         return "it holds no data"
-    if isinstance(cause, Image.DecompressionBombError):
+    if isinstance(cause.__cause__, Image.DecompressionBombError):
         # Pillow names a limit of its own, which is another
         return f"it has more than the {IMAGE_LIMITS.pixels()} pixels that are allowed"
     return str(cause)
