@@ -22,6 +22,7 @@ from seed_hf.cards.markdown import format_table, update_file
 from seed_hf.data.captioned_images import open_image
 from seed_hf.data.rows import load_rows
 from seed_hf.evaluation.retrieval import retrieval_scores
+from seed_hf.evaluation.retrieval_metrics import retrieval_recall
 from seed_hf.mini import mini_pictures_path, mini_pipeline_path
 from seed_hf.provenance import describe_machine, describe_model, package_versions
 from seed_hf.studio import Studio
@@ -44,17 +45,15 @@ def caption_features(studio: Studio) -> dict[str, torch.Tensor]:
 def recognised(studio: Studio, codes: torch.Tensor, captions: list[str], texts: dict[str, torch.Tensor]) -> float:
     """Percentage of pictures drawn from codes whose caption is in the top 10."""
     names, features = list(texts), torch.stack(list(texts.values()))
-    hits = 0
+    images = []
     for start in range(0, len(codes), 64):
         part = codes[start : start + 64]
         pictures = studio.draw(part, range(start, start + len(part)))
         pixels = studio.pipeline.image_processor(pictures, return_tensors="pt")["pixel_values"]
         with torch.no_grad():
-            images = studio.image_tokenizer.get_image_features(pixels).pooler_output
-        best = (images @ features.t()).topk(10).indices.tolist()
-        own = captions[start : start + 64]
-        hits += sum(names.index(caption) in row for caption, row in zip(own, best, strict=True))
-    return 100 * hits / len(codes)
+            images.append(studio.image_tokenizer.get_image_features(pixels).pooler_output)
+    owners = [[names.index(caption)] for caption in captions]
+    return retrieval_recall(torch.cat(images), features, owners, ks=(10,))["i2t_r10"]
 
 
 def measure(studio: Studio, split: str, limit: int, texts: dict[str, torch.Tensor]) -> dict[tuple[str, int], float]:

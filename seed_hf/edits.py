@@ -229,8 +229,8 @@ def _prompts(pipeline, prompt: str | list[str], count: int) -> list[str]:
     prompts = [prompt] * count if isinstance(prompt, str) else list(prompt)
     if len(prompts) != count:
         raise ValueError(f"`prompt` has {len(prompts)} entries; allowed: one string, or {count}, one for each image.")
-    captions = map(pipeline.processor.tokenizer.escape_control_tokens, prompts)
-    return [pipeline.processor.image_prompt.format(caption=caption).strip() for caption in captions]
+    processor = pipeline.processor
+    return [processor.fill_prompt(processor.image_prompt, caption=text).strip() for text in prompts]
 
 
 def _open_span(pipeline, texts: list[str], codes: torch.LongTensor) -> dict[str, torch.Tensor]:

@@ -95,8 +95,7 @@ class Studio:
         Raises:
             ValueError: There is no such model, or no such device.
         """
-        is_pipeline = name != MINI_NAME and (find_folder(name) / "model_index.json").is_file()
-        if is_pipeline:
+        if name != MINI_NAME and (find_folder(name) / "model_index.json").is_file():
             pipeline, image_generation = load_pipeline(name, device), {}
         else:
             pipeline, image_generation = load_drawing_pipeline(name, device)
@@ -254,27 +253,57 @@ class Studio:
             ValueError: There is no language model, or nothing that it can answer.
         """
         self._need_language_model()
-        mode, (words, own_codes) = generation.pop("generation_mode", None), _split_message(history[-1])
-        request = words if mode == "image" else self.drawing_request(words) if mode is None else None
-        if raw or self.processor.chat_template != DEFAULT_CHAT_TEMPLATE:
+        mode = generation.pop("generation_mode", None)
+        if raw or mode == "interleaved" or self.has_chat_template:
+            words, _ = _split_message(history[-1])
+            request = words if mode == "image" else self.drawing_request(words) if mode is None else None
             if request:
                 history, mode = [*history[:-1], _with_words(history[-1], request)], "image"
             settings = {**(self.image_generation if mode == "image" else {}), **generation}
             return self.write([history], mode or "text", on_tokens, seed, **settings)[0]
-        if request is not None:
-            if not request:
-                raise ValueError("the message does not say what to draw; allowed: such as 'draw red apple'.")
-            return [Piece(codes=self.write_codes([request], on_tokens, seed, **generation)[0])]
-        codes = own_codes or [codes for message in history for codes in _split_message(message)[1]]
-        if not codes:
+        prompt = self.trained_prompt(history, mode)
+        if prompt is None:
             raise ValueError("there is no image to talk about yet; allowed: an image, or 'draw' and what to draw.")
-        question = self.processor.tokenizer.escape_control_tokens(words)
-        prompt = self.processor.question_prompt.replace("{question}", question)
-        prompt = prompt if words else self.processor.caption_prompt
+        if prompt == "":
+            raise ValueError("the message does not say what to draw; allowed: such as 'draw red apple'.")
+        if isinstance(prompt, str):
+            return [Piece(codes=self.write_codes([prompt], on_tokens, seed, **generation)[0])]
         settings = {"max_new_tokens": _SHORT_ANSWER, **generation}
-        pieces = self._generate([prompt], codes[-1:], "text", on_tokens, seed, settings)[0]
+        pieces = self.write([prompt], "text", on_tokens, seed, **settings)[0]
         # what follows the first line is made up
         return [Piece(text="".join(piece.text or "" for piece in pieces).strip().partition("\n")[0].strip())]
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the model has a chat template of its own, and so was trained on chats."""
+        return self.processor.chat_template != DEFAULT_CHAT_TEMPLATE
+
+    def trained_prompt(self, history: list[dict], generation_mode: str | None = None) -> list[dict] | str | None:
+        """
+        Gives the prompt that a model without a chat template of its own was trained on, for the newest message.
+
+        Args:
+            history (`list[dict]`): Messages as in [`~Studio.write`], of which the newest is the user's.
+            generation_mode (`str`, *optional*): `"text"` or `"image"`; by default an image where the message asks to
+                draw (see [`~Studio.drawing_request`]), and text otherwise.
+
+        Returns:
+            `list[dict]`, `str` or `None`: A question about the newest image, or without words a request for its
+            caption, as a chat for [`~Studio.write`]; what to draw, which may be nothing, for [`~Studio.write_codes`];
+            `None` where there is no image to talk about.
+        """
+        words, _ = _split_message(history[-1])
+        request = self.drawing_request(words)
+        if generation_mode == "image" or generation_mode is None and request is not None:
+            return words if request is None else request
+        codes = [codes for message in history for codes in _split_message(message)[1]]
+        if not codes:
+            return None
+        prompt = self.processor.question_prompt if words else self.processor.caption_prompt
+        # words stay as they are: `write` sees to it that they are text
+        before, _, after = prompt.partition(self.processor.image_token)
+        parts = [{"type": "text", "text": text.replace("{question}", words)} for text in (before, after)]
+        return [{"role": "user", "content": [parts[0], {"type": "image", "codes": codes[-1]}, parts[1]]}]
 
     @staticmethod
     def drawing_request(text: str) -> str | None:
@@ -367,8 +396,7 @@ class Studio:
         return len(self.processor(text=[text], **images)["input_ids"][0])
 
     def _image_prompts(self, words: Sequence[str]) -> list[str]:
-        captions = map(self.processor.tokenizer.escape_control_tokens, words)
-        return [self.processor.image_prompt.format(caption=caption) for caption in captions]
+        return [self.processor.fill_prompt(self.processor.image_prompt, caption=text) for text in words]
 
     def pieces(self, ids: Sequence[int]) -> list[Piece]:
         """
@@ -393,13 +421,7 @@ class Studio:
             raise ValueError("`model` has no language model; allowed: one, or a pipeline that was saved with one.")
 
     def _prompt(self, chat: list[dict], generation_mode: str) -> tuple[str, list]:
-        codes = [
-            part["codes"]
-            for message in chat
-            if not isinstance(message["content"], str)
-            for part in message["content"]
-            if part["type"] == "image"
-        ]
+        codes = [codes for message in chat for codes in _split_message(message)[1]]
         settings = {"tokenize": False, "add_generation_prompt": True, "generation_mode": generation_mode}
         return self.processor.apply_chat_template(chat, **settings), codes
 

@@ -8,7 +8,7 @@ from tiny import ROOT, TRAINING
 
 # Each may import what stands on a line above its own, and its own folder.
 LAYERS = (
-    ("provenance", "licences", "sealed_files", "missing_packages", "models"),
+    ("loopback", "provenance", "licences", "sealed_files", "missing_packages", "models"),
     ("hub",),
     ("data", "convert", "edits", "inference"),
     ("mini",),

@@ -43,8 +43,10 @@ def test_a_listener_ends_a_drawing(studio):
 def test_writes_text_and_images_in_a_batch(studio):
     first, second = build_codes(2)
     chats = [chat("a cat", first), chat("a dog sat on", second)]
-    answers = studio.write(chats, max_new_tokens=5)
-    assert [studio.write([one], max_new_tokens=5)[0] for one in chats] == answers
+    texts = ["<image>a cat", "<image>a dog sat on"]
+    inputs = studio.processor(text=texts, codes=torch.stack([first, second]), padding=True, return_tensors="pt")
+    ids = studio.model.generate(**inputs, max_new_tokens=5, do_sample=False)[:, inputs["input_ids"].shape[1] :]
+    assert studio.write(chats, max_new_tokens=5) == [studio.pieces(row) for row in ids.tolist()]
     (drawn,), (other,) = studio.write(chats, generation_mode="image")
     assert drawn.text is None and drawn.codes.shape == other.codes.shape == (studio.num_codes,)
 

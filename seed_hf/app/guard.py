@@ -12,12 +12,12 @@ from starlette.formparsers import MultiPartException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..loopback import LOOPBACK, host_name
+
 
 _UPLOAD = "/gradio_api/upload"
 # starts a program with what was sent
 _RECORDING = "/process_recording"
-# names of this machine, for itself alone
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Guard:
@@ -99,9 +99,7 @@ class LocalOnly:
 
 def _foreign(headers: Headers) -> str:
     host, origin = headers.get("host", ""), headers.get("origin")
-    # a port comes behind the last colon; an address of version 6 stands in brackets
-    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-    if name.strip("[]").lower() not in LOOPBACK:
+    if host_name(host) not in LOOPBACK:
         return f"`Host` is {host!r}; allowed without `--host` or `--share`: {', '.join(LOOPBACK)}."
     if origin is not None and origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()):
         return f"`Origin` is {origin!r}; allowed: this page."
@@ -172,4 +170,4 @@ def _is_remote(value: Any) -> bool:
     return "://" in value["path"] or (isinstance(address, str) and address.startswith("data:"))
 
 
-__all__ = ["LOOPBACK", "Guard", "LocalOnly"]
+__all__ = ["Guard", "LocalOnly"]

@@ -16,12 +16,13 @@ import gradio as gr  # noqa: E402
 from gradio.utils import get_space  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
 
+from ..loopback import LOOPBACK  # noqa: E402
 from ..models.image_limits_seed import IMAGE_LIMITS  # noqa: E402
 from ..studio import Studio  # noqa: E402
 from .chat import add_chat  # noqa: E402
 from .chips import CSS as CHIPS_CSS  # noqa: E402
 from .draw import add_draw  # noqa: E402
-from .guard import LOOPBACK, Guard, LocalOnly  # noqa: E402
+from .guard import Guard, LocalOnly  # noqa: E402
 from .limits import Desk, Limits  # noqa: E402
 from .mix import add_mix  # noqa: E402
 from .parts import Examples  # noqa: E402

@@ -29,7 +29,7 @@ def run(
 
     failures = Failures()
     language_model, processor = load_language_model(*announce(model, device))
-    prompt = processor.question_prompt.replace("{question}", processor.tokenizer.escape_control_tokens(question))
+    prompt = processor.fill_prompt(processor.question_prompt, question=question)
     for _, codes in encode_files([path], processor.encode_image, failures):
         (answer,) = write_lines(language_model, processor, codes, prompt, max_new_tokens)
         row = {"file": str(path), "question": question, "answer": answer}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .flags import DRAWING_MODEL, Device, Guidance, Seed, Steps, announce, model_flag
+from .parsing import with_options
 
 
 if TYPE_CHECKING:
@@ -26,23 +27,28 @@ EXAMPLES = """examples:
 """
 Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="Image file.")]
 Other = Annotated[Path, typer.Argument(metavar="OTHER", help="Another image file.")]
-Output = Annotated[Path, typer.Option(metavar="FILE", help="PNG file: the images, and beside them what is drawn.")]
 Codes = Annotated[bool, typer.Option("--json", help="Also print the codes of each picture as a JSON line.")]
 Count = Annotated[int, typer.Option(metavar="NUMBER", help="Number of pictures.")]
-Model = Annotated[str, model_flag(DRAWING_MODEL)]
 
 
-def _continue(
-    image: Image,
-    output: Output,
-    keep: Annotated[int, typer.Option(metavar="NUMBER", help="Number of codes to keep, from the left.")] = 16,
-    prompt: Annotated[str, typer.Option(metavar="WORDS", help="What the rest should show.")] = "",
+def _shared(
+    output: Annotated[Path, typer.Option(metavar="FILE", help="PNG file: the images, and beside them what is drawn.")],
     seed: Seed = 0,
     steps: Steps = None,
     guidance: Guidance = None,
-    as_json: Codes = False,
-    model: Model = "seed-mini",
+    model: Annotated[str, model_flag(DRAWING_MODEL)] = "seed-mini",
     device: Device = None,
+):
+    """What all edits take."""
+
+
+@with_options(_shared)
+def _continue(
+    image: Image,
+    keep: Annotated[int, typer.Option(metavar="NUMBER", help="Number of codes to keep, from the left.")] = 16,
+    prompt: Annotated[str, typer.Option(metavar="WORDS", help="What the rest should show.")] = "",
+    as_json: Codes = False,
+    **shared,
 ):
     """Lets the language model write the last codes again."""
 
@@ -51,20 +57,16 @@ def _continue(
 
         return continue_codes(studio.pipeline, codes, keep, prompt, **studio.image_generation)
 
-    _run([image], edit, output, (seed, steps, guidance), as_json, model, device)
+    _run([image], edit, as_json, **shared)
 
 
+@with_options(_shared)
 def _mix(
     image: Image,
     other: Other,
-    output: Output,
     at: Annotated[int, typer.Option(metavar="NUMBER", help="Number of codes that the first image gives.")] = 16,
-    seed: Seed = 0,
-    steps: Steps = None,
-    guidance: Guidance = None,
     as_json: Codes = False,
-    model: Model = "seed-mini",
-    device: Device = None,
+    **shared,
 ):
     """Draws the left codes of one image with the right codes of another, both ways."""
 
@@ -73,22 +75,19 @@ def _mix(
 
         return mix(codes, codes.flip(0), at)
 
-    _run([image, other], edit, output, (seed, steps, guidance), as_json, model, device)
+    _run([image, other], edit, as_json, **shared)
 
 
+@with_options(_shared)
 def _vary(
     image: Image,
-    output: Output,
     strength: Annotated[
         float, typer.Option(metavar="SHARE", help="Probability of each code to change, from 0 to 1.")
     ] = 0.25,
     count: Count = 4,
     seed: Annotated[int, typer.Option(metavar="SEED", help="Seed of the changes, and of the noise to draw from.")] = 0,
-    steps: Steps = None,
-    guidance: Guidance = None,
     as_json: Codes = False,
-    model: Model = "seed-mini",
-    device: Device = None,
+    **shared,
 ):
     """Replaces some codes by others that stand for nearly the same."""
 
@@ -98,19 +97,15 @@ def _vary(
         return variations(studio.image_tokenizer, codes.repeat(count, 1), strength, seed)
 
     _check_count(count, 1)
-    _run([image], edit, output, (seed, steps, guidance), as_json, model, device)
+    _run([image], edit, as_json, seed=seed, **shared)
 
 
+@with_options(_shared)
 def _blend(
     image: Image,
     other: Other,
-    output: Output,
     count: Count = 8,
-    seed: Seed = 0,
-    steps: Steps = None,
-    guidance: Guidance = None,
-    model: Model = "seed-mini",
-    device: Device = None,
+    **shared,
 ):
     """Draws the way from one image to another, in generation embeddings."""
 
@@ -120,17 +115,13 @@ def _blend(
         return interpolate(studio.image_tokenizer, codes[0], codes[1], count)
 
     _check_count(count, 2)
-    _run([image, other], edit, output, (seed, steps, guidance), False, model, device)
+    _run([image, other], edit, **shared)
 
 
+@with_options(_shared)
 def _first(
     image: Image,
-    output: Output,
-    seed: Seed = 0,
-    steps: Steps = None,
-    guidance: Guidance = None,
-    model: Model = "seed-mini",
-    device: Device = None,
+    **shared,
 ):
     """Draws the first 1, 2, 4, ... codes of an image alone."""
 
@@ -141,7 +132,7 @@ def _first(
         rows = [studio.image_tokenizer.decode(codes[:, :count].to(studio.image_tokenizer.device)) for count in counts]
         return torch.cat([*rows, studio.image_tokenizer.decode(codes.to(studio.image_tokenizer.device))]).detach()
 
-    _run([image], edit, output, (seed, steps, guidance), False, model, device)
+    _run([image], edit, **shared)
 
 
 LEAVES = {
@@ -161,9 +152,12 @@ def _check_count(count: int, least: int):
 def _run(
     files: list[Path],
     edit: Callable[["Studio", "torch.Tensor"], "torch.Tensor"],
+    as_json: bool = False,
+    *,
     output: Path,
-    drawing: tuple[int, int | None, float | None],
-    as_json: bool,
+    seed: int,
+    steps: int | None,
+    guidance: float | None,
     model: str,
     device: str | None,
 ):
@@ -178,7 +172,6 @@ def _run(
     images = [_read(file) for file in files]
     studio = Studio.load(*announce(model, device))
     edited = edit(studio, studio.encode(images))
-    seed, steps, guidance = drawing
     inputs = {"generation_embeds": edited} if edited.is_floating_point() else {"codes": edited}
     generators = [torch.Generator().manual_seed(seed) for _ in edited]
     pictures = studio.pipeline(

@@ -122,7 +122,7 @@ def _value(param) -> str:
 
 def with_options(options: Callable) -> Callable[[Callable], Callable]:
     """
-    Makes functions take the parameters of another one, too, as keywords.
+    Makes functions take the parameters of another one, too, as keywords; their own ones win.
 
     Args:
         options (`Callable`): Its signature counts; it is not called.
@@ -135,7 +135,7 @@ def with_options(options: Callable) -> Callable[[Callable], Callable]:
     def decorate(function: Callable) -> Callable:
         own = inspect.signature(function).parameters.values()
         own = {parameter.name: parameter for parameter in own if parameter.kind is not parameter.VAR_KEYWORD}
-        parameters = [parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in {**own, **added}.values()]
+        parameters = [parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in {**own, **added, **own}.values()]
 
         def command(**values):
             return function(**values)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..loopback import LOOPBACK
 from .flags import DRAWING_MODEL, Device, announce, model_flag
 
 
@@ -16,7 +17,6 @@ EXAMPLES = """examples:
   curl http://127.0.0.1:8000/v1/images/generations -H "Content-Type: application/json" -d '{"prompt": "red apple"}'
 """
 KEY = "SEED_HF_API_KEY"
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def _limit(text: str, metavar: str = "NUMBER"):

@@ -192,8 +192,8 @@ class Demo:
         if self.language_model is not None:
             with self.step("Caption, and answer a question"):
                 captions = self.write_text(codes, self.processor.caption_prompt)
-                question = self.processor.tokenizer.escape_control_tokens(self.args.question)
-                answers = self.write_text(codes, self.processor.question_prompt.replace("{question}", question))
+                question = self.processor.fill_prompt(self.processor.question_prompt, question=self.args.question)
+                answers = self.write_text(codes, question)
             print(f"  asked: {self.args.question}")
             for picture, caption, answer in zip(seen, captions, answers, strict=True):
                 picture.caption, picture.answer = caption, answer

@@ -253,8 +253,7 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, UnetLoraLoaderMixin, D
         prompts = check_texts(prompt, "prompt")
         generator = check_generator(generator)
         check_generator_count(generator, len(prompts), "prompt")
-        captions = map(self.processor.tokenizer.escape_control_tokens, prompts)
-        texts = [self.processor.image_prompt.format(caption=caption) for caption in captions]
+        texts = [self.processor.fill_prompt(self.processor.image_prompt, caption=text) for text in prompts]
         if not self._samples(generation_kwargs):
             return self._write_codes(texts, generation_kwargs)
         if not isinstance(generator, list):

@@ -354,6 +354,21 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
         return self.tokenizer.image_codec.decode(codes, pipeline, trust_remote_code, **kwargs)
 
     # ------------------------------------------------------------------------------------------ output
+    def fill_prompt(self, prompt: str, **words: str) -> str:
+        """
+        Puts words into one of the prompts, always as text: they never become control tokens.
+
+        Args:
+            prompt (`str`): Such as `question_prompt`.
+            words (`str`): Words for each `{name}` in it, by name.
+
+        Returns:
+            `str`: For `SeedProcessor.__call__`.
+        """
+        for name, text in words.items():
+            prompt = prompt.replace(f"{{{name}}}", self.tokenizer.escape_control_tokens(text))
+        return prompt
+
     def post_process_generation(
         self,
         generated_ids,

@@ -65,6 +65,7 @@ def describe_codes(codes: torch.LongTensor, codebook_size: int, per_place: bool 
         "num_images": len(codes),
         "num_codes": num_codes,
         "codebook_size": codebook_size,
+        "codes_per_place": size,
         "places": places,
         "dead_codes": codebook_size - len(codes.unique()),
         "perplexity": 2 ** _entropy(codes.flatten()),
@@ -228,8 +229,8 @@ def find_faults(report: dict[str, Any]) -> list[dict[str, str]]:
     faults = []
     places = report["places"]
     # so few images cannot use more than one code each
-    most = min(1.0, report["num_images"] * places[0]["share_used"] / max(1, places[0]["num_used"]))
-    weak = [number for number, place in enumerate(places) if place["share_used"] < MIN_SHARE_USED * most]
+    most = min(1.0, report["num_images"] / report["codes_per_place"])
+    weak = [place for place in places if place["share_used"] < MIN_SHARE_USED * most]
     if len(weak) > len(places) / 2:
         used = sum(place["share_used"] for place in places) / len(places)
         faults.append(("collapsed codebook", f"On average a place uses {100 * used:.1f} % of the codes that it may."))

@@ -10,7 +10,6 @@ from fastapi import APIRouter
 
 from .desk import Desk
 from .errors import RequestError
-from .prompts import trained_prompt
 from .schemas import ChatRequest, ImagePart, Message
 from .streams import News, Preview, begin, follow, respond
 from .work import Row
@@ -108,7 +107,9 @@ class Answer:
         desk.check_count("n", request.n)
         max_tokens = _max_tokens(desk, request)
         messages = await read_messages(desk, request)
-        prompt = None if request.raw else trained_prompt(desk.studio, messages, request.mode)
+        is_trained = not (request.raw or request.mode == "interleaved" or desk.studio.has_chat_template)
+        # without an image, or words to draw, the chat itself is all that there is
+        prompt = desk.studio.trained_prompt(messages, request.mode) or None if is_trained else None
         # what follows the first line of an answer to such a prompt is made up
         stop = request.stops if prompt is None else (*request.stops, "\n")
         seeds = desk.seeds(request.seed, request.n)

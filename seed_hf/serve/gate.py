@@ -6,6 +6,7 @@ import json
 import re
 import time
 
+from ..loopback import host_name
 from .desk import Desk
 from .errors import RequestError
 
@@ -74,9 +75,7 @@ class Gate:
 
     def _check_name(self, header: str, value: str):
         host = re.sub(r"^https?://", "", value) if header == "Origin" else value
-        # a port comes behind the last colon; an address of version 6 stands in brackets
-        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-        if name.strip("[]").lower() not in self.settings.hosts:
+        if host_name(host) not in self.settings.hosts:
             message = f"`{header}` is {value!r}; allowed without an API key: {', '.join(self.settings.hosts)}."
             raise RequestError(message, status=403, code=f"{header.lower()}_not_allowed")
 

