@@ -29,7 +29,7 @@ def generate_texts(
     Args:
         model ([`SeedForCausalLM`]): The language model, or a PEFT model around it.
         processor ([`SeedProcessor`]): Its processor.
-        codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)` or lists): Codes of the images.
+        codes (`torch.LongTensor` of shape `(num_images, num_codes)` or lists): All or the first codes of the images.
         prompts (`str` or `Sequence[str]`): Words with one `<image>`, the same for all images or one for each.
         batch_size (`int`, *optional*): Number of images at once; by default all.
         generation: Settings of `generate()`; greedy by default.

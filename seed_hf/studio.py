@@ -205,7 +205,8 @@ class Studio:
         Args:
             chats (`Sequence[list[dict]]`): Messages as in transformers: `role`, and `content`, which is a string or a
                 list of `{"type": "text", "text": ...}` and `{"type": "image", "codes": ...}` with the codes of an
-                image. What people wrote is text in any case, never a control token.
+                image, or in all images equally many first ones. What people wrote is text in any case, never a
+                control token.
             generation_mode (`str`, defaults to `"text"`): `"text"`, `"image"` or `"interleaved"`.
             on_tokens (`Callable`, *optional*): Called after each token with all ids so far `(num_chats, num_tokens)`
                 without the prompts; may return for each chat whether to stop. Also for streaming: `pieces` splits ids.
@@ -392,7 +393,7 @@ class Studio:
         text, codes = (
             (*self._image_prompts([chat]), []) if isinstance(chat, str) else self._prompt(chat, generation_mode)
         )
-        images = {"codes": torch.stack([torch.as_tensor(row) for row in codes])} if codes else {}
+        images = {"codes": codes} if codes else {}
         return len(self.processor(text=[text], **images)["input_ids"][0])
 
     def _image_prompts(self, words: Sequence[str]) -> list[str]:
@@ -426,7 +427,7 @@ class Studio:
         return self.processor.apply_chat_template(chat, **settings), codes
 
     def _generate(self, texts, codes, generation_mode, on_tokens, seed, generation) -> list[list[Piece]]:
-        codes = {"codes": torch.stack([torch.as_tensor(row) for row in codes])} if codes else {}
+        codes = {"codes": codes} if codes else {}
         inputs = self.processor(text=list(texts), padding=True, return_tensors="pt", **codes).to(self.model.device)
         settings = {"do_sample": False, "generation_mode": generation_mode, **generation}
         prompt_length = inputs["input_ids"].shape[1]

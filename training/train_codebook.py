@@ -14,6 +14,11 @@ seed-mini:
 
     python training/train_codebook.py --recipe training/recipes/mini/stage2.yaml --init_model out/stage1 \
         --output_dir out/stage2
+
+seed-mini's decoders further, so that the first codes of an image say as much as they can:
+
+    python training/train_codebook.py --recipe training/recipes/mini/stage2_prefixes.yaml --init_model seed-mini \
+        --output_dir out/stage2-prefixes
 """
 
 from dataclasses import dataclass
@@ -34,7 +39,9 @@ class Arguments(DataSettings, Augmentation, RunArguments):
 
     _argument_group_name = "stage 2"
 
-    init_model: str = HfArg(help="SeedImageTokenizer folder of stage 1, with its text tokenizer.")
+    init_model: str = HfArg(
+        help="SeedImageTokenizer folder of stage 1, with its text tokenizer; or `seed-mini`, to train it further."
+    )
     target_model: str = HfArg(
         default="openai/clip-vit-large-patch14", help="What makes the targets; `own`: the text feature of init_model."
     )
@@ -69,21 +76,27 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
 
     # after parsing, so that --help needs no torch
+    import torch
     from transformers import AutoTokenizer, set_seed
 
     from seed_hf.data.captioned_images import CaptionedImages, all_captions, load_held_out
     from seed_hf.data.rows import load_rows
+    from seed_hf.hub.fetch import find_image_tokenizer
     from seed_hf.models import SeedImageProcessor, SeedImageTokenizer
     from seed_hf.trainer.run import TrainingRun
     from seed_hf.trainer.stages.codebook import CodebookStage, freeze_for_stage_2, run_settings
     from seed_hf.trainer.targets import load_targets
 
     set_seed(args.seed)
+    init_model, processor_folder = find_image_tokenizer(args.init_model)
     model = SeedImageTokenizer.from_pretrained(
-        args.init_model, attn_implementation=args.attn_implementation, prefix_probability=args.prefix_probability
+        init_model,
+        dtype=torch.float32,  # seed-mini ships in half precision
+        attn_implementation=args.attn_implementation,
+        prefix_probability=args.prefix_probability,
     )
-    tokenizer = AutoTokenizer.from_pretrained(args.init_model)
-    processor = SeedImageProcessor.from_pretrained(args.init_model)
+    tokenizer = AutoTokenizer.from_pretrained(init_model)
+    processor = SeedImageProcessor.from_pretrained(processor_folder)
     freeze_for_stage_2(model, args.trained_parts)
 
     reading = {
@@ -93,7 +106,7 @@ def main(argv: list[str] | None = None) -> None:
     data = CaptionedImages(load_rows(args.dataset, args.train_split, **reading))
     held_out = load_held_out(args.dataset, args.eval_split, **reading)
     captions = all_captions(data.rows) + [row["caption"] for row in held_out]
-    target_model = args.init_model if args.target_model == "own" else args.target_model
+    target_model = str(init_model) if args.target_model == "own" else args.target_model
     targets = load_targets(target_model, model.config, captions)
 
     run = TrainingRun(args, model, frozen=[targets.module], **run_settings(model))

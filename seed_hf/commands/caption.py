@@ -3,7 +3,7 @@
 import json
 from typing import TYPE_CHECKING, Annotated
 
-from .flags import LANGUAGE_MODEL, AsJson, Device, MaxNewTokens, Paths, announce, model_flag
+from .flags import LANGUAGE_MODEL, AsJson, Device, MaxNewTokens, NumCodes, Paths, announce, model_flag
 from .images import Failures, encode_files, find_images
 
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   seed-hf caption photo.jpg
   seed-hf caption photos --json
+  seed-hf caption photo.jpg --num-codes 8     # what its first codes say
 """
 
 
@@ -24,6 +25,7 @@ def run(
     paths: Paths,
     as_json: AsJson = False,
     max_new_tokens: MaxNewTokens = 20,
+    num_codes: NumCodes = None,
     model: Annotated[str, model_flag(LANGUAGE_MODEL)] = "seed-mini",
     device: Device = None,
 ) -> int:
@@ -33,7 +35,9 @@ def run(
     failures = Failures()
     files = find_images(paths, failures)
     language_model, processor = load_language_model(*announce(model, device))
+    num_codes = check_num_codes(num_codes, processor.tokenizer.num_query_tokens)
     for batch, codes in encode_files(files, processor.encode_image, failures):
+        codes = codes[:, :num_codes]
         captions = write_lines(language_model, processor, codes, processor.caption_prompt, max_new_tokens)
         for file, caption in zip(batch, captions, strict=True):
             row = {"file": str(file), "caption": caption}
@@ -50,7 +54,7 @@ def write_lines(
     Args:
         model ([`SeedForCausalLM`]): The language model.
         processor ([`SeedProcessor`]): Its processor.
-        codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)`): Codes of the images.
+        codes (`torch.LongTensor` of shape `(num_images, num_codes)`): All or the first codes of the images.
         prompt (`str`): Words with one `<image>`.
         max_new_tokens (`int`): Number of tokens at most.
 
@@ -63,4 +67,23 @@ def write_lines(
     return [text.split("\n")[0].strip() for text in texts]
 
 
-__all__ = ["run", "write_lines"]
+def check_num_codes(num_codes: int | None, most: int) -> int:
+    """
+    Checks `--num-codes`.
+
+    Args:
+        num_codes (`int`, *optional*): What was given.
+        most (`int`): Number of codes of an image.
+
+    Returns:
+        `int`: Number of codes to read.
+
+    Raises:
+        ValueError: Fewer than one, or more than an image has.
+    """
+    if num_codes is not None and not 1 <= num_codes <= most:
+        raise ValueError(f"`--num-codes` is {num_codes}; allowed: 1 to {most}.")
+    return num_codes or most
+
+
+__all__ = ["check_num_codes", "run", "write_lines"]

@@ -36,6 +36,10 @@ AllowOutsidePaths = Annotated[
 MaxUnreadableShare = Annotated[
     float, typer.Option(metavar="SHARE", help="Share of the images that may be left out, from 0 to 1.")
 ]
+NumCodes = Annotated[
+    int | None,
+    typer.Option(metavar="NUMBER", help="Read only this many codes of each image, from the left; by default all."),
+]
 MaxNewTokens = Annotated[int, typer.Option(metavar="NUMBER", help="Number of tokens at most.")]
 
 

@@ -98,7 +98,8 @@ class TextFeatureEncoder:
 
     def __init__(self, folder: str, device: str | torch.device = "cpu"):
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.model = SeedImageTokenizer.from_pretrained(folder).to(device).eval().requires_grad_(False)
+        self.model = SeedImageTokenizer.from_pretrained(folder, dtype=torch.float32)
+        self.model.to(device).eval().requires_grad_(False)
 
     @property
     def embedding_dim(self) -> int:

@@ -39,7 +39,8 @@ class ImageCodes:
     Codes that stand in the place of images, where a function of transformers hands images on.
 
     Args:
-        codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)`): Codes in `[0, codebook_size)`.
+        codes (`torch.LongTensor` of shape `(num_images, num_codes)`): Codes in `[0, codebook_size)`, all or the first
+            ones of each image.
     """
 
     codes: torch.LongTensor
@@ -137,9 +138,15 @@ class ImageTokenLayout:
         """`codes` of any shape as a `torch.LongTensor`; see the function `check_codes` of this module."""
         return check_codes(codes, self.codebook_size)
 
-    def check_image_codes(self, codes: torch.Tensor) -> torch.Tensor:
-        """Like `check_codes`; a vector counts as one image. The result has shape `(num_images, codes per image)`."""
-        return check_codes(codes, self.codebook_size, self.num_query_tokens)
+    def check_image_codes(self, codes: torch.Tensor, allow_prefix: bool = False) -> torch.Tensor:
+        """
+        Like `check_codes`; a vector counts as one whole image. The result has shape `(num_images, codes per image)`.
+        With `allow_prefix`, rows may hold the first codes of images alone.
+        """
+        codes = as_integer_tensor(codes, "codes")
+        is_matrix = allow_prefix and codes.ndim == 2  # a short vector is rather a mistake
+        settings = {"allow_vector": False, "allow_prefix": True} if is_matrix else {}
+        return check_codes(codes, self.codebook_size, self.num_query_tokens, **settings)
 
     def span(self, codes: torch.Tensor) -> list[int]:
         """Token ids of one whole image span: `<img>`, the image tokens of `codes`, `</img>`."""

@@ -151,7 +151,8 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
                 everything that the image processor takes.
             text (`str` or `list[str]`, *optional*): Texts with one `<image>` for each image.
             codes (*optional*): Codes instead of images: integers of shape `(num_images, num_query_tokens)`, or
-                `(num_query_tokens,)` for one image.
+                `(num_query_tokens,)` for one image. With the first ones alone, `codes[:, :k]`, each span ends after
+                `k` image tokens.
             generation_mode (`str`, *optional*): `"image"` opens an image at the end of each text, for a model that is
                 to draw; `None` and `"text"` leave the texts as they are.
             kwargs: For the tokenizer and the image processor, such as `padding=True` and `return_tensors="pt"`; and
@@ -175,7 +176,7 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
             raise ValueError("`images` and `codes` were both given; allowed: one of them.")
         _check_generation_mode(generation_mode)
         if codes is not None:
-            images = ImageCodes(self.tokenizer.image_token_layout.check_image_codes(codes))
+            images = ImageCodes(self.tokenizer.image_token_layout.check_image_codes(codes, allow_prefix=True))
         text, kwargs = self._escape_marked(text, kwargs)
         if generation_mode == "image" and text is not None:
             text = [sample + BOI_TOKEN for sample in ([text] if isinstance(text, str) else text)]
@@ -234,7 +235,7 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
         """What of images goes to the model besides text, and the text that takes their place."""
         return_codes = kwargs.pop("return_codes", None)
         if isinstance(images, ImageCodes):
-            return {}, [self.tokenizer.codes_to_text(codes) for codes in images.codes]
+            return {}, [self.tokenizer.codes_to_text(codes) for codes in images.codes.split(1)]
         if return_codes:
             pixel_values = self.image_processor(images, **{**kwargs, "return_tensors": "pt"})["pixel_values"]
             codes = self.tokenizer.image_codec.encode_pixels(pixel_values)

@@ -256,8 +256,8 @@ class SeedTokenizer(HubUploadMixin, PreTrainedTokenizerFast):
         return self.image_token_layout.token_ids_to_codes(token_ids)
 
     def codes_to_text(self, codes) -> str:
-        """The image span of one image as text: `<img><img_00003>...</img>`."""
-        codes = self.image_token_layout.check_image_codes(codes)[0].tolist()
+        """The image span of one image as text, `<img><img_00003>...</img>`; the first codes alone as `(1, k)`."""
+        codes = self.image_token_layout.check_image_codes(codes, allow_prefix=True)[0].tolist()
         return "".join([BOI_TOKEN, *map(image_token, codes), EOI_TOKEN])
 
     # ------------------------------------------------------------------------------------------ text of others

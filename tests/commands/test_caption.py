@@ -26,6 +26,23 @@ def test_captions(tmp_path, capsys):
     assert "broken.png" in printed.err and "1 could not be read" in printed.err
 
 
+def test_first_codes_alone(capsys):
+    """As many of them as asked for, no others, and less is said of fewer."""
+    files = [mini_image("strawberry"), mini_image("rainbow")]
+    model, processor = mini_language_model()
+    codes = processor.encode_image(files, model.image_tokenizer)
+    codes[:, 8:] = 0  # not read
+    captions = generate_texts(model, processor, codes[:, :8], processor.caption_prompt, max_new_tokens=20)
+    assert main(["caption", *files, "--num-codes", "8"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{file}: {caption}" for file, caption in zip(files, captions, strict=True)
+    ]
+    assert main(["caption", files[0], "--num-codes", "32"]) == 0
+    assert capsys.readouterr().out == f"{files[0]}: strawberry\n"
+    assert main(["ask", files[0], QUESTION, "--num-codes", "33"]) == 1
+    assert "`--num-codes` is 33; allowed: 1 to 32." in capsys.readouterr().err
+
+
 def test_answers_are_those_of_the_model(capsys):
     model, processor = mini_language_model()
     codes = processor.encode_image(mini_image("owl"), model.image_tokenizer)

@@ -62,6 +62,19 @@ def test_several_images_in_several_texts():
     assert torch.equal(processor.tokenizer.token_ids_to_codes(ids[is_image]), codes.flatten())
 
 
+def test_first_codes_make_a_short_span():
+    """`<img>`, the codes given, `</img>`, in texts of one batch; and what a model writes comes back as it is."""
+    processor = build_processor()
+    layout, codes = processor.tokenizer.image_token_layout, build_codes(2)
+    for count in (1, NUM_QUERY_TOKENS - 1):
+        texts = ["<image> a", "a <image>"]
+        inputs = processor(text=texts, codes=codes[:, :count], padding=True, return_tensors="pt")
+        for row, image in zip(inputs["input_ids"].tolist(), codes[:, :count], strict=True):
+            start = row.index(layout.boi_token_id)
+            span = [layout.boi_token_id, *layout.codes_to_token_ids(image).tolist(), layout.eoi_token_id]
+            assert row[start : start + count + 2] == span and row.count(layout.eoi_token_id) == 1
+
+
 @pytest.mark.parametrize("source", ["images", "codes"])
 def test_what_servers_plan_with(source):
     """Which ids belong to images, where their spans are in the text, how long they are: as vLLM asks for it."""
@@ -95,6 +108,9 @@ def test_one_modality_alone():
         ({"text": ["<image>"], "images": [[0], [0]]}, "`images` has 2 lists; allowed: 1"),
         ({"text": "<image>", "codes": [[1, 2, 3, 4], [1, 2, 3, 4]]}, "1 `<image>` but 2 images or codes"),
         ({"text": "<image>", "codes": [1, 2, 3]}, "`codes` has shape"),
+        ({"text": "<image>", "codes": [[1, 2, 3, 4, 5]]}, r"`codes` has shape \(1, 5\); allowed: .*1 to 4\)"),
+        ({"text": "<image>", "codes": [[]]}, r"`codes` has shape \(1, 0\); allowed: .*1 to 4\)"),
+        ({"text": "<image> <image>", "codes": [[1], [1, 2]]}, "`codes` is not a rectangular array"),
         ({"text": "<image>", "codes": [1, 2, 3, 99]}, "`codes` holds 99"),
         ({"text": "<image>", "images": [0], "codes": [1, 2, 3, 4]}, "`images` and `codes` were both given"),
         ({"text": "a <image>", "images": [0], "max_length": 4, "truncation": True}, "`max_length` cuts"),

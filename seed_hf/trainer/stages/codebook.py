@@ -75,14 +75,16 @@ class CodebookStage(ImageStage):
             logger.warning("codebook_ema_decay: the moving average moves with each of the accumulated micro-batches.")
         super().__init__(run, *args, num_cached_views=num_cached_views, **kwargs)
         self.targets, self.picture_decoder = targets, picture_decoder
-        self.trains_codes = any(parameter.requires_grad for parameter in self.model.quantizer.parameters())
+        # what image features of codes depend on
+        parts = (self.model.quantizer, self.model.reconstruction_decoder)
+        self.trains_features = any(parameter.requires_grad for part in parts for parameter in part.parameters())
 
     def collate(self, samples: list[tuple]) -> dict:
         """Arguments of the model, and the captions to make targets of."""
         views, captions, _ = zip(*samples, strict=True)
         batch = {"captions": list(captions), **self.image_inputs(list(views))}
-        # the contrastive loss through the codes is of no use where codes stay as they are
-        return {**batch, **self.text_inputs(list(captions))} if self.trains_codes else batch
+        # the contrastive loss through the codes is of no use where features of codes stay as they are
+        return {**batch, **self.text_inputs(list(captions))} if self.trains_features else batch
 
     @torch.no_grad()
     def start_codebook(self, batches: Iterator[dict], num_images: int) -> None:
