@@ -18,6 +18,7 @@ ROWS = {
     'edit continue --keep 16 --prompt "red apple"': ["continue", FIRST, "--prompt", "red apple"],
     "edit mix --at 16": ["mix", FIRST, SECOND],
     "edit vary --strength 0.4": ["vary", FIRST, "--count", "6", "--strength", "0.4"],
+    "edit nearest --place 8": ["nearest", FIRST, "--place", "8"],
     "edit blend": ["blend", FIRST, SECOND],
     "edit first": ["first", FIRST],
 }

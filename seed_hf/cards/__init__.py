@@ -12,6 +12,7 @@ from huggingface_hub import DatasetCard, DatasetCardData, ModelCard, ModelCardDa
 from ..hub.files import is_hub_id
 from ..hub.kinds import KINDS, RepositoryKind, repository_kind
 from ..licences import Licence, choose_licence
+from .codes import REPORT_FILE, read_report
 from .emissions import estimate_emissions
 from .facts import find_facts, find_runs
 from .origins import find_origins
@@ -38,6 +39,7 @@ def write_card(
     carbon_intensity: float | None = None,
     notes: str | os.PathLike | None = None,
     output: str | os.PathLike | None = None,
+    report: str | os.PathLike | None = None,
 ) -> ModelCard | DatasetCard:
     r"""
     Writes the card of a repository, and `evaluation/` and `.eval_results/` where there are results.
@@ -68,6 +70,7 @@ def write_card(
         notes (`str` or `os.PathLike`, *optional*): Markdown file with further sections. Percentages and decimal
             fractions are refused in it, since results come from `evaluations` only.
         output (`str` or `os.PathLike`, *optional*): Folder to write to, made if missing; by default `folder`.
+        report (`str` or `os.PathLike`, *optional*): JSON file that `seed-hf report` wrote about these weights.
 
     Returns:
         `ModelCard` or `DatasetCard`: The saved card; `card.validate()` asks the Hub about its metadata.
@@ -92,6 +95,7 @@ def write_card(
     emissions = estimate_emissions(trained, power_watts, carbon_intensity)
     files = eval_results(runs, dataset_ids or {})
     extra = _read_notes(notes) if notes is not None else None
+    codes = read_report(report, folder) if report is not None else None
     common = {"language": list(languages), "license": chosen.id}
     common |= {"license_name": chosen.name, "license_link": chosen.link}
     if kind.is_data:
@@ -112,9 +116,12 @@ def write_card(
         not_measured={name: why for run in runs for name, why in run.report.not_measured.items()},
         is_data=kind.is_data,
         notes=extra,
+        codes=codes,
         licence=chosen,
     )
-    _save(Path(output or folder), card, runs, evaluations, files)
+    reports = {run.file: path for run, path in zip(runs, evaluations, strict=True)}
+    reports |= {REPORT_FILE: report} if codes else {}
+    _save(Path(output or folder), card, reports, files)
     return card
 
 
@@ -169,11 +176,9 @@ def _codes_data(kind: RepositoryKind, facts: dict, common: dict) -> DatasetCardD
     )
 
 
-def _save(
-    folder: Path, card, runs: list[Run], evaluations: Sequence[str | os.PathLike], files: Mapping[str, list]
-) -> None:
+def _save(folder: Path, card, reports: Mapping[str, str | os.PathLike], files: Mapping[str, list]) -> None:
     """Writes card, reports and `.eval_results/`, in place of the `.eval_results/` of an earlier card."""
-    contents = {run.file: Path(path).read_bytes() for run, path in zip(runs, evaluations, strict=True)}
+    contents = {name: Path(path).read_bytes() for name, path in reports.items()}
     contents |= {name: yaml.safe_dump(entries, sort_keys=False).encode() for name, entries in files.items()}
     folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder / ".eval_results", ignore_errors=True)

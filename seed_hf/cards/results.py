@@ -81,7 +81,7 @@ def read_runs(paths: Sequence[str | os.PathLike], folder: Path) -> list[Run]:
     # only now: a card without results needs nothing of the extra `eval`
     from ..evaluation import EvaluationReport
 
-    own = _digests(folder)
+    own = weights_in(folder)
     runs = []
     for path in map(Path, paths):
         try:
@@ -118,7 +118,7 @@ def _is_number(value) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value == value
 
 
-def _digests(folder: Path) -> set[str]:
+def weights_in(folder: Path) -> set[str]:
     """Hashes that evaluations have for the weights in a folder, which differ by the parts that a task uses."""
     from ..evaluation import describe_model
 
@@ -198,4 +198,4 @@ def table_rows(runs: Iterable[Run]) -> list[dict[str, str]]:
     ]
 
 
-__all__ = ["Run", "eval_results", "model_index", "read_runs", "table_rows"]
+__all__ = ["Run", "eval_results", "model_index", "read_runs", "table_rows", "weights_in"]

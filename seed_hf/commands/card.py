@@ -48,6 +48,9 @@ def run(
     evaluation: Annotated[
         list[str] | None, typer.Option(metavar="FILE...", help="JSON files that seed-hf eval wrote.")
     ] = None,
+    report: Annotated[
+        str | None, typer.Option(metavar="FILE", help="JSON file that seed-hf report wrote about these weights.")
+    ] = None,
     dataset_id: Annotated[list[str] | None, typer.Option(metavar="NAME=ID...", help="Ids of evaluation data.")] = None,
     power_watts: Annotated[
         float | None, typer.Option(metavar="WATTS", help="Power in training; by default by the machine in the log.")
@@ -87,6 +90,7 @@ def run(
         carbon_intensity=carbon_intensity,
         notes=notes,
         output=output,
+        report=report,
     )
     print(f"wrote {output or folder}/README.md with the results of {len(evaluation or [])} evaluations")
 

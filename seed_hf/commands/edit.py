@@ -22,6 +22,7 @@ EXAMPLES = """examples:
   seed-hf edit continue strawberry.png --keep 16 --prompt "red apple" --output continued.png
   seed-hf edit mix strawberry.png rainbow.png --at 16 --output mixed.png
   seed-hf edit vary strawberry.png --strength 0.25 --count 6 --output varied.png
+  seed-hf edit nearest strawberry.png --place 16 --count 6 --output nearest.png
   seed-hf edit blend strawberry.png rainbow.png --count 8 --output blended.png
   seed-hf edit first strawberry.png --output first.png
 """
@@ -101,6 +102,32 @@ def _vary(
 
 
 @with_options(_shared)
+def _nearest(
+    image: Image,
+    place: Annotated[int, typer.Option(metavar="NUMBER", help="Place of the code to replace, from 1.")] = 16,
+    count: Count = 6,
+    as_json: Codes = False,
+    **shared,
+):
+    """Replaces one code by each of those whose vectors are nearest to its own."""
+
+    def edit(studio: "Studio", codes: "torch.Tensor"):
+        from ..edits import nearest
+
+        if not 1 <= place <= studio.num_codes:
+            raise ValueError(f"`--place` is {place}; allowed: 1 to {studio.num_codes}.")
+        most = len(studio.codes_of_place[place - 1]) - 1
+        if count > most:
+            raise ValueError(f"`--count` is {count}; allowed: 1 to {most}, the number of other codes.")
+        edited = codes.repeat(count, 1)
+        edited[:, place - 1] = nearest(studio.image_tokenizer, codes[0, place - 1], count)
+        return edited
+
+    _check_count(count, 1)
+    _run([image], edit, as_json, **shared)
+
+
+@with_options(_shared)
 def _blend(
     image: Image,
     other: Other,
@@ -139,6 +166,7 @@ LEAVES = {
     "continue": ("Keep the first codes; the language model writes the others again.", _continue),
     "mix": ("Left codes of one image, right codes of another.", _mix),
     "vary": ("Replace some codes by near ones.", _vary),
+    "nearest": ("Replace one code by those nearest to it.", _nearest),
     "blend": ("Pictures on the way from one image to another.", _blend),
     "first": ("Pictures of the first 1, 2, 4, ... codes.", _first),
 }

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from .measures import describe_codes, find_faults, probe_model
+from .measures import ask_language_model, describe_codes, find_faults, probe_model
 from .page import write_page
 
 
@@ -16,6 +16,7 @@ def make_report(
     model: Any = None,
     processor: Any = None,
     images: list[Image.Image] | None = None,
+    language_model: tuple[Any, Any] | None = None,
 ) -> dict[str, Any]:
     """
     Measures codes, and with a model and images the image tokenizer, too.
@@ -23,21 +24,25 @@ def make_report(
     Args:
         name (`str`): Title of the report.
         config ([`SeedImageTokenizerConfig`]): Says how many codes there are.
-        codes (`torch.LongTensor` of shape `(num_images, num_codes)`, *optional*): Codes, if there is no model.
+        codes (`torch.LongTensor` of shape `(num_images, num_codes)`, *optional*): Codes, if there are no images.
         model ([`SeedImageTokenizer`], *optional*): In float32 and evaluation mode.
         processor ([`SeedImageProcessor`], *optional*): Its own.
         images (`list[PIL.Image.Image]`, *optional*): RGB; two or more.
+        language_model (`tuple[SeedForCausalLM, SeedProcessor]`, *optional*): Says what a code tells when those before
+            it are known; needs `model`.
 
     Returns:
-        `dict`: JSON-ready; see [`describe_codes`], [`probe_model`] and [`find_faults`].
+        `dict`: JSON-ready; see [`describe_codes`], [`probe_model`], [`ask_language_model`] and [`find_faults`].
 
     Raises:
-        ValueError: Fewer than two images, or wrong codes.
+        ValueError: Fewer than two images, wrong codes, or a language model of other codes.
     """
-    probes = probe_model(model, processor, images) if model is not None else {"codes": codes}
+    probes = probe_model(model, processor, images) if images is not None else {"codes": codes}
     measured = describe_codes(probes["codes"], config.codebook_size, config.codebook_per_query)
     report = {"name": name, **measured, **probes, "codes": probes["codes"].tolist()}
+    if language_model is not None:
+        report["language_model"] = ask_language_model(*language_model, model, probes["codes"])
     return report | {"faults": find_faults(report)}
 
 
-__all__ = ["describe_codes", "find_faults", "make_report", "probe_model", "write_page"]
+__all__ = ["ask_language_model", "describe_codes", "find_faults", "make_report", "probe_model", "write_page"]

@@ -1,14 +1,17 @@
 """What a report card of an image tokenizer says: how its codes are used, and whether the model keeps its promises."""
 
 import copy
+import math
 from collections.abc import Callable
 from io import BytesIO
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
+from ..edits import code_log_probs
 from ..models.image_tokens_seed import check_codes
 
 
@@ -31,9 +34,10 @@ def describe_codes(codes: torch.LongTensor, codebook_size: int, per_place: bool 
         per_place (`bool`, defaults to `False`): Whether each place has its own part of the codebook.
 
     Returns:
-        `dict`: `places`, for each place `num_used`, `share_used` (of what may stand there), `entropy`, `perplexity`
-        and `information_from_the_left` (what the code before tells about it); and of all codes `dead_codes`,
-        `perplexity`, `bits_per_image` (sum of the entropies), `most_bits_per_image`, `shared_information` (the two
+        `dict`: `places`, for each place `num_used`, `share_used` (of what may stand there), `entropy`, `perplexity`,
+        `information_from_the_left` (what the code before tells about it) and `conditional_entropy` (what is left of
+        its entropy then); and of all codes `dead_codes`, `perplexity`, `bits_per_image` (sum of the entropies),
+        `conditional_bits_per_image`, `most_bits_per_image`, `shared_information` (the two
         places that tell most about each other, 1 if one decides the other) and `equal_images` (images whose codes
         another image has, too). Entropies and information in bits. With few images, entropies come out too low.
 
@@ -59,6 +63,7 @@ def describe_codes(codes: torch.LongTensor, codebook_size: int, per_place: bool 
                 "entropy": entropy,
                 "perplexity": 2**entropy,
                 "information_from_the_left": left,
+                "conditional_entropy": max(0.0, entropy - left),
             }
         )
     return {
@@ -70,6 +75,7 @@ def describe_codes(codes: torch.LongTensor, codebook_size: int, per_place: bool 
         "dead_codes": codebook_size - len(codes.unique()),
         "perplexity": 2 ** _entropy(codes.flatten()),
         "bits_per_image": sum(place["entropy"] for place in places),
+        "conditional_bits_per_image": sum(place["conditional_entropy"] for place in places),
         "most_bits_per_image": num_codes * float(np.log2(size)),
         "shared_information": _most_shared(codes),
         "equal_images": len(codes) - len(codes.unique(dim=0)),
@@ -101,6 +107,39 @@ def _most_shared(codes: torch.Tensor) -> dict[str, Any]:
             if share > best["share"]:
                 best = {"places": [first, second], "share": min(1.0, share)}
     return best
+
+
+def ask_language_model(language_model: Any, processor: Any, model: Any, codes: torch.LongTensor) -> dict[str, Any]:
+    """
+    Says how many bits a language model needs for a code when it knows all codes before it: at least the conditional
+    entropy, and the nearer to it the better the language model.
+
+    Args:
+        language_model ([`SeedForCausalLM`]): Knows the codes of `model`.
+        processor ([`SeedProcessor`]): Its own.
+        model ([`SeedImageTokenizer`]): The image tokenizer.
+        codes (`torch.LongTensor` of shape `(num_images, num_codes)`): Codes in `[0, codebook_size)`.
+
+    Returns:
+        `dict`: `places`, the bits of each place, `bits_per_code` and `bits_per_image`: means over images.
+
+    Raises:
+        ValueError: The language model knows other codes.
+    """
+    layout, config = language_model.config.image_token_layout, model.config
+    known, wanted = (layout.codebook_size, layout.num_query_tokens), (config.codebook_size, config.num_query_tokens)
+    if known != wanted:
+        raise ValueError(
+            f"`language_model` knows a codebook of {known[0]} and {known[1]} codes an image; allowed: {wanted[0]} and "
+            f"{wanted[1]}, as the image tokenizer has."
+        )
+    parts = SimpleNamespace(language_model=language_model, processor=processor, image_tokenizer=model)
+    bits = torch.cat([code_log_probs(parts, part) for part in codes.split(BATCH_SIZE)]).double() / -math.log(2)
+    return {
+        "places": bits.mean(0).tolist(),
+        "bits_per_code": bits.mean().item(),
+        "bits_per_image": bits.sum(1).mean().item(),
+    }
 
 
 @torch.no_grad()
@@ -255,4 +294,4 @@ def find_faults(report: dict[str, Any]) -> list[dict[str, str]]:
     return [{"name": name, "text": text} for name, text in faults]
 
 
-__all__ = ["describe_codes", "find_faults", "probe_model"]
+__all__ = ["ask_language_model", "describe_codes", "find_faults", "probe_model"]

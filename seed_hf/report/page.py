@@ -45,17 +45,31 @@ def write_page(report: dict[str, Any], path: Path, model: Any = None, images: li
         "<h2>In numbers</h2>",
         _table(_numbers(report)),
         _figure(
+            "Codes in use at each place",
+            f"The line is the number of codes that may stand at a place, {report['codes_per_place']:,}.",
+            _bars([place["num_used"] for place in places], report["codes_per_place"], "codes"),
+        ),
+        _figure(
             "Bits of each place",
             f"Entropy of the codes at each place; the line is the most that is possible, {_most(report):.1f} bits. "
             "With few images it cannot be reached.",
             _bars([place["entropy"] for place in places], _most(report)),
         ),
         _figure(
-            "What the code before tells",
-            "Bits of each place that are known once the code before it is known.",
-            _bars([place["information_from_the_left"] for place in places], _most(report)),
+            "What the code before leaves open",
+            "Bits of each place that are not known yet when the code before it is known.",
+            _bars([place["conditional_entropy"] for place in places], _most(report)),
         ),
     ]
+    if report.get("language_model"):
+        parts.append(
+            _figure(
+                "What all codes before leave open",
+                "Bits of each place for a language model that knows all codes before it. It needs at least the "
+                "conditional entropy, and has not seen these images.",
+                _bars(report["language_model"]["places"], _most(report)),
+            )
+        )
     if report.get("prefixes"):
         parts.append(
             _figure(
@@ -89,10 +103,15 @@ def _numbers(report: dict[str, Any]) -> list[tuple[str, str]]:
     used = report["codebook_size"] - report["dead_codes"]
     rows = [
         ("codes in use", f"{used:,} of {report['codebook_size']:,}"),
+        ("dead codes, which no image has", f"{report['dead_codes']:,}"),
         ("perplexity of all codes", f"{report['perplexity']:,.1f}"),
         ("bits of an image", f"{report['bits_per_image']:.0f} of {report['most_bits_per_image']:.0f}"),
+        ("the same, each code given the one before", f"{report['conditional_bits_per_image']:.0f}"),
         ("images with the codes of another image", f"{report['equal_images']:,}"),
     ]
+    if told := report.get("language_model"):
+        bits = f"{told['bits_per_image']:.0f}, {told['bits_per_code']:.2f} a code"
+        rows.append(("bits of an image for the language model", bits))
     if "relative_error" in report:
         rows.append(("error of the codes, relative to the variance", f"{report['relative_error']:.2f}"))
         rows.append(("a query changes codes before it by", f"{100 * report['leak']:.2g} % of its own change"))
@@ -112,12 +131,13 @@ def _svg(body: str, label: str) -> str:
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT + 20}" role="img" aria-label="{escape(label)}">{body}</svg>'
 
 
-def _bars(values: list[float], most: float) -> str:
+def _bars(values: list[float], most: float, unit: str = "bits") -> str:
+    most = max(most, *values)  # a language model may need more bits than there are codes
     step = (WIDTH - 20) / len(values)
     bars = "".join(
         f'<rect x="{10 + step * number:.1f}" y="{HEIGHT - HEIGHT * value / most:.1f}" width="{max(1, step - 3):.1f}" '
         f'height="{HEIGHT * value / most:.1f}" fill="var(--accent)">'
-        f"<title>place {number + 1}: {value:.2f} bits</title></rect>"
+        f"<title>place {number + 1}: {value if isinstance(value, int) else round(value, 2)} {unit}</title></rect>"
         for number, value in enumerate(values)
     )
     ticks = "".join(
@@ -125,7 +145,7 @@ def _bars(values: list[float], most: float) -> str:
         for number in range(0, len(values), max(1, len(values) // 8))
     )
     line = f'<line x1="5" x2="{WIDTH - 5}" y1="1" y2="1" stroke="var(--soft)" stroke-dasharray="4 4"/>'
-    return _svg(line + bars + ticks, "bits of each place")
+    return _svg(line + bars + ticks, f"{unit} of each place")
 
 
 def _curve(points: dict[int, float]) -> str:

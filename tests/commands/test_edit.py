@@ -18,6 +18,7 @@ STRAWBERRY, RAINBOW = mini_image("strawberry"), mini_image("rainbow")
         (["continue", STRAWBERRY, "--keep", "16", "--prompt", "red apple", "--json"], 2, 1),
         (["mix", STRAWBERRY, RAINBOW, "--at", "8", "--json"], 4, 2),
         (["vary", STRAWBERRY, "--count", "3", "--json"], 4, 3),
+        (["nearest", STRAWBERRY, "--place", "32", "--count", "2", "--json"], 3, 2),
         (["blend", STRAWBERRY, RAINBOW, "--count", "3"], 5, 0),
         (["first", STRAWBERRY], 7, 0),
     ],
@@ -36,6 +37,7 @@ def test_edits(words, num_tiles, num_codes, tmp_path, capsys):
         (["mix", STRAWBERRY, "nowhere.png", "--output", "out.png"], "nowhere.png"),
         (["mix", STRAWBERRY, RAINBOW, "--at", "33", "--output", "out.png"], "`--at` is 33; allowed"),
         (["vary", STRAWBERRY, "--count", "0", "--output", "out.png"], "`--count` is 0; allowed: 1 or more"),
+        (["nearest", STRAWBERRY, "--place", "33", "--output", "out.png"], "`--place` is 33; allowed: 1 to 32."),
         (["first", STRAWBERRY, "--output", "out.gif"], "allowed: a name that ends in .png"),
     ],
 )

@@ -12,6 +12,7 @@ import argparse
 import json
 import shlex
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +26,12 @@ from seed_hf.trainer.flags import HelpFormatter
 ROOT = Path(__file__).parents[2]
 KEPT = ROOT / "model_cards" / "seed-mini"
 NUM_DRAWN = 200
+NUM_REPORTED = 256
 TEST_SPLITS = ("test_drawings", "test_concepts")
 LOG_FILES = ("training_arguments.json", "training_machine.json", "metrics.jsonl")
 # of the Q-Former's text side, which is no component of the pipeline
 TEXT_TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
+REPORT = Path("evaluation") / f"report-emoji-{TEST_SPLITS[0]}.json"
 PIPELINE, LANGUAGE_MODEL = "seed-mini", "seed-mini-language-model"
 IMAGE_TOKENIZER, CODES = "seed-mini-image-tokenizer", "seed-mini-codes"
 NAMES = (IMAGE_TOKENIZER, PIPELINE, LANGUAGE_MODEL, CODES)
@@ -56,8 +59,11 @@ import torch
 from tqdm.auto import tqdm
 
 from seed_hf import SeedPipeline
+from seed_hf.cards.codes import read_report
 from seed_hf.cards.results import read_runs
 from seed_hf.commands import main as seed_hf
+from seed_hf.data.captioned_images import open_image
+from seed_hf.data.rows import load_rows
 from seed_hf.hub.fetch import emoji_folder
 from seed_hf.mini import mini_language_model, mini_pipeline_path
 
@@ -70,6 +76,7 @@ class Repository:
     tasks: tuple[str, ...] = ()
     stages: tuple[str, ...] = ()
     flags: tuple[str, ...] = ("--licence", "apache-2.0")
+    has_report: bool = False
 
     def card_flags(self, kept: Path) -> list:
         """Flags of `seed-hf card`."""
@@ -78,7 +85,7 @@ class Repository:
         flags = [*self.flags, "--notes", kept / "notes.md"]
         for flag, values in (("--training", runs), ("--evaluation", reports)):
             flags += [flag, *values] if values else []
-        return flags
+        return [*flags, "--report", kept / REPORT] if self.has_report else flags
 
 
 def report_name(task: str, split: str) -> str:
@@ -125,9 +132,9 @@ def build_codes(folder: Path, owner: str) -> None:
 
 
 REPOSITORIES = {
-    IMAGE_TOKENIZER: Repository(build_image_tokenizer, ("retrieval",), ("stage1", "stage2")),
+    IMAGE_TOKENIZER: Repository(build_image_tokenizer, ("retrieval",), ("stage1", "stage2"), has_report=True),
     PIPELINE: Repository(
-        build_pipeline, ("retrieval", "reconstruction"), ("stage1", "stage2", "vae", "decoder")
+        build_pipeline, ("retrieval", "reconstruction"), ("stage1", "stage2", "vae", "decoder"), has_report=True
     ),
     LANGUAGE_MODEL: Repository(build_language_model, ("caption", "vqa"), ("stage3",)),
     CODES: Repository(
@@ -185,6 +192,24 @@ def measure(task: str, split: str, kept: Path, repository: Path) -> None:
         run("eval", task, PIPELINE, "--dataset", "emoji", "--split", split, "--output", path, *limit)
 
 
+def measure_codes(kept: Path, repository: Path) -> None:
+    """A report of seed-mini on held-out drawings, unless there is one of these weights."""
+    try:
+        read_report(kept / REPORT, repository)
+        return
+    except ValueError:
+        rows = [row for row in load_rows("emoji", TEST_SPLITS[0]) if not row["is_flag"]]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary, f"emoji-{TEST_SPLITS[0]}")
+        folder.mkdir()
+        for number, row in enumerate(rows[:: -(-len(rows) // NUM_REPORTED)]):
+            open_image(row).save(folder / f"{number:03}.png")
+        page = Path(temporary, "report.html")
+        run("report", folder, "--model", PIPELINE, "--language-model", PIPELINE, "--output", page)
+        (kept / REPORT).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(page.with_suffix(".json"), kept / REPORT)
+
+
 def make_cards(output_dir: Path, kept: Path, owner: str, names: list[str]) -> None:
     """Builds repositories, measures what has not been measured, writes the cards."""
     for name in names:
@@ -194,6 +219,8 @@ def make_cards(output_dir: Path, kept: Path, owner: str, names: list[str]) -> No
         for task in repository.tasks:
             for split in TEST_SPLITS:
                 measure(task, split, kept, folder)
+        if repository.has_report:
+            measure_codes(kept, folder)
         run("card", folder, f"{owner}/{name}", *repository.card_flags(kept))
         shutil.copyfile(folder / "README.md", kept / f"{name}.md")
 

@@ -118,6 +118,12 @@ def test_command(cards, made, toy, commands, tmp_path):
         for task in tasks:
             scores = EvaluationReport.load(kept / "evaluation" / f"{task}-emoji-test_concepts.json").scores
             assert scores and all(f"| {metric} | {score:.2f} |" in texts[name] for metric, score in scores.items())
+    report = json.loads((kept / cards.REPORT).read_text())
+    bits = f"| {report['bits_per_image']:.0f} of {report['most_bits_per_image']:.0f} |"
+    told = f"| the same, by the language model given all before | {report['language_model']['bits_per_image']:.0f} |"
+    for name in ("seed-mini-image-tokenizer", "seed-mini"):
+        assert "| 5 images of emoji-test_drawings | |" in texts[name] and bits in texts[name] and told in texts[name]
+    assert "## Codes" not in texts["seed-mini-language-model"]
     assert "| test_concepts | 5 | 0 | emoji |" in texts["seed-mini-codes"] and "## A toy" in texts["seed-mini-codes"]
     for name in NAMES:
         files = find_repository_files(tmp_path / "out" / name)
@@ -133,7 +139,7 @@ def test_command(cards, made, toy, commands, tmp_path):
     halve(tmp_path / "mini")
     commands.clear()
     cards.main([*toy, "--repositories", NAMES[0]])
-    assert [command[0] for command in commands] == ["eval", "eval", "card"]
+    assert [command[0] for command in commands] == ["eval", "eval", "report", "card"]
 
 
 @pytest.mark.usefixtures("toy")
