@@ -3,8 +3,8 @@
     python benchmarks/edits.py     # puts the table into docs/guides/codes-as-a-medium.md
 
 Bits a code, given the image's name and the first half of its codes. A rewritten tail is greedy (`continue_codes`), a
-varied one has a quarter of its codes replaced by near ones (`variations`), a mixed one is another image's (`mix`), and a
-random one takes any code that may stand at its place. Flags are left out.
+varied one has a quarter of its codes replaced by near ones (`variations`), a mixed one is another image's (`mix`), and
+a random one takes any code that may stand at its place. Flags are left out.
 """
 
 import argparse

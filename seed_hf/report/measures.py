@@ -155,10 +155,11 @@ def probe_model(model: Any, processor: Any, images: list[Image.Image]) -> dict[s
     Returns:
         `dict`: `codes` `(num_images, num_codes)`; `stability`, the share of equal codes after JPEG, resizing, in
         bfloat16 and one image at a time; `similar_queries`, the two places whose causal embeddings vary most alike,
-        and their correlation; `leak`, how far changing a query moves the causal embeddings before it, relative to how
-        far it moves its own; `relative_error`, the squared distance of what is quantized to its code, relative to its
-        variance; and `prefixes`, for each number of first codes the share of images whose feature
-        from these finds the image's own among all.
+        and their correlation; `equal_queries`, the two places whose queries are most alike, and their cosine; `leak`,
+        how far changing a query moves the causal embeddings before it, relative to how far it moves its own;
+        `relative_error`, the squared distance of what is quantized to its code, relative to its variance; and
+        `prefixes`, for each number of first codes the share of images whose feature from these finds the image's own
+        among all.
     """
     pixels = processor(images, return_tensors="pt")["pixel_values"].to(model.device)
     encode = _encoder(model)
@@ -167,6 +168,7 @@ def probe_model(model: Any, processor: Any, images: list[Image.Image]) -> dict[s
         "codes": codes,
         "stability": _stability(model, processor, images[:64], pixels[:64], codes[:64]),
         "similar_queries": _similar_queries(model, pixels[:64]),
+        "equal_queries": _equal_queries(model),
         "leak": _leak(model, pixels[:8]),
         "relative_error": _relative_error(model, pixels),
         "prefixes": _prefixes(model, codes),
@@ -199,12 +201,22 @@ def _as_jpeg(image: Image.Image) -> Image.Image:
 
 def _similar_queries(model: Any, pixels: torch.Tensor) -> dict[str, Any]:
     embeds = model.get_causal_embeds(pixels).float()
-    flat = (embeds - embeds.mean(0)).transpose(0, 1).flatten(1)
-    correlation = torch.nn.functional.normalize(flat, dim=1)
-    correlation = (correlation @ correlation.t()).tril(-1)
-    best = int(correlation.argmax())
-    second, first = divmod(best, len(correlation))
-    return {"places": [first, second], "correlation": correlation.flatten()[best].item()}
+    places, correlation = _most_alike((embeds - embeds.mean(0)).transpose(0, 1).flatten(1))
+    return {"places": places, "correlation": correlation}
+
+
+def _equal_queries(model: Any) -> dict[str, Any]:
+    places, cosine = _most_alike(model.causal_qformer.query_tokens[0].float())
+    return {"places": places, "cosine": cosine}
+
+
+def _most_alike(rows: torch.Tensor) -> tuple[list[int], float]:
+    """The two rows of the smallest angle, and its cosine."""
+    rows = torch.nn.functional.normalize(rows, dim=1)
+    cosines = (rows @ rows.t()).masked_fill(torch.ones(len(rows), len(rows), dtype=torch.bool).triu(), -torch.inf)
+    best = int(cosines.argmax())
+    second, first = divmod(best, len(rows))
+    return [first, second], cosines.flatten()[best].item()
 
 
 def _leak(model: Any, pixels: torch.Tensor) -> float:
@@ -282,6 +294,9 @@ def find_faults(report: dict[str, Any]) -> list[dict[str, str]]:
         first, second = (place + 1 for place in similar["places"])
         text = f"Causal embeddings {first} and {second} vary alike (correlation {similar['correlation']:.3f})."
         faults.append(("duplicated query", text))
+    elif (equal := report.get("equal_queries")) and equal["cosine"] > MAX_QUERY_SIMILARITY:
+        first, second = (place + 1 for place in equal["places"])
+        faults.append(("duplicated query", f"Query {second} is query {first} (cosine {equal['cosine']:.4f})."))
     if report.get("leak", 0.0) > MAX_LEAK:
         text = f"Changing a query moves the codes before it ({100 * report['leak']:.1f} % of its own change)."
         faults.append(("leaky mask", text))

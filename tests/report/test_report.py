@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 from tiny.image_tokenizer import tiny_image_tokenizer
-from tiny.pictures import build_images
+from tiny.pictures import build_images, build_prompt_pipeline
 
 from seed_hf import SeedImageProcessor
 from seed_hf.commands import main
 from seed_hf.models import modeling_seed_qformer
-from seed_hf.report import describe_codes, find_faults, make_report, probe_model
+from seed_hf.report import describe_codes, find_faults, make_report
 
 
 IMAGES = build_images(24)
@@ -49,6 +49,9 @@ def test_counts_on_codes_that_are_known():
     assert report["most_bits_per_image"] == 6 and report["dead_codes"] == 4 and report["equal_images"] == 196
     # the second code decides the first, which is one bit; chance explains at most a little of it
     assert 0.8 < report["places"][1]["information_from_the_left"] <= 1
+    left_open = [place["entropy"] - place["information_from_the_left"] for place in report["places"]]
+    assert [place["conditional_entropy"] for place in report["places"]] == left_open
+    assert report["conditional_bits_per_image"] == sum(left_open)
 
 
 def test_independent_places_share_nothing():
@@ -89,7 +92,10 @@ def test_a_duplicated_query_is_named():
     model = healthy_model()
     with torch.no_grad():
         model.causal_qformer.query_tokens[:, 5] = model.causal_qformer.query_tokens[:, 4]
-    assert probe_model(model, processor(), IMAGES)["similar_queries"]["places"] == [4, 5]
+    report = make_report("toy", model.config, None, model, processor(), IMAGES)
+    assert report["similar_queries"]["places"] == report["equal_queries"]["places"] == [4, 5]
+    (fault,) = report["faults"]
+    assert fault["name"] == "duplicated query" and "5" in fault["text"] and "6" in fault["text"]
 
 
 def test_a_stale_codebook_is_named():
@@ -100,14 +106,31 @@ def test_a_stale_codebook_is_named():
     assert "stale codebook" in names(make_report("toy", model.config, None, model, processor(), IMAGES))
 
 
+def test_a_language_model_of_other_codes(tmp_path):
+    model = healthy_model()
+    other = build_prompt_pipeline()
+    with pytest.raises(ValueError, match="`language_model` knows a codebook of 16 and 4 codes .*; allowed: 64 and 8"):
+        make_report(
+            "toy",
+            model.config,
+            torch.zeros(2, 8).long(),
+            model,
+            language_model=(other.language_model, other.processor),
+        )
+
+
 def test_command(tmp_path, capsys):
     """The shipped drawings are few, but nothing is wrong with seed-mini; codes alone will do, too."""
     page = tmp_path / "report.html"
-    assert main(["report", "--output", str(page)]) == 0
+    assert main(["report", "--output", str(page), "--language-model", "seed-mini"]) == 0
     assert "0 faults" in capsys.readouterr().err
     text, numbers = page.read_text(), json.loads(page.with_suffix(".json").read_text())
     assert numbers["faults"] == [] and numbers["num_images"] == 12 and "codes" not in numbers
-    assert text.count("<svg") == 3 and "data:image/png" in text and "http" not in text
+    told = numbers["language_model"]
+    # nobody needs more than the even choice among 128 codes
+    assert 0 < told["bits_per_code"] < 7 and told["bits_per_image"] == pytest.approx(sum(told["places"]))
+    assert f"{told['bits_per_image']:.0f}, {told['bits_per_code']:.2f} a code" in text
+    assert text.count("<svg") == 5 and "data:image/png" in text and "http" not in text
     rows = [{"file": f"{number}.png", "codes": [128 * place for place in range(32)]} for number in range(60)]
     codes = tmp_path / "codes.jsonl"
     codes.write_text("\n".join(map(json.dumps, rows)))
