@@ -119,6 +119,14 @@ def test_generation_learns_on_while_codes_stay(tmp_path, data, stage1):
     assert trained_names(stage1, output) == {"generation_decoder", "generation_head"}
 
 
+def test_decoders_learn_to_read_first_codes_while_codes_stay(tmp_path, data, stage1):
+    output, parts = tmp_path / "out", STAGE_2_PARTS - {"quantizer"}
+    flags = ("--trained_parts", *sorted(parts), "--prefix_probability", 0.75, "--max_steps", 2)
+    run_script("train_codebook", output, *codebook_flags(data, stage1), *flags)
+    assert trained_names(stage1, output) == parts
+    assert SeedImageTokenizer.from_pretrained(output).config.prefix_probability == 0.75
+
+
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft asks by the old name
 def test_train_causal_lm(tmp_path, data, stage1):
     save_language_model(tmp_path / "lm")

@@ -192,8 +192,8 @@ def measure(task: str, split: str, kept: Path, repository: Path) -> None:
         run("eval", task, PIPELINE, "--dataset", "emoji", "--split", split, "--output", path, *limit)
 
 
-def measure_codes(kept: Path, repository: Path) -> None:
-    """A report of seed-mini on held-out drawings, unless there is one of these weights."""
+def measure_codes(kept: Path, repository: Path, page: Path) -> None:
+    """A report of seed-mini on held-out drawings, unless there is one of these weights; also as a page."""
     try:
         read_report(kept / REPORT, repository)
         return
@@ -204,10 +204,9 @@ def measure_codes(kept: Path, repository: Path) -> None:
         folder.mkdir()
         for number, row in enumerate(rows[:: -(-len(rows) // NUM_REPORTED)]):
             open_image(row).save(folder / f"{number:03}.png")
-        page = Path(temporary, "report.html")
         run("report", folder, "--model", PIPELINE, "--language-model", PIPELINE, "--output", page)
-        (kept / REPORT).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(page.with_suffix(".json"), kept / REPORT)
+    (kept / REPORT).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(page.with_suffix(".json"), kept / REPORT)
 
 
 def make_cards(output_dir: Path, kept: Path, owner: str, names: list[str]) -> None:
@@ -220,7 +219,7 @@ def make_cards(output_dir: Path, kept: Path, owner: str, names: list[str]) -> No
             for split in TEST_SPLITS:
                 measure(task, split, kept, folder)
         if repository.has_report:
-            measure_codes(kept, folder)
+            measure_codes(kept, folder, output_dir / "report.html")
         run("card", folder, f"{owner}/{name}", *repository.card_flags(kept))
         shutil.copyfile(folder / "README.md", kept / f"{name}.md")
 
