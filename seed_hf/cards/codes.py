@@ -55,6 +55,7 @@ def _rows(report: dict) -> list[tuple[str, str]]:
     rows += [
         (f"images found by their first {count} codes", f"{100 * share:.0f} %")
         for count, share in (report["prefixes"] or {}).items()
+        if int(count).bit_count() == 1  # enough for a card
     ]
     rows.append(("a query changes codes before it by", f"{100 * report['leak']:.2g} % of its own change"))
     return [*rows, ("faults", ", ".join(fault["name"] for fault in report["faults"]) or "none")]
