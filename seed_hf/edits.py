@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from .image_tokenizers.protocol import as_image_tokenizer, seed_model
 from .models.image_tokens_seed import check_codes
 from .models.pipeline_seed import check_generator, seeded_sampling
 
@@ -134,7 +135,7 @@ def nearest(image_tokenizer: Any, codes: torch.LongTensor, k: int = 8) -> torch.
     Finds the codes that stand for nearly the same, by the distance of their vectors.
 
     Args:
-        image_tokenizer ([`SeedImageTokenizer`]): Has the codebook.
+        image_tokenizer ([`SeedImageTokenizer`] or [`ImageTokenizer`]): Has the codebook.
         codes (`torch.LongTensor` of any shape): Codes in `[0, codebook_size)`.
         k (`int`, defaults to 8): Number of other codes for each.
 
@@ -145,12 +146,13 @@ def nearest(image_tokenizer: Any, codes: torch.LongTensor, k: int = 8) -> torch.
     Raises:
         ValueError: Wrong codes, or `k` that is not smaller than the number of codes for a place.
     """
-    config, quantizer = image_tokenizer.config, image_tokenizer.quantizer
-    codes = check_codes(codes, config.codebook_size)
-    size = config.codebook_size // quantizer.num_parts
+    tokenizer = as_image_tokenizer(image_tokenizer)
+    codes = check_codes(codes, tokenizer.codebook_size)
+    num_parts = tokenizer.num_codes if tokenizer.codebook_per_query else 1
+    size = tokenizer.codebook_size // num_parts
     if not isinstance(k, int) or not 1 <= k < size:
         raise ValueError(f"`k` is {k!r}; allowed: an integer in [1, {size - 1}].")
-    parts = quantizer.get_codebook().float().unflatten(0, (quantizer.num_parts, size)).cpu()
+    parts = tokenizer.get_code_vectors(torch.arange(tokenizer.codebook_size)).unflatten(0, (num_parts, size)).cpu()
     vectors = parts.flatten(0, 1)[codes.flatten()]
     distances = torch.cdist(vectors[:, None], parts[codes.flatten() // size])[:, 0]
     distances.scatter_(1, (codes.flatten() % size)[:, None], float("inf"))
@@ -165,7 +167,7 @@ def variations(
     Replaces some codes by others that stand for nearly the same.
 
     Args:
-        image_tokenizer ([`SeedImageTokenizer`]): Has the codebook.
+        image_tokenizer ([`SeedImageTokenizer`] or [`ImageTokenizer`]): Has the codebook.
         codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)`): Codes in `[0, codebook_size)`.
         strength (`float`, defaults to 0.25): Probability of each place to change, from 0 to 1.
         seed (`int`, defaults to 0): Makes the choice repeatable.
@@ -177,14 +179,14 @@ def variations(
     Raises:
         ValueError: Wrong codes, `strength` or `k`.
     """
-    config = image_tokenizer.config
-    codes = check_codes(codes, config.codebook_size, config.num_query_tokens)
+    tokenizer = as_image_tokenizer(image_tokenizer)
+    codes = check_codes(codes, tokenizer.codebook_size, tokenizer.num_codes)
     if not isinstance(strength, int | float) or not 0 <= strength <= 1:
         raise ValueError(f"`strength` is {strength!r}; allowed: a number in [0, 1].")
     generator = torch.Generator().manual_seed(seed)
     is_changed = torch.rand(codes.shape, generator=generator) < strength
     choice = torch.randint(k, (*codes.shape, 1), generator=generator)
-    return torch.where(is_changed, nearest(image_tokenizer, codes, k).gather(-1, choice)[..., 0], codes)
+    return torch.where(is_changed, nearest(tokenizer, codes, k).gather(-1, choice)[..., 0], codes)
 
 
 @torch.no_grad()
@@ -204,8 +206,9 @@ def interpolate(
         `torch.FloatTensor` of shape `(steps, ...)`: for `pipeline(generation_embeds=...)`.
 
     Raises:
-        ValueError: Wrong codes or `steps`.
+        ValueError: Wrong codes or `steps`, or an image tokenizer that is not SEED's.
     """
+    image_tokenizer = seed_model(image_tokenizer, "generation embeddings")
     if not isinstance(steps, int) or steps < 2:
         raise ValueError(f"`steps` is {steps!r}; allowed: an integer of at least 2.")
     config = image_tokenizer.config

@@ -1,18 +1,17 @@
 """Models by name, for whoever applies them: the commands, the app and the server."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from .hub.fetch import MINI_NAME, find_folder, find_image_tokenizer
+from . import image_tokenizers
+from .hub.fetch import MINI_NAME, find_folder
 from .hub.json_files import read_json
+from .image_tokenizers import SEED_TYPE, ImageTokenizer, SeedAdapter, find_image_tokenizer_files
 from .mini import mini_image_generation, mini_language_model
-from .models.image_processing_seed import SeedImageProcessor
 from .models.modeling_seed import SeedForCausalLM
-from .models.modeling_seed_image_tokenizer import SeedImageTokenizer
 from .models.processing_seed import SeedProcessor
 
 
@@ -40,34 +39,23 @@ def find_device(name: str | None) -> torch.device:
         raise ValueError(f"`device` is {name!r} ({reason}); allowed: cpu, or a device that is here.") from error
 
 
-def load_image_tokenizer(
-    name: str, device: str | None = None
-) -> tuple[SeedImageTokenizer, Callable[[list], torch.Tensor], Path]:
+def load_image_tokenizer(name: str, device: str | None = None, image_size: int | None = None) -> ImageTokenizer:
     """
-    Loads an image tokenizer without the decoder of pictures, and so without diffusers.
+    Loads an image tokenizer without the decoder of pictures, and so without diffusers where it is SEED's.
 
     Args:
-        name (`str`): `"seed-mini"`, or folder or Hub id of an image tokenizer or a pipeline.
+        name (`str`): See [`~seed_hf.image_tokenizers.load_image_tokenizer`].
         device (`str`, *optional*): See [`find_device`].
+        image_size (`int`, *optional*): Side of the squares that images are made into, where the model has a choice.
 
     Returns:
-        `tuple`: The model, what turns a list of images into codes as `SeedPipeline.encode_image` does, and the
-        folder.
+        [`~seed_hf.image_tokenizers.ImageTokenizer`]: In float32, as pipelines load it: half precision changes some
+        codes.
 
     Raises:
         ValueError: There is no image tokenizer of this name, or no such device.
     """
-    logging.disable_progress_bar()
-    folder, processor_folder = find_image_tokenizer(name)
-    processor = SeedImageProcessor.from_pretrained(processor_folder)
-    # half precision changes some codes; the pipeline loads in float32, too
-    model = SeedImageTokenizer.from_pretrained(folder, dtype=torch.float32).eval().to(find_device(device))
-
-    @torch.no_grad()
-    def encode(images: list) -> torch.Tensor:
-        return model.encode(processor(images, return_tensors="pt")["pixel_values"].to(model.device)).cpu()
-
-    return model, encode, folder
+    return image_tokenizers.load_image_tokenizer(name, image_size=image_size).to(find_device(device))
 
 
 def load_text_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -75,7 +63,7 @@ def load_text_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     Loads the tokenizer of an image tokenizer's text side.
 
     Args:
-        folder (`Path`): What [`load_image_tokenizer`] gives.
+        folder (`Path`): Folder of the image tokenizer.
 
     Returns:
         `PreTrainedTokenizerBase`: For [`~seed_hf.inference.text_features`].
@@ -118,8 +106,7 @@ def load_language_model(name: str, device: str | None = None) -> tuple[SeedForCa
             processor = SeedProcessor.from_pretrained(folder)
         image_tokenizer = model.image_tokenizer
     if image_tokenizer is None:
-        named, _ = find_image_tokenizer(*_repository_of(processor))
-        image_tokenizer = SeedImageTokenizer.from_pretrained(named, dtype="float32")
+        image_tokenizer = _image_tokenizer_of(processor)
     chosen = find_device(device)
     processor.tokenizer.image_codec.image_tokenizer = image_tokenizer.eval().to(chosen)
     return model.eval().to(chosen), processor
@@ -194,6 +181,17 @@ def _pipeline_at(folder: Path, **parts):
     logging.disable_progress_bar()
     diffusers_logging.disable_progress_bar()
     return SeedPipeline.from_pretrained(folder, **parts)
+
+
+def _image_tokenizer_of(processor: SeedProcessor):
+    """The image tokenizer that a language model names: SEED's own, or the adapter of another."""
+    files = find_image_tokenizer_files(*_repository_of(processor))
+    if files.kind != SEED_TYPE:
+        # the size decides how many codes an image has
+        size = dict(processor.image_processor.size)["height"]
+        files = find_image_tokenizer_files(*_repository_of(processor), image_size=size)
+    named = image_tokenizers.load_image_tokenizer(files)
+    return named.model if isinstance(named, SeedAdapter) else named
 
 
 def _repository_of(processor: SeedProcessor) -> tuple[str, str | None]:

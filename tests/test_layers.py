@@ -10,6 +10,7 @@ from tiny import ROOT, TRAINING
 LAYERS = (
     ("loopback", "provenance", "licences", "sealed_files", "missing_packages", "models"),
     ("hub",),
+    ("image_tokenizers",),
     ("data", "convert", "edits", "inference"),
     ("mini",),
     ("evaluation", "loading"),

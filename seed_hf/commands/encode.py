@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .flags import AllowOutsidePaths, MaxUnreadableShare
+from .flags import AllowOutsidePaths, ImageSize, MaxUnreadableShare
 from .parsing import with_options
 
 
@@ -38,6 +38,7 @@ def _encoding(
     revision: Annotated[
         str | None, typer.Option(metavar="REVISION", help="Commit, branch or tag of the image tokenizer's repository.")
     ] = None,
+    image_size: ImageSize = None,
 ):
     """Settings of [`~seed_hf.data.encode.encode_rows`]."""
 

@@ -15,6 +15,14 @@ Device = Annotated[
     str | None,
     typer.Option(metavar="DEVICE", help="Such as cpu, cuda or mps; by default cuda where there is one, or else cpu."),
 ]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PIXELS",
+        help="Side of the squares that images are made into, for image tokenizers of other libraries that have a "
+        "choice: it decides how many codes an image has.",
+    ),
+]
 Seed = Annotated[int, typer.Option(metavar="SEED", help="Seed of the noise to draw from.")]
 Steps = Annotated[
     int | None,

@@ -3,19 +3,20 @@
 import json
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .flags import AsJson, Device, announce, model_flag
+from .flags import AsJson, Device, ImageSize, announce, model_flag
 from .images import Failures, encode_files, find_images, has_codes, read_codes
 
 
 if TYPE_CHECKING:
     import torch
 
-    from ..models.modeling_seed_image_tokenizer import SeedImageTokenizer
+    from ..image_tokenizers import ImageTokenizer
 
 
 EXAMPLES = """examples:
@@ -49,23 +50,25 @@ def run(
         ),
     ] = None,
     as_json: AsJson = False,
-    model: Annotated[str, model_flag("an image tokenizer with its text side, or a pipeline")] = "seed-mini",
+    model: Annotated[str, model_flag("an image tokenizer, for words with its text side, or a pipeline")] = "seed-mini",
     device: Device = None,
+    image_size: ImageSize = None,
 ) -> int:
     """Prints the nearest images, the nearest first, or pairs of similar images."""
     import torch  # inside `run`, so that `--help` does not wait for it
 
+    from ..image_tokenizers import encode_images
     from ..loading import load_image_tokenizer
 
     if (query is None) == (duplicates is None):
         raise ValueError("give either a query or `--duplicates`, and not both.")
     failures = Failures()
     files = [] if has_codes(images) else find_images([images], failures)
-    image_tokenizer, encode, folder = load_image_tokenizer(*announce(model, device))
+    image_tokenizer = load_image_tokenizer(*announce(model, device), image_size)
     if has_codes(images):
         names, codes = read_codes(Path(images))
     else:
-        batches = list(encode_files(files, encode, failures))
+        batches = list(encode_files(files, partial(encode_images, image_tokenizer), failures))
         names = [str(file) for batch, _ in batches for file in batch]
         codes = torch.cat([codes for _, codes in batches]) if batches else torch.empty(0)
     if not names:
@@ -74,28 +77,27 @@ def run(
     if duplicates is not None:
         _print_duplicates(names, features, duplicates, as_json)
         return failures.finish()
-    scores = (features @ _query_features(query, image_tokenizer, encode, folder)).tolist()
+    scores = (features @ _query_features(query, image_tokenizer)).tolist()
     for score, name in sorted(zip(scores, names, strict=True), key=lambda result: -result[0])[:top]:
         row = {"file": name, "similarity": round(score, 4)}
         print(json.dumps(row, ensure_ascii=False) if as_json else f"{score:.2f}  {name}")
     return failures.finish()
 
 
-def _code_features(model: "SeedImageTokenizer", codes: "torch.Tensor") -> "torch.Tensor":
+def _code_features(image_tokenizer: "ImageTokenizer", codes: "torch.Tensor") -> "torch.Tensor":
     import torch
 
     from ..models.image_tokens_seed import check_codes
 
-    codes = check_codes(codes, model.config.codebook_size, model.config.num_query_tokens)
-    with torch.no_grad():
-        parts = [
-            model.get_image_features(codes=part.to(model.device)).pooler_output for part in codes.split(_ROWS_AT_ONCE)
-        ]
+    # all at once, so that one error names the first wrong code of all
+    codes = check_codes(codes, image_tokenizer.codebook_size, image_tokenizer.num_codes)
+    parts = [image_tokenizer.get_image_features(part) for part in codes.split(_ROWS_AT_ONCE)]
     return torch.cat(parts)
 
 
-def _query_features(query: str, model: "SeedImageTokenizer", encode, folder: Path) -> "torch.Tensor":
+def _query_features(query: str, image_tokenizer: "ImageTokenizer") -> "torch.Tensor":
     """The feature of an image file, from its codes too, or of words."""
+    from ..image_tokenizers import encode_images, seed_model
     from ..inference import text_features
     from ..loading import load_text_tokenizer
     from ..models.image_formats_seed import IMAGE_SUFFIXES
@@ -106,8 +108,10 @@ def _query_features(query: str, model: "SeedImageTokenizer", encode, folder: Pat
     if Path(query).suffix.lower() in IMAGE_SUFFIXES and not Path(query).is_file():
         raise ValueError(f"`query` is {query!r}, which is no file; allowed: some words, or an image file.")
     if Path(query).is_file():
-        return _code_features(model, encode([load_rgb_image(Path(query), name="query")]))[0]
-    return text_features(model, load_text_tokenizer(folder), [query])[0]
+        image = load_rgb_image(Path(query), name="query")
+        return _code_features(image_tokenizer, encode_images(image_tokenizer, [image]))[0]
+    model = seed_model(image_tokenizer, "text side, which words need (an image file will do as query)")
+    return text_features(model, load_text_tokenizer(image_tokenizer.folder), [query])[0]
 
 
 def _print_duplicates(names: list[str], features: "torch.Tensor", least: float, as_json: bool):

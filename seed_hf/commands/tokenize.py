@@ -4,12 +4,13 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .flags import Device, Paths, announce, model_flag
+from .flags import Device, ImageSize, Paths, announce, model_flag
 from .images import Failures, counted, encode_files, find_images
 
 
@@ -35,13 +36,17 @@ def run(
     batch_size: Annotated[int, typer.Option(metavar="NUMBER", help="Number of images at once.")] = 16,
     model: Annotated[str, model_flag("an image tokenizer or a pipeline")] = "seed-mini",
     device: Device = None,
+    image_size: ImageSize = None,
 ) -> int:
     """Writes the codes of every image that can be read."""
-    from ..loading import load_image_tokenizer  # brings torch, for which `--help` must not wait
+    # these bring torch, for which `--help` must not wait
+    from ..image_tokenizers import encode_images
+    from ..loading import load_image_tokenizer
 
     failures = Failures()
     files = find_images(paths, failures)
-    _, encode, _ = load_image_tokenizer(*announce(model, device))
+    image_tokenizer = load_image_tokenizer(*announce(model, device), image_size)
+    encode = partial(encode_images, image_tokenizer, batch_size=batch_size)
     count = 0
     with _open_output(output) as write:
         for batch, codes in encode_files(files, encode, failures, batch_size):

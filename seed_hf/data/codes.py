@@ -13,7 +13,7 @@ from pathlib import Path
 
 from transformers.utils import logging
 
-from ..hub.fetch import find_image_tokenizer
+from ..image_tokenizers import find_image_tokenizer_files
 from ..provenance import weights_digest
 from ..sealed_files import read_part_record
 from .resumable import read_description
@@ -203,7 +203,7 @@ def _check_parts(folder: Path, split: str, paths: list[Path], description: dict)
 
 
 def _warn_of_other_weights(description: dict, image_tokenizer: str | os.PathLike) -> None:
-    if weights_digest(*find_image_tokenizer(image_tokenizer)) != description["weights"]:
+    if weights_digest(*find_image_tokenizer_files(image_tokenizer).folders) != description["weights"]:
         logger.warning(
             f"The codes were made by {description['image_tokenizer']}, whose files differ from those of "
             f"{image_tokenizer}. If the weights differ too, the codes mean something else."

@@ -10,10 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..hub.fetch import find_image_tokenizer
-from ..models.configuration_seed_image_tokenizer import SeedImageTokenizerConfig
-from ..models.image_processing_seed import SeedImageProcessor
-from ..models.modeling_seed_image_tokenizer import SeedImageTokenizer
+from ..image_tokenizers import ImageTokenizerFiles, find_image_tokenizer_files, load_image_tokenizer
 from ..provenance import rows_digest, weights_digest
 from .augmentation import Augmentation, augment
 from .codes import (
@@ -55,6 +52,7 @@ def encode_rows(
     rows_per_file: int = 8192,
     dtype: str = "auto",
     max_unreadable_share: float = 0.01,
+    image_size: int | None = None,
 ) -> dict[str, float]:
     """Encodes the images of a data set into parquet files, resumable and shared between processes.
 
@@ -67,7 +65,8 @@ def encode_rows(
     Args:
         rows (`datasets.Dataset`): Rows from [`~seed_hf.data.rows.load_rows`].
         image_tokenizer (`str` or `os.PathLike`): `"seed-mini"`, or folder or Hub id of an image tokenizer with its
-            image processor, or of a pipeline that has both.
+            image processor, or of a pipeline that has both; or one of another library (see
+            [`~seed_hf.image_tokenizers.load_image_tokenizer`]).
         output_dir (`str` or `os.PathLike`): Folder to write; other splits can share it. Read it with
             [`~seed_hf.data.codes.read_codes`].
         split (`str`, defaults to `"train"`): Name of the split in the output.
@@ -84,6 +83,7 @@ def encode_rows(
         dtype (`str`, defaults to `"auto"`): Type of the weights, such as `"float16"`; as saved by default. Take the
             type of inference, since half precision changes a few codes.
         max_unreadable_share (`float`, defaults to 0.01): Share of images that may be left out.
+        image_size (`int`, *optional*): Side of the squares that images are made into, where the model has a choice.
 
     Returns:
         `dict[str, float]`: `num_images` and `num_skipped` in all, `num_encoded` and `seconds` of this call (images
@@ -110,18 +110,17 @@ def encode_rows(
         ```
     """
     check_positive(batch_size=batch_size, num_processes=num_processes, rows_per_file=rows_per_file)
-    folders = find_image_tokenizer(image_tokenizer, revision)
-    config = SeedImageTokenizerConfig.from_pretrained(folders[0]).to_dict()
+    files = find_image_tokenizer_files(image_tokenizer, revision, image_size)
     description = {
         "source": source,
         "split": split,
         "num_rows": len(rows),
         "rows": rows_digest(rows),
         "image_tokenizer": str(image_tokenizer),
-        "weights": weights_digest(*folders),
-        "dtype": config.get("dtype") or "float32" if dtype == "auto" else dtype,
-        "num_codes": config["num_query_tokens"],
-        "codebook_size": config["codebook_size"],
+        "weights": weights_digest(*files.folders),
+        "dtype": files.dtype if dtype == "auto" else dtype,
+        "num_codes": files.num_codes,
+        "codebook_size": files.codebook_size,
         "augmented_views": augmented_views,
         "rows_per_file": rows_per_file,
         "columns": _kept_columns(rows, columns),
@@ -131,7 +130,7 @@ def encode_rows(
     records = PartRecords(rows, rows_per_file, codes_identity(description), count_part)
     records.drop_stale(paths)
     started, before = time.monotonic(), count_encoded(paths)[0]
-    encoder = _CodeParts(folders, paths, description, records, batch_size, num_workers, max_unreadable_share)
+    encoder = _CodeParts(files, paths, description, records, batch_size, num_workers, max_unreadable_share)
     run_parts(encoder, paths, records.sizes, num_processes)
     num_images, num_skipped = count_encoded(paths)
     if num_images + num_skipped != len(rows):
@@ -158,7 +157,7 @@ def encode_once(
     Returns:
         `datasets.Dataset`: the columns of `rows` but `image`, and `codes` (`num_query_tokens` integers).
     """
-    identity = f"{weights_digest(*find_image_tokenizer(image_tokenizer))}-{rows_digest(rows)}"
+    identity = f"{weights_digest(*find_image_tokenizer_files(image_tokenizer).folders)}-{rows_digest(rows)}"
     folder = Path(cache_dir) / f"{identity}-{settings.get('augmented_views', 0)}"
     columns = [name for name in rows.column_names if name != "image"]
     encode_rows(rows, image_tokenizer, folder, split, columns=columns, **settings)
@@ -177,24 +176,22 @@ class _CodeParts(RowParts):
 
     title = "codes"
 
-    def __init__(self, folders: tuple[Path, Path], paths: list[Path], description: dict, *settings):
+    def __init__(self, files: ImageTokenizerFiles, paths: list[Path], description: dict, *settings):
         super().__init__(*settings)
-        self.folders, self.paths, self.description = folders, paths, description
+        self.files, self.paths, self.description = files, paths, description
 
     def load(self, device: str) -> None:
-        """Loads model and processor."""
-        self.model = SeedImageTokenizer.from_pretrained(self.folders[0], dtype=self.description["dtype"])
-        self.model.eval().to(device)
-        _check_weights(self.model, self.folders[0])
-        self.processor = SeedImageProcessor.from_pretrained(self.folders[1])
+        """Loads the image tokenizer."""
+        self.model = load_image_tokenizer(self.files, dtype=self.description["dtype"]).to(device)
+        _check_weights(self.model.model, self.files.model)
 
     def prepare(self, image: Image.Image, number: int) -> np.ndarray:
         """Makes `pixel_values` of all views, the augmented ones each from its own generator."""
-        size, views = self.model.config.vision_config.image_size, range(1, 1 + self.description["augmented_views"])
+        size, views = self.model.image_size, range(1, 1 + self.description["augmented_views"])
         generators = [torch.Generator().manual_seed(derive_seed(view, number)) for view in views]
         images = [image, *(augment(image, size, generator, _AUGMENTATION) for generator in generators)]
         # a tensor would take a file descriptor for each image on its way between processes
-        return self.processor(images, return_tensors="pt")["pixel_values"].numpy()
+        return self.model.prepare(images).numpy()
 
     @torch.no_grad()
     def predict(self, samples: list[Sample]) -> list[list[list[int]] | str]:
@@ -216,8 +213,8 @@ class _CodeParts(RowParts):
         from datasets import Features, List, Value
 
         good = [sample for sample in samples if sample.error is None]
-        config, rows = self.model.config, self.records.rows.select([sample.number for sample in good])
-        codes = List(Value("uint16" if config.codebook_size <= 2**16 else "uint32"), length=config.num_query_tokens)
+        model, rows = self.model, self.records.rows.select([sample.number for sample in good])
+        codes = List(Value("uint16" if model.codebook_size <= 2**16 else "uint32"), length=model.num_codes)
         columns = [name for name in self.description["columns"] if name != "key"]
         features = {"key": Value("string"), **{name: rows.features[name] for name in columns}, "codes": codes}
         table = {"key": [sample.row["key"] for sample in good], **rows.select_columns(columns)[:]}
@@ -228,7 +225,7 @@ class _CodeParts(RowParts):
         return pa.Table.from_pydict(table, schema=Features(features).arrow_schema)
 
 
-def _check_weights(model: SeedImageTokenizer, folder: str | os.PathLike) -> None:
+def _check_weights(model: torch.nn.Module, folder: str | os.PathLike) -> None:
     """Refuses weights that are NaN, which would cost every image."""
     values = model.state_dict().items()
     if bad := [name for name, value in values if value.is_floating_point() and not value.isfinite().all()]:

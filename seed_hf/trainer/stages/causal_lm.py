@@ -7,12 +7,11 @@ from peft import LoraConfig, PeftModel, get_peft_model, load_peft_weights, set_p
 from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from ...image_tokenizers import ImageTokenizer, SeedAdapter, load_image_tokenizer, seed_model
 from ...inference import generate_texts
 from ...mini.base_model import base_model_folder, load_base_tokenizer
 from ...mini.small_language_model import build_small_language_model, start_image_tokens, train_tokenizer
-from ...models.image_processing_seed import SeedImageProcessor
 from ...models.modeling_seed import SeedForCausalLM
-from ...models.modeling_seed_image_tokenizer import SeedImageTokenizer
 from ...models.pipeline_seed import SeedPipeline
 from ...models.processing_seed import SeedProcessor
 from ...models.tokenization_seed import SeedTokenizer
@@ -59,24 +58,32 @@ def _load_trained_model(settings: LanguageModelSettings, dtype: str | torch.dtyp
 
 def _build_new_model(settings: LanguageModelSettings, dtype: str | torch.dtype, rows: Sequence[dict]):
     """Processor, model and name of a language model that is taught the image tokens, whose vectors are new."""
-    image_tokenizer = SeedImageTokenizer.from_pretrained(settings.image_tokenizer)
+    image_tokenizer = load_image_tokenizer(settings.image_tokenizer)
     language_model, base_tokenizer, folder = _load_language_model(settings, dtype, rows)
     tokenizer = SeedTokenizer.from_base_tokenizer(
         base_tokenizer,
-        codebook_size=image_tokenizer.config.codebook_size,
-        num_query_tokens=image_tokenizer.config.num_query_tokens,
+        codebook_size=image_tokenizer.codebook_size,
+        num_query_tokens=image_tokenizer.num_codes,
         image_tokenizer_id=settings.image_tokenizer_id or settings.image_tokenizer,
     )
-    processor = SeedProcessor(SeedImageProcessor.from_pretrained(settings.image_tokenizer), tokenizer)
+    processor = SeedProcessor(image_tokenizer.image_processor, tokenizer)
     embedding = settings.image_token_embedding
     model = SeedForCausalLM.from_language_model(
-        language_model, tokenizer, image_tokenizer, image_token_embedding=embedding
+        language_model, tokenizer, image_token_embedding=embedding, **_codebook_of(image_tokenizer)
     )
     if settings.start_image_tokens:
         if embedding != "learned":
             raise ValueError(f"`start_image_tokens` with `image_token_embedding` {embedding!r}; allowed: 'learned'.")
-        start_image_tokens(model, image_tokenizer, torch.tensor([row["codes"] for row in rows]))
+        seed = seed_model(image_tokenizer, "image features near words, from which `start_image_tokens` starts")
+        start_image_tokens(model, seed, torch.tensor([row["codes"] for row in rows]))
     return processor, model, folder
+
+
+def _codebook_of(image_tokenizer: ImageTokenizer) -> dict:
+    """What [`SeedForCausalLM`] takes the code vectors from: a model of SEED says more than its vectors."""
+    if isinstance(image_tokenizer, SeedAdapter):
+        return {"image_tokenizer": image_tokenizer.model}
+    return {"codebook": image_tokenizer.get_code_vectors(torch.arange(image_tokenizer.codebook_size))}
 
 
 def _load_language_model(settings: LanguageModelSettings, dtype: str | torch.dtype, rows: Sequence[dict]):
