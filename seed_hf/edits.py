@@ -223,8 +223,8 @@ def _check(pipeline, codes, **settings) -> torch.LongTensor:
     for name in ("language_model", "processor"):
         if getattr(pipeline, name) is None:
             raise ValueError(f"`pipeline` has no `{name}`; allowed: a pipeline with a language model.")
-    config = pipeline.image_tokenizer.config
-    return check_codes(codes, config.codebook_size, config.num_query_tokens, **settings).cpu()
+    tokenizer = as_image_tokenizer(pipeline.image_tokenizer)
+    return check_codes(codes, tokenizer.codebook_size, tokenizer.num_codes, **settings).cpu()
 
 
 def _prompts(pipeline, prompt: str | list[str], count: int) -> list[str]:

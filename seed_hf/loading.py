@@ -173,6 +173,11 @@ def load_drawing_pipeline(name: str, device: str | None = None) -> tuple:
 
 
 def _pipeline_at(folder: Path, **parts):
+    if "image_tokenizer" not in read_json(folder / "model_index.json"):
+        raise ValueError(
+            f"`model` {str(folder)!r} is a pipeline without an image tokenizer of SEED, which this needs; allowed: a "
+            "pipeline of SEED. Image tokenizers of other libraries do for `tokenize`, `encode`, `search` and `report`."
+        )
     # language models alone do without diffusers, which takes seconds to import and has progress bars of its own
     from diffusers.utils import logging as diffusers_logging
 

@@ -10,7 +10,16 @@ from .adapters import (
     VQModelAdapter,
 )
 from .loading import ADAPTERS, SEED_TYPE, ImageTokenizerFiles, find_image_tokenizer_files, load_image_tokenizer
-from .protocol import ImageTokenizer, SeedAdapter, as_image_tokenizer, encode_images, in_dtype, seed_model
+from .protocol import (
+    ImageTokenizer,
+    SeedAdapter,
+    as_image_tokenizer,
+    decode_images,
+    encode_images,
+    images_at_once,
+    in_dtype,
+    seed_model,
+)
 
 
 __all__ = [
@@ -27,8 +36,10 @@ __all__ = [
     "SeedAdapter",
     "VQModelAdapter",
     "as_image_tokenizer",
+    "decode_images",
     "encode_images",
     "find_image_tokenizer_files",
+    "images_at_once",
     "in_dtype",
     "load_image_tokenizer",
     "seed_model",

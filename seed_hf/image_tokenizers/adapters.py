@@ -55,6 +55,7 @@ class GridAdapter(nn.Module):
             the one that the model was made for, where it says so.
         image_settings (`dict`, *optional*): Settings of [`SeedImageProcessor`], such as `image_mean`; by default those
             of the released models of this kind.
+        folder (`Path`, *optional*): Folder of the model.
 
     Raises:
         ValueError: An image size that the model cannot have.
@@ -62,11 +63,19 @@ class GridAdapter(nn.Module):
 
     can_decode: ClassVar[bool] = True
     codebook_per_query: ClassVar[bool] = False
+    has_one_size: ClassVar[bool] = False
     default_settings: ClassVar[dict] = _MINUS_ONE_TO_ONE
     default_image_size: ClassVar[int] = 256
 
-    def __init__(self, model: nn.Module, image_size: int | None = None, image_settings: dict | None = None):
+    def __init__(
+        self,
+        model: nn.Module,
+        image_size: int | None = None,
+        image_settings: dict | None = None,
+        folder: Path | None = None,
+    ):
         super().__init__()
+        self.folder = folder
         sizes = self.sizes(model.config, image_size)
         side = {"height": sizes.image_size, "width": sizes.image_size}
         self.model, self.name = model.eval().requires_grad_(False), type(model).__name__
@@ -275,6 +284,7 @@ class JanusAdapter(_TransformersAdapter):
 
     module = "janus"
     class_names = {"vqmodel": "JanusVQVAE"}
+    has_one_size = True
 
     @classmethod
     def sizes(cls, config: Any, image_size: int | None = None) -> Sizes:

@@ -72,6 +72,11 @@ class ImageTokenizerFiles:
         """Folders of the model and of its image processor, whose content decides the codes."""
         return self.model, self.processor
 
+    @property
+    def has_one_size(self) -> bool:
+        """Whether the side of an image cannot be chosen."""
+        return self.kind == SEED_TYPE or ADAPTERS[self.kind].has_one_size
+
 
 def find_image_tokenizer_files(
     name: str | os.PathLike, revision: str | None = None, image_size: int | None = None
@@ -181,7 +186,7 @@ def load_image_tokenizer(
     adapter = ADAPTERS[files.kind]
     with torch.no_grad():
         model = adapter.load_model(files.model, dtype)
-    return adapter(model, files.image_size, image_settings(files.processor))
+    return adapter(model, files.image_size, image_settings(files.processor), files.model)
 
 
 __all__ = ["ADAPTERS", "SEED_TYPE", "ImageTokenizerFiles", "find_image_tokenizer_files", "load_image_tokenizer"]

@@ -30,6 +30,7 @@ class ImageTokenizer(Protocol):
         image_size (`int`): Side of the squares that images are made into, in pixels.
         can_decode (`bool`): Whether it turns codes into images again.
         image_processor ([`SeedImageProcessor`]): Makes `pixel_values` as the model wants them.
+        folder (`Path`, *optional*): Where it was loaded from.
         dtype (`torch.dtype`): Type of the weights.
         device (`torch.device`): Where the weights are.
     """
@@ -41,6 +42,7 @@ class ImageTokenizer(Protocol):
     image_size: int
     can_decode: bool
     image_processor: SeedImageProcessor
+    folder: Path | None
     dtype: torch.dtype
     device: torch.device
 
@@ -230,6 +232,11 @@ def seed_model(image_tokenizer: ImageTokenizer, what: str) -> SeedImageTokenizer
     return image_tokenizer.model
 
 
+def images_at_once(image_tokenizer: ImageTokenizer) -> int:
+    """Number of images whose activations fit a common memory: 32 of 224 x 224 pixels, or as many pixels."""
+    return max(1, _PIXELS_AT_ONCE // image_tokenizer.image_size**2)
+
+
 def encode_images(
     image_tokenizer: ImageTokenizer, images: list[Image.Image], batch_size: int | None = None
 ) -> torch.LongTensor:
@@ -239,7 +246,7 @@ def encode_images(
     Args:
         image_tokenizer ([`ImageTokenizer`]): Any.
         images (`list[PIL.Image.Image]`): RGB.
-        batch_size (`int`, *optional*): Number of images at once; by default 32 of 224 x 224 pixels, or as many pixels.
+        batch_size (`int`, *optional*): Number of images at once; by default that of [`images_at_once`].
 
     Returns:
         `torch.LongTensor` of shape `(num_images, num_codes)`: codes, on the CPU.
@@ -247,12 +254,32 @@ def encode_images(
     Raises:
         ValueError: No image, or one that has no codes.
     """
-    batch_size = batch_size or max(1, _PIXELS_AT_ONCE // image_tokenizer.image_size**2)
+    batch_size = batch_size or images_at_once(image_tokenizer)
     codes = []
     for start in range(0, max(1, len(images)), batch_size):
         pixel_values = image_tokenizer.prepare(images[start : start + batch_size])
         codes.append(image_tokenizer.encode(pixel_values.to(image_tokenizer.device, image_tokenizer.dtype)).cpu())
     return torch.cat(codes)
+
+
+@torch.no_grad()
+def decode_images(image_tokenizer: ImageTokenizer, codes: torch.LongTensor) -> list[Image.Image]:
+    """
+    Turns codes into images that can be shown or saved.
+
+    Args:
+        image_tokenizer ([`ImageTokenizer`]): One that has a decoder.
+        codes (`torch.LongTensor` of shape `(num_images, num_codes)`): Codes in `[0, codebook_size)`.
+
+    Returns:
+        `list[PIL.Image.Image]`: RGB, squares of `image_size` pixels.
+
+    Raises:
+        ValueError: Wrong codes, or there is no decoder.
+    """
+    pixels = torch.cat([image_tokenizer.decode(part) for part in codes.split(images_at_once(image_tokenizer))])
+    arrays = (255 * pixels).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return [Image.fromarray(array) for array in arrays]
 
 
 def in_dtype(image_tokenizer: ImageTokenizer, dtype: torch.dtype) -> ImageTokenizer:
@@ -269,4 +296,13 @@ def in_dtype(image_tokenizer: ImageTokenizer, dtype: torch.dtype) -> ImageTokeni
     return copy.deepcopy(image_tokenizer).to(dtype)
 
 
-__all__ = ["ImageTokenizer", "SeedAdapter", "as_image_tokenizer", "encode_images", "in_dtype", "seed_model"]
+__all__ = [
+    "ImageTokenizer",
+    "SeedAdapter",
+    "as_image_tokenizer",
+    "decode_images",
+    "encode_images",
+    "images_at_once",
+    "in_dtype",
+    "seed_model",
+]

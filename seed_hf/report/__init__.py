@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from .compare import reconstruct, write_comparison
 from .measures import ask_language_model, describe_codes, find_faults, probe_model
 from .page import write_page
 
@@ -23,10 +24,10 @@ def make_report(
 
     Args:
         name (`str`): Title of the report.
-        config ([`SeedImageTokenizerConfig`]): Says how many codes there are.
+        config ([`SeedImageTokenizerConfig`] or [`ImageTokenizer`]): Says how many codes there are.
         codes (`torch.LongTensor` of shape `(num_images, num_codes)`, *optional*): Codes, if there are no images.
-        model ([`SeedImageTokenizer`], *optional*): In float32 and evaluation mode.
-        processor ([`SeedImageProcessor`], *optional*): Its own.
+        model ([`SeedImageTokenizer`] or [`ImageTokenizer`], *optional*): In float32 and evaluation mode.
+        processor ([`SeedImageProcessor`], *optional*): That of a [`SeedImageTokenizer`]; others have their own.
         images (`list[PIL.Image.Image]`, *optional*): RGB; two or more.
         language_model (`tuple[SeedForCausalLM, SeedProcessor]`, *optional*): Says what a code tells when those before
             it are known; needs `model`.
@@ -45,4 +46,13 @@ def make_report(
     return report | {"faults": find_faults(report)}
 
 
-__all__ = ["ask_language_model", "describe_codes", "find_faults", "make_report", "probe_model", "write_page"]
+__all__ = [
+    "ask_language_model",
+    "describe_codes",
+    "find_faults",
+    "make_report",
+    "probe_model",
+    "reconstruct",
+    "write_comparison",
+    "write_page",
+]

@@ -1,6 +1,5 @@
 """What a report card of an image tokenizer says: how its codes are used, and whether the model keeps its promises."""
 
-import copy
 import math
 from collections.abc import Callable
 from io import BytesIO
@@ -12,7 +11,9 @@ import torch
 from PIL import Image
 
 from ..edits import code_log_probs
+from ..image_tokenizers import SeedAdapter, as_image_tokenizer, encode_images, images_at_once, in_dtype
 from ..models.image_tokens_seed import check_codes
+from ..models.modeling_seed_image_tokenizer import SeedImageTokenizer
 
 
 # beyond these something is broken, not only weak; each is far from what seed-mini and the paper's numbers show
@@ -22,6 +23,8 @@ MAX_QUERY_SIMILARITY = 0.99
 MAX_LEAK = 1e-3
 MAX_RELATIVE_ERROR = 1.0
 BATCH_SIZE = 32
+# of more places than these, only so many, spread over all, are compared with each other: their pairs are too many
+MAX_PLACES_COMPARED = 64
 
 
 def describe_codes(codes: torch.LongTensor, codebook_size: int, per_place: bool = False) -> dict[str, Any]:
@@ -98,8 +101,9 @@ def _information(first: torch.Tensor, second: torch.Tensor) -> float:
 def _most_shared(codes: torch.Tensor) -> dict[str, Any]:
     """The two places that tell most about each other, as a share of what they could tell at most."""
     best = {"places": None, "share": 0.0}
-    for second in range(1, codes.shape[1]):
-        for first in range(second):
+    places = range(0, codes.shape[1], -(-codes.shape[1] // MAX_PLACES_COMPARED))
+    for number, second in enumerate(places):
+        for first in places[:number]:
             # without what is there by chance, even the information of a place about itself is below its entropy;
             # below one bit there are too few images to tell
             most = _information(codes[:, first], codes[:, first])
@@ -117,7 +121,7 @@ def ask_language_model(language_model: Any, processor: Any, model: Any, codes: t
     Args:
         language_model ([`SeedForCausalLM`]): Knows the codes of `model`.
         processor ([`SeedProcessor`]): Its own.
-        model ([`SeedImageTokenizer`]): The image tokenizer.
+        model ([`SeedImageTokenizer`] or [`ImageTokenizer`]): The image tokenizer.
         codes (`torch.LongTensor` of shape `(num_images, num_codes)`): Codes in `[0, codebook_size)`.
 
     Returns:
@@ -126,8 +130,8 @@ def ask_language_model(language_model: Any, processor: Any, model: Any, codes: t
     Raises:
         ValueError: The language model knows other codes.
     """
-    layout, config = language_model.config.image_token_layout, model.config
-    known, wanted = (layout.codebook_size, layout.num_query_tokens), (config.codebook_size, config.num_query_tokens)
+    layout, tokenizer = language_model.config.image_token_layout, as_image_tokenizer(model)
+    known, wanted = (layout.codebook_size, layout.num_query_tokens), (tokenizer.codebook_size, tokenizer.num_codes)
     if known != wanted:
         raise ValueError(
             f"`language_model` knows a codebook of {known[0]} and {known[1]} codes an image; allowed: {wanted[0]} and "
@@ -148,47 +152,47 @@ def probe_model(model: Any, processor: Any, images: list[Image.Image]) -> dict[s
     Tries an image tokenizer on images.
 
     Args:
-        model ([`SeedImageTokenizer`]): In float32 and evaluation mode.
-        processor ([`SeedImageProcessor`]): Its own.
+        model ([`SeedImageTokenizer`] or [`ImageTokenizer`]): In float32 and evaluation mode.
+        processor ([`SeedImageProcessor`], *optional*): That of a [`SeedImageTokenizer`]; others have their own.
         images (`list[PIL.Image.Image]`): RGB.
 
     Returns:
         `dict`: `codes` `(num_images, num_codes)`; `stability`, the share of equal codes after JPEG, resizing, in
-        bfloat16 and one image at a time; `similar_queries`, the two places whose causal embeddings vary most alike,
-        and their correlation; `equal_queries`, the two places whose queries are most alike, and their cosine; `leak`,
-        how far changing a query moves the causal embeddings before it, relative to how far it moves its own;
-        `relative_error`, the squared distance of what is quantized to its code, relative to its variance; and
-        `prefixes`, for each number of first codes the share of images whose feature from these finds the image's own
-        among all.
+        bfloat16 and one image at a time; `relative_error`, the squared distance of what is quantized to its code,
+        relative to its variance; and of an image tokenizer of SEED `similar_queries`, the two places whose causal
+        embeddings vary most alike, and their correlation; `equal_queries`, the two places whose queries are most
+        alike, and their cosine; `leak`, how far changing a query moves the causal embeddings before it, relative to
+        how far it moves its own; and `prefixes`, for each number of first codes the share of images whose feature
+        from these finds the image's own among all.
     """
-    pixels = processor(images, return_tensors="pt")["pixel_values"].to(model.device)
-    encode = _encoder(model)
-    codes = encode(pixels)
-    return {
+    tokenizer = SeedAdapter(model, processor) if isinstance(model, SeedImageTokenizer) else model
+    codes = encode_images(tokenizer, images)
+    probes = {
         "codes": codes,
-        "stability": _stability(model, processor, images[:64], pixels[:64], codes[:64]),
-        "similar_queries": _similar_queries(model, pixels[:64]),
-        "equal_queries": _equal_queries(model),
-        "leak": _leak(model, pixels[:8]),
-        "relative_error": _relative_error(model, pixels),
-        "prefixes": _prefixes(model, codes),
+        "stability": _stability(tokenizer, images[:64], codes[:64]),
+        "relative_error": _relative_error(tokenizer, images, codes),
+    }
+    if not isinstance(tokenizer, SeedAdapter):
+        return probes
+    pixels = tokenizer.prepare(images[:64]).to(tokenizer.device)
+    return probes | {
+        "similar_queries": _similar_queries(tokenizer.model, pixels),
+        "equal_queries": _equal_queries(tokenizer.model),
+        "leak": _leak(tokenizer.model, pixels[:8]),
+        "prefixes": _prefixes(tokenizer.model, codes),
     }
 
 
-def _encoder(model: Any) -> Callable[[torch.Tensor], torch.Tensor]:
-    return lambda pixels: torch.cat([model.encode(part.to(model.dtype)).cpu() for part in pixels.split(BATCH_SIZE)])
-
-
-def _stability(model, processor, images, pixels, codes) -> dict[str, float]:
+def _stability(tokenizer, images, codes) -> dict[str, float]:
     def after(change: Callable[[Image.Image], Image.Image]) -> torch.Tensor:
-        return _encoder(model)(processor([change(image) for image in images], return_tensors="pt")["pixel_values"])
+        return encode_images(tokenizer, [change(image) for image in images])
 
-    side = model.config.vision_config.image_size
+    side = tokenizer.image_size
     others = {
         "JPEG, quality 75": lambda: after(_as_jpeg),
         f"resized to {side // 2} px before": lambda: after(lambda image: image.resize((side // 2, side // 2))),
-        "bfloat16": lambda: _encoder(copy.deepcopy(model).to(torch.bfloat16))(pixels),
-        "one image at a time": lambda: torch.cat([model.encode(pixels[i : i + 1]).cpu() for i in range(len(pixels))]),
+        "bfloat16": lambda: encode_images(in_dtype(tokenizer, torch.bfloat16), images),
+        "one image at a time": lambda: encode_images(tokenizer, images, batch_size=1),
     }
     return {name: (get_codes() == codes).double().mean().item() for name, get_codes in others.items()}
 
@@ -233,13 +237,17 @@ def _leak(model: Any, pixels: torch.Tensor) -> float:
     return worst
 
 
-def _relative_error(model: Any, pixels: torch.Tensor) -> float:
-    parts = []
-    for part in pixels.split(BATCH_SIZE):
-        projected = model.quantizer.project(model.get_causal_embeds(part)).float()
-        parts.append((projected, model.get_code_vectors(model.quantizer.nearest(projected)).float()))
-    projected, vectors = (torch.cat(rows) for rows in zip(*parts, strict=True))
-    return ((projected - vectors).square().mean() / projected.var(dim=0).mean().clamp(min=1e-12)).item()
+def _relative_error(tokenizer: Any, images: list[Image.Image], codes: torch.Tensor) -> float:
+    """From sums, since what is quantized of all images may not fit the memory."""
+    error, total, squares, parts = 0.0, 0.0, 0.0, range(0, len(images), images_at_once(tokenizer))
+    for start in parts:
+        part = slice(start, start + parts.step)
+        pixels = tokenizer.prepare(images[part]).to(tokenizer.device, tokenizer.dtype)
+        latents = tokenizer.get_latents(pixels).double()
+        error += (latents - tokenizer.get_code_vectors(codes[part])).square().sum().item() / latents[0].numel()
+        total, squares = total + latents.sum(0), squares + latents.square().sum(0)
+    variance = ((squares - total**2 / len(images)) / max(1, len(images) - 1)).mean()
+    return error / len(images) / max(1e-12, variance.item())
 
 
 def _prefixes(model: Any, codes: torch.Tensor) -> dict[int, float] | None:

@@ -31,7 +31,7 @@ def write_page(report: dict[str, Any], path: Path, model: Any = None, images: li
     Args:
         report (`dict`): What [`~seed_hf.report.make_report`] gives.
         path (`Path`): HTML file to write.
-        model ([`SeedImageTokenizer`], *optional*): Shows, with `images`, what codes stand for.
+        model ([`SeedImageTokenizer`] or [`ImageTokenizer`], *optional*): Shows, with `images`, what codes stand for.
         images (`list[PIL.Image.Image]`, *optional*): The images whose codes the report is about.
     """
     places = report["places"]
@@ -114,6 +114,7 @@ def _numbers(report: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("bits of an image for the language model", bits))
     if "relative_error" in report:
         rows.append(("error of the codes, relative to the variance", f"{report['relative_error']:.2f}"))
+    if "leak" in report:
         rows.append(("a query changes codes before it by", f"{100 * report['leak']:.2g} % of its own change"))
     return rows
 
