@@ -9,13 +9,18 @@ from transformers.utils import logging
 from . import image_tokenizers
 from .hub.fetch import MINI_NAME, find_folder
 from .hub.json_files import read_json
-from .image_tokenizers import SEED_TYPE, ImageTokenizer, SeedAdapter, find_image_tokenizer_files
+from .image_tokenizers import ADAPTERS, SEED_TYPE, ImageTokenizer, SeedAdapter, find_image_tokenizer_files
 from .mini import mini_image_generation, mini_language_model
 from .models.modeling_seed import SeedForCausalLM
 from .models.processing_seed import SeedProcessor
 
 
 NO_LANGUAGE_MODEL = "is a pipeline without a language model; allowed: a language model, or a pipeline saved with one."
+
+ONLY_CODES = (
+    "of which this package uses the codes only (`seed-hf tokenize`, `encode`, `search` and `report`); allowed here: a "
+    "model of SEED."
+)
 
 
 def find_device(name: str | None) -> torch.device:
@@ -116,7 +121,10 @@ def _refuse_others(name: str, folder: Path):
     """Refuses what is no language model of ours, for which libraries give advice on files of weights."""
     if not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
         raise ValueError(f"`model` {name!r} has no config.json; allowed: a language model, an adapter or a pipeline.")
-    kind = read_json(folder / "config.json").get("model_type", "seed")
+    config = read_json(folder / "config.json")
+    kind = config.get("model_type") or config.get("_class_name") or "seed"
+    if kind in ADAPTERS:
+        raise ValueError(f"`model` {name!r} is a {kind!r} of another library, {ONLY_CODES}")
     if kind not in ("seed", "seed_image_tokenizer"):
         raise ValueError(
             f"`model` {name!r} is a plain {kind} model, such as `seed-hf export-lm` writes for other programs; "
@@ -174,10 +182,7 @@ def load_drawing_pipeline(name: str, device: str | None = None) -> tuple:
 
 def _pipeline_at(folder: Path, **parts):
     if "image_tokenizer" not in read_json(folder / "model_index.json"):
-        raise ValueError(
-            f"`model` {str(folder)!r} is a pipeline without an image tokenizer of SEED, which this needs; allowed: a "
-            "pipeline of SEED. Image tokenizers of other libraries do for `tokenize`, `encode`, `search` and `report`."
-        )
+        raise ValueError(f"`model` {str(folder)!r} is a pipeline of another library, {ONLY_CODES}")
     # language models alone do without diffusers, which takes seconds to import and has progress bars of its own
     from diffusers.utils import logging as diffusers_logging
 

@@ -142,9 +142,11 @@ def test_projected_codes_take_its_vectors(place, monkeypatch):
 
 
 def test_what_needs_seed_says_so(place, tmp_path, capsys):
-    image = f"{place.images}/0.png"
-    assert main(["edit", "mix", image, image, "--model", place.janus, "--output", str(tmp_path / "x.png")]) == 1
-    assert "has no model_index.json; allowed: a pipeline" in capsys.readouterr().err
     (tmp_path / "model_index.json").write_text('{"_class_name": "AmusedPipeline", "vqvae": ["diffusers", "VQModel"]}')
-    assert main(["edit", "mix", image, image, "--model", str(tmp_path), "--output", str(tmp_path / "x.png")]) == 1
-    assert "without an image tokenizer of SEED" in capsys.readouterr().err
+    image, output = f"{place.images}/0.png", str(tmp_path / "x.png")
+    for command in (["edit", "mix", image, image], ["draw", "apple"], ["caption", image]):
+        for model, kind in ((place.janus, "'janus_vqgan'"), (place.vqmodel, "'VQModel'"), (str(tmp_path), "pipeline")):
+            written = [] if command[0] == "caption" else ["--output", output]
+            assert main([*command, "--model", model, *written]) == 1
+            error = capsys.readouterr().err
+            assert f"{kind} of another library" in error and "allowed here: a model of SEED" in error
