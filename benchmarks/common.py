@@ -19,18 +19,36 @@ RESULTS = Path(__file__).parent / "results"
 LIBRARIES = ("torch", "transformers", "diffusers", "peft", "safetensors", "numpy")
 
 
-def compare(ours: Callable[[], object], baseline: Callable[[], object], rounds: int, warmup: int = 1) -> dict:
+def children_time() -> float:
+    """CPU seconds of the child processes that have ended: a clock for [`compare`]."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def compare(
+    ours: Callable[[], object],
+    baseline: Callable[[], object],
+    rounds: int,
+    warmup: int = 1,
+    clock: Callable[[], float] = time.process_time,
+    enough_seconds: float = 30.0,
+) -> dict:
     """Time two callables in turns (A B, B A, A B, ...), so that drift of the machine falls on both alike.
 
     Args:
         ours (`Callable`): The code of this package.
         baseline (`Callable`): The same work without it.
-        rounds (`int`): Pairs of timed calls.
+        rounds (`int`): Most pairs of timed calls.
         warmup (`int`, defaults to 1): Untimed calls of each before.
+        clock (`Callable[[], float]`, *optional*): What the ratio is measured in. CPU seconds of this process by
+            default, which a busy machine disturbs far less than the wall clock; `time.perf_counter` for work on a GPU,
+            and [`children_time`] for child processes.
+        enough_seconds (`float`, defaults to 30.0): After so many a slow machine has done enough, with at least three
+            pairs.
 
     Returns:
-        `dict`: medians of wall-clock and CPU seconds of both, and `ratio`: the median over rounds of ours divided by
-        baseline in CPU seconds of this process, which a busy machine disturbs far less than the wall clock.
+        `dict`: medians of wall-clock seconds and of what `clock` says (`..._cpu_s`) of both, and `ratio`: the median
+        over rounds of ours divided by baseline by `clock`, with the distance of its quartiles as `ratio_spread`.
     """
     for _ in range(warmup):
         ours(), baseline()
@@ -38,14 +56,17 @@ def compare(ours: Callable[[], object], baseline: Callable[[], object], rounds: 
     gc.disable()  # a collection in the middle of one side's turn would be charged to it
     timed = {"ours": [], "baseline": []}
     pair = [("ours", ours), ("baseline", baseline)]
+    began = time.perf_counter()
     for index in range(rounds):
+        if index >= 3 and time.perf_counter() - began > enough_seconds:
+            break
         for name, function in pair if index % 2 == 0 else reversed(pair):
-            wall, cpu = time.perf_counter(), time.process_time()
+            wall, cpu = time.perf_counter(), clock()
             function()
-            timed[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+            timed[name].append((time.perf_counter() - wall, clock() - cpu))
     gc.enable()
     ratios = [a[1] / b[1] for a, b in zip(timed["ours"], timed["baseline"], strict=True)]
-    quarters = statistics.quantiles(ratios, n=4) if rounds > 1 else [ratios[0]] * 3
+    quarters = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
     return {
         "ours_s": statistics.median(wall for wall, _ in timed["ours"]),
         "baseline_s": statistics.median(wall for wall, _ in timed["baseline"]),
@@ -53,13 +74,40 @@ def compare(ours: Callable[[], object], baseline: Callable[[], object], rounds: 
         "baseline_cpu_s": statistics.median(cpu for _, cpu in timed["baseline"]),
         "ratio": statistics.median(ratios),
         "ratio_spread": quarters[2] - quarters[0],
-        "rounds": rounds,
+        "rounds": len(ratios),
     }
 
 
-def row(case: str, ours: str, baseline: str, ratio: float | None, goal: str, met: bool | None, **details) -> dict:
-    """One line of the result table; `details` go to the JSON file only."""
-    return {"case": case, "ours": ours, "baseline": baseline, "ratio": ratio, "goal": goal, "met": met, **details}
+def row(
+    case: str,
+    ours: str,
+    baseline: str,
+    ratio: float | None,
+    goal: str,
+    met: bool | None,
+    better: str = "lower",
+    point: dict | None = None,
+    **details,
+) -> dict:
+    """One line of the result table.
+
+    Args:
+        case (`str`): What is measured; the same in every run, since runs are compared by it.
+        ours (`str`): What this package does, with its unit.
+        baseline (`str`): What is named beside it.
+        ratio (`float`, *optional*): Ours divided by the other.
+        goal (`str`): What the ratio should be.
+        met (`bool`, *optional*): Whether it is.
+        better (`str`, defaults to `"lower"`): Which ratio is the better one, `"lower"` or `"higher"`.
+        point (`dict`, *optional*): Makes the row a point of a curve, which `run.py` draws: `curve` (its title), `line`
+            (which line it is on), and `x` and `y`, mappings from the name of an axis to the value.
+        details: what goes to the JSON file only, such as the `timed` of [`compare`].
+
+    Returns:
+        `dict`: for [`run`].
+    """
+    fields = {"case": case, "ours": ours, "baseline": baseline, "ratio": ratio, "goal": goal, "met": met}
+    return {**fields, "better": better, **({"point": point} if point else {}), **details}
 
 
 def machine() -> dict:
@@ -74,6 +122,7 @@ def machine() -> dict:
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "cpu": cpu,
         "cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "torch_threads": torch.get_num_threads(),
         "memory_gib": round(memory, 1),
         "load_average": round(os.getloadavg()[0], 2),

@@ -75,6 +75,7 @@ def measure(args) -> list[dict]:
                     speed,
                     f">= {GOAL} of the bare modules",
                     speed >= GOAL,
+                    better="higher",
                     timed=timed,
                 )
             )

@@ -184,28 +184,41 @@ class _CodeParts(RowParts):
         """Loads the image tokenizer."""
         self.model = load_image_tokenizer(self.files, dtype=self.description["dtype"]).to(device)
         _check_weights(self.model.model, self.files.model)
+        # what the processor makes of each of the 256 values of a channel, so that readers can pass on bytes
+        values = np.broadcast_to(np.arange(256, dtype=np.uint8), (3, 1, 256))
+        settings = {"do_resize": False, "do_center_crop": False, "do_pad": False, "return_tensors": "pt"}
+        values = self.model.image_processor(values, input_data_format="channels_first", **settings)["pixel_values"]
+        self.values = values.flatten().to(self.model.device, self.model.dtype)
 
     def prepare(self, image: Image.Image, number: int) -> np.ndarray:
-        """Makes `pixel_values` of all views, the augmented ones each from its own generator."""
+        """Makes the pixels of all views, in bytes, the augmented ones each from its own generator."""
         size, views = self.model.image_size, range(1, 1 + self.description["augmented_views"])
         generators = [torch.Generator().manual_seed(derive_seed(view, number)) for view in views]
         images = [image, *(augment(image, size, generator, _AUGMENTATION) for generator in generators)]
         # a tensor would take a file descriptor for each image on its way between processes
-        return self.model.prepare(images).numpy()
+        settings = {"do_rescale": False, "do_normalize": False, "return_tensors": "np"}
+        return self.model.image_processor(images, **settings)["pixel_values"]
 
-    @torch.no_grad()
+    def stage(self, samples: list[Sample]) -> None:
+        """Copies the pixels of a batch to the GPU from page-locked memory, which its computing does not wait for."""
+        if samples and self.model.device.type == "cuda":
+            pixels = torch.from_numpy(np.stack([sample.row["image"] for sample in samples])).pin_memory()
+            for sample, views in zip(samples, pixels.to(self.model.device, non_blocking=True), strict=True):
+                sample.row["image"] = views
+
+    @torch.inference_mode()
     def predict(self, samples: list[Sample]) -> list[list[list[int]] | str]:
         """Computes views x codes for each image, or says why there are none."""
-        pixel_values = torch.from_numpy(np.stack([sample.row["image"] for sample in samples]))
-        codes = self.model.try_encode(pixel_values.flatten(0, 1).to(self.model.device, self.model.dtype))
-        codes = codes.unflatten(0, pixel_values.shape[:2])
+        pixels = torch.stack([torch.as_tensor(sample.row["image"]) for sample in samples])
+        channels = torch.arange(3, dtype=torch.int32, device=pixels.device).view(3, 1, 1)
+        pixel_values = self.values[pixels.flatten(0, 1).int() + 256 * channels]
+        codes = self.model.try_encode(pixel_values).unflatten(0, pixels.shape[:2])
         return without_codes(codes.tolist(), codes, self.model.dtype)
 
-    def predict_part(self, batch_size: int, part: int, progress) -> list[Sample]:
-        """Predicts for all rows of a part, and lists what is left out beside it."""
+    def begin(self, part: int) -> None:
+        """Lists what is left out beside the part."""
         self.skipped.log_file = skipped_path(self.paths[part])
         self.skipped.log_file.unlink(missing_ok=True)
-        return super().predict_part(batch_size, part, progress)
 
     def to_table(self, samples: list[Sample]) -> "pa.Table":
         """Makes the rows of one parquet file: 16 bits a code."""

@@ -48,6 +48,10 @@ class PartRecords:
         """Numbers of the rows of a part."""
         return range(part * self.rows_per_part, min((part + 1) * self.rows_per_part, len(self.rows)))
 
+    def part_of(self, number: int) -> int:
+        """Number of the part that a row belongs to."""
+        return number // self.rows_per_part
+
     @property
     def sizes(self) -> list[int]:
         """Number of rows of each part."""

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import time
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from ..provenance import package_versions
 _POLL_SECONDS = 0.5
 
 
-class PartMaker(ABC):
+class PartMaker:
     """Makes the parts of a long job. Its attributes are settings, which travel to every process that takes part.
 
     Attributes:
@@ -31,22 +30,57 @@ class PartMaker(ABC):
     title: str = ""
     unit: str = "image"
 
-    def load(self, device: str) -> None:  # noqa: B027
+    def load(self, device: str) -> None:
         """Loads what the work needs, once in each process.
 
         Args:
             device (`str`): The device of this process, such as `"cuda:3"`.
         """
 
-    @abstractmethod
+    def make_parts(self, claims: "Claims", progress: "Progress") -> None:
+        """Makes the parts that nobody else has, until all exist; by default one after the other.
+
+        Args:
+            claims ([`Claims`]): Gives out the parts.
+            progress ([`Progress`]): Progress bar to update meanwhile.
+        """
+        for part in claims:
+            progress.catch_up()
+            with write_whole(claims.paths[part]) as temporary:
+                self.make(part, temporary, progress)
+
     def make(self, part: int, path: Path, progress: tqdm) -> None:
-        """Makes one part.
+        """Makes one part, where [`PartMaker.make_parts`] is not replaced.
 
         Args:
             part (`int`): Number of the part.
             path (`Path`): File to write, which becomes the part once it is whole.
             progress (`tqdm`): Progress bar to update while the part is made.
         """
+        raise NotImplementedError(f"{type(self).__name__} has neither `make` nor `make_parts`.")
+
+
+class Progress(tqdm):
+    """Progress of all processes together.
+
+    Args:
+        paths (`Sequence[Path]`): File of each part.
+        sizes (`Sequence[int]`): Number that each part adds.
+        settings: further arguments of `tqdm`.
+    """
+
+    def __init__(self, paths: Sequence[Path], sizes: Sequence[int], **settings):
+        self.paths, self.sizes = paths, sizes
+        # smoothing=0: the rate and the time left are means since the start, over all processes
+        super().__init__(total=sum(sizes), initial=self._finished(), smoothing=0, mininterval=1, **settings)
+
+    def catch_up(self) -> None:
+        """Adds what other processes have finished."""
+        self.update(max(0, self._finished() - self.n))
+
+    def _finished(self) -> int:
+        """Counts what all processes have done, and this one before a kill."""
+        return sum(size for path, size in zip(self.paths, self.sizes, strict=True) if path.exists())
 
 
 def run_parts(maker: PartMaker, paths: Sequence[Path], sizes: Sequence[int], num_processes: int = 1) -> None:
@@ -67,58 +101,110 @@ def run_parts(maker: PartMaker, paths: Sequence[Path], sizes: Sequence[int], num
 
 def _make_parts(index: int, maker: PartMaker, paths: Sequence[Path], sizes: Sequence[int], num_processes: int) -> None:
     """Makes the parts that nobody else has, until there are none."""
-
-    def count_finished() -> int:
-        """Counts what all processes have done, and this one before a kill."""
-        return sum(size for path, size in zip(paths, sizes, strict=True) if path.exists())
-
+    if num_processes > 1:
+        # each would else start a thread for every core, and they would wait for each other
+        torch.set_num_threads(max(1, torch.get_num_threads() // num_processes))
     maker.load(f"cuda:{index % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu")
-    # smoothing=0: the rate and the time left are means since the start, over all processes
-    bar = {"desc": maker.title, "unit": maker.unit, "smoothing": 0, "mininterval": 1, "disable": index > 0}
-    with tqdm(total=sum(sizes), initial=count_finished(), **bar) as progress:
-        for part in claim_parts(paths, start=index * len(paths) // num_processes):
-            progress.update(max(0, count_finished() - progress.n))
-            with write_whole(paths[part]) as temporary:
-                maker.make(part, temporary, progress)
+    with (
+        Progress(paths, sizes, desc=maker.title, unit=maker.unit, disable=index > 0) as progress,
+        Claims(paths, start=index * len(paths) // num_processes) as claims,
+    ):
+        maker.make_parts(claims, progress)
         progress.update(progress.total - progress.n)
 
 
-def claim_parts(paths: Sequence[Path], start: int = 0) -> Iterator[int]:
-    """Gives out the parts whose file does not exist yet, each to one process at a time, until all exist.
+class Claims:
+    """Gives out the parts whose file does not exist yet, each to one process at a time.
 
-    Any number of processes on any number of machines with a common file system can call this, at any time. A part
-    belongs to whoever holds its lock, and the operating system frees the lock of a process that is killed: another
-    process, or the same command started again, does the part anew. Write the file with [`write_whole`] before asking
-    for the next part.
+    Any number of processes on any number of machines with a common file system can do this, at any time. A part
+    belongs to whoever holds its lock, and the operating system frees the locks of a process that is killed: another
+    process, or the same command started again, does those parts anew. Files are written with [`write_whole`].
 
     Args:
         paths (`Sequence[Path]`): File of each part, in one folder.
         start (`int`, defaults to 0): Number of the part to look at first, so that processes do not queue up.
 
-    Returns:
-        `Iterator[int]`: numbers of parts to do.
+    Attributes:
+        waiting (`deque[int]`): Parts that are not known to be finished, and that this process has not taken.
     """
-    locks = _locks_of(paths)
-    waiting = deque(range(len(paths)))
-    waiting.rotate(-start)
-    while waiting:
-        claimed = False
-        for _ in range(len(waiting)):
-            number = waiting.popleft()
-            if paths[number].exists():
+
+    def __init__(self, paths: Sequence[Path], start: int = 0):
+        self.paths = paths
+        self.waiting = deque(range(len(paths)))
+        self.waiting.rotate(-start)
+        self._held: dict[int, FileLock] = {}
+
+    def __enter__(self) -> "Claims":
+        return self
+
+    def __exit__(self, *_) -> None:
+        for part in list(self._held):
+            self.release(part)
+        # whoever still looks at a lock finds all files before it
+        if all(path.exists() for path in self.paths):
+            shutil.rmtree(_locks_of(self.paths), ignore_errors=True)
+
+    def take(self) -> int | None:
+        """Takes a part without waiting for other processes.
+
+        Returns:
+            `int` or `None`: its number, or `None` where others have all that is missing.
+        """
+        for _ in range(len(self.waiting)):
+            part = self.waiting.popleft()
+            if self.paths[part].exists():
                 continue
+            lock = _lock(self.paths, part)
             try:
-                with _lock(paths, number):
-                    # it may have been finished between the two
-                    if not paths[number].exists():
-                        claimed = True
-                        yield number
+                lock.acquire()
             except Timeout:
-                waiting.append(number)
-        if waiting and not claimed:
+                self.waiting.append(part)
+                continue
+            self._held[part] = lock
+            # it may have been finished between the two
+            if not self.paths[part].exists():
+                return part
+            self.release(part)
+        return None
+
+    def release(self, part: int) -> None:
+        """Gives a part back, once its file exists.
+
+        Args:
+            part (`int`): Number of the part.
+        """
+        self._held.pop(part).release()
+
+    def wait(self) -> bool:
+        """Waits a moment if others still have parts, which a kill would free.
+
+        Returns:
+            `bool`: whether there may be something to take.
+        """
+        if self.waiting:
             time.sleep(_POLL_SECONDS)
-    # whoever still looks at a lock finds all files before it
-    shutil.rmtree(locks, ignore_errors=True)
+        return bool(self.waiting)
+
+    def __iter__(self) -> Iterator[int]:
+        """Gives one part after the other until all exist; write its file before asking for the next."""
+        while (part := self.take()) is not None or self.wait():
+            if part is not None:
+                yield part
+                self.release(part)
+
+
+def claim_parts(paths: Sequence[Path], start: int = 0) -> Iterator[int]:
+    """Gives out the parts whose file does not exist yet, each to one process at a time, until all exist.
+
+    Args:
+        paths (`Sequence[Path]`): See [`Claims`].
+        start (`int`, defaults to 0): Number of the part to look at first.
+
+    Returns:
+        `Iterator[int]`: numbers of parts to do; write the file of one before asking for the next.
+    """
+    with Claims(paths, start) as claims:
+        yield from claims
 
 
 def drop_parts(paths: Sequence[Path], looks_good: Callable[[int], bool], is_good: Callable[[int], bool]) -> None:
@@ -149,7 +235,8 @@ def _locks_of(paths: Sequence[Path]) -> Path:
 def _lock(paths: Sequence[Path], number: int) -> FileLock:
     locks = _locks_of(paths)
     locks.mkdir(parents=True, exist_ok=True)
-    return FileLock(locks / f"{paths[number].name}.lock", blocking=False)
+    # not bound to a thread: one reads ahead, another writes
+    return FileLock(locks / f"{paths[number].name}.lock", blocking=False, thread_local=False)
 
 
 @contextmanager
@@ -235,4 +322,4 @@ def check_positive(**values: int | None) -> None:
             raise ValueError(f"`{name}` is {value}; allowed: 1 or more.")
 
 
-__all__ = ["PartMaker", "check_positive", "claim_parts", "drop_parts", "run_parts", "write_whole"]
+__all__ = ["Claims", "PartMaker", "check_positive", "claim_parts", "drop_parts", "run_parts", "write_whole"]
