@@ -90,10 +90,7 @@ def _draw(path: Path, title: str, points: list[dict]) -> Path:
     for line in dict.fromkeys(point["line"] for point in points):
         pairs = sorted(_values(point) for point in points if point["line"] == line)
         axes.plot(*zip(*pairs, strict=True), marker="o", label=line)
-    for axis, values in (
-        ("x", [_values(point)[0] for point in points]),
-        ("y", [_values(point)[1] for point in points]),
-    ):
+    for axis, values in zip("xy", zip(*map(_values, points), strict=True), strict=True):
         if min(values) > 0 and max(values) > 30 * min(values):
             axes.set(**{f"{axis}scale": "log"})
     axes.set(title=title, xlabel=next(iter(points[0]["x"])), ylabel=next(iter(points[0]["y"])))

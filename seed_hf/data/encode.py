@@ -209,11 +209,15 @@ class _CodeParts(RowParts):
     @torch.inference_mode()
     def predict(self, samples: list[Sample]) -> list[list[list[int]] | str]:
         """Computes views x codes for each image, or says why there are none."""
+        pixel_values = self.to_pixel_values(samples)
+        codes = self.model.try_encode(pixel_values.flatten(0, 1)).unflatten(0, pixel_values.shape[:2])
+        return without_codes(codes.tolist(), codes, self.model.dtype)
+
+    def to_pixel_values(self, samples: list[Sample]) -> torch.Tensor:
+        """Looks up the values of all pixels: images x views x 3 x height x width."""
         pixels = torch.stack([torch.as_tensor(sample.row["image"]) for sample in samples])
         channels = torch.arange(3, dtype=torch.int32, device=pixels.device).view(3, 1, 1)
-        pixel_values = self.values[pixels.flatten(0, 1).int() + 256 * channels]
-        codes = self.model.try_encode(pixel_values).unflatten(0, pixels.shape[:2])
-        return without_codes(codes.tolist(), codes, self.model.dtype)
+        return self.values[pixels.int() + 256 * channels]
 
     def begin(self, part: int) -> None:
         """Lists what is left out beside the part."""

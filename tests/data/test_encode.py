@@ -24,8 +24,9 @@ from tiny.training import damages
 from seed_hf import SeedImageProcessor
 from seed_hf.commands import main
 from seed_hf.data.codes import read_codes, split_name
-from seed_hf.data.encode import encode_once, encode_rows
+from seed_hf.data.encode import _CodeParts, encode_once, encode_rows
 from seed_hf.data.reading import TooManyUnreadableSamplesError, read_image, read_image_bytes, try_image
+from seed_hf.data.row_parts import Sample
 from seed_hf.data.rows import load_rows
 from seed_hf.provenance import weights_digest
 from seed_hf.sealed_files import DamagedFileError
@@ -77,6 +78,17 @@ def test_codes_are_those_of_the_model_and_files_are_what_they_promise(tmp_path, 
         encode_rows(rows, image_tokenizer, tmp_path / "codes", rows_per_file=4)
     with pytest.raises(ValueError, match="'num_rows': 18"):
         encode_rows(rows.select(range(5)), image_tokenizer, tmp_path / "codes", rows_per_file=5)
+
+
+def test_bytes_become_what_the_processor_makes_of_an_image(image_tokenizer):
+    parts = _CodeParts((image_tokenizer, image_tokenizer), [], {"dtype": "float32", "augmented_views": 1}, None, 1)
+    parts.load("cpu")
+    image = Image.effect_noise((40, 30), 200).convert("RGB")
+    samples = [Sample(number, {"image": parts.prepare(image, number)}) for number in range(2)]
+    assert samples[0].row["image"].dtype == "uint8"
+    pixel_values = parts.to_pixel_values(samples)
+    assert pixel_values.shape == (2, 2, 3, 28, 28)
+    assert torch.equal(pixel_values[0, 0], PROCESSOR(image, return_tensors="pt")["pixel_values"][0])
 
 
 def test_too_many_unreadable_pictures_stop_it(tmp_path, image_tokenizer):

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from seed_hf.data.resumable import claim_parts, write_whole
+from seed_hf.data.resumable import Claims, claim_parts, write_whole
 
 
 NUM_PARTS = 100
@@ -67,3 +67,17 @@ def test_a_part_that_fails_leaves_no_file_and_its_lock(tmp_path):
     do_parts(paths, tmp_path / "log", 1)
     assert paths[0].exists() and paths[1].exists()
     assert sorted((tmp_path / "log").read_text().split()) == ["0", "1"]
+
+
+def test_parts_are_taken_ahead_and_by_nobody_else(tmp_path):
+    paths = [tmp_path / f"{part}.bin" for part in range(3)]
+    with Claims(paths) as ours, Claims(paths, start=2) as others:
+        assert [ours.take(), others.take(), ours.take(), ours.take()] == [0, 2, 1, None]
+        paths[0].touch()
+        ours.release(0)
+        assert others.take() is None and list(others.waiting) == [1] and list(ours.waiting) == [2]
+        others.release(2)  # without a file, as after a failure
+        assert ours.take() == 2
+    assert list(tmp_path.glob(".locks*"))
+    paths[1].touch(), paths[2].touch()
+    assert list(claim_parts(paths)) == [] and not list(tmp_path.glob(".locks*"))

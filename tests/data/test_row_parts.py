@@ -1,6 +1,7 @@
 """Predictions part by part: each row has one or a reason, and too little memory costs no row."""
 
 import hashlib
+import os
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -67,3 +68,18 @@ def test_too_many_without_a_prediction_are_an_error(tmp_path, rows):
     with pytest.raises(TooManyUnreadableSamplesError, match="1 of 2 samples could not be read"):
         run_parts(Widths(records, batch_size=2, max_unreadable_share=0), [tmp_path / "0.parquet"], records.sizes)
     assert not (tmp_path / "0.parquet").exists()
+
+
+class Readers(Widths):
+    """The process that read each image."""
+
+    def prepare(self, image, number):
+        return os.getpid()
+
+
+def test_a_reader_stays_for_all_parts(tmp_path, rows):
+    records, paths = PartRecords(rows, 1, "readers"), [tmp_path / f"{part}.parquet" for part in range(5)]
+    run_parts(Readers(records, batch_size=1, num_workers=1), paths, records.sizes)
+    readers = {pq.read_table(path)["width"][0].as_py() for path in paths} - {None}
+    assert len(readers) == 1 and os.getpid() not in readers
+    assert not list(tmp_path.glob(".*"))
