@@ -51,13 +51,9 @@ def test_benchmark_writes_its_results_and_the_page(tmp_path, capsys):
 
 
 def one_result(ratio, spread=0.02, quick=False, **fields):
-    row = {
-        "case": "batch 1",
-        "ratio": ratio,
-        "met": None,
-        "timed": {"ratio": ratio, "ratio_spread": spread, "rounds": 5},
-    }
-    return {"speed": {"machine": {"cpu": "a", "cores": 2}, "quick": quick, "rows": [row | fields]}}
+    timed = {"ratio": ratio, "ratio_spread": spread, "rounds": 5}
+    row = {"case": "batch 1", "ratio": ratio, "met": None, "timed": timed, **fields}
+    return {"speed": {"machine": {"cpu": "a", "cores": 2}, "quick": quick, "rows": [row]}}
 
 
 def test_what_got_worse_is_said():
