@@ -192,14 +192,14 @@ def save_full_size(folder: Path, quick: bool) -> Path:
 
 def measure(args) -> list[dict]:
     """Rows for reading, seed-mini, two processes, and full size."""
-    count, rounds = (16, 1) if args.quick else (256, 3)
+    count, rounds = (16, 1) if args.quick else (512, 3)
     mini = (Path(mini_pipeline_path(), "image_tokenizer"), Path(mini_pipeline_path(), "image_processor"))
     with tempfile.TemporaryDirectory(prefix="seed_hf_benchmark_") as name:
         folder = Path(name)
         data = write_data(folder, count)
         rows = measure_reading(data, 2 * rounds + 1)
         shard = load(data["tar"])
-        settings = {"dtype": "float32", "batch_size": 32, "rows_per_file": max(count // 4, 1)}
+        settings = {"dtype": "float32", "batch_size": 32, "rows_per_file": count // 2}
         make = partial(make_parts, shard, mini, output=folder / "mini", **settings)
         rows.append(measure_loop("seed-mini, with all of its reading", make(workers=0), rounds))
         rows.append(measure_loop("seed-mini, beside readers", make(workers=1), rounds))

@@ -39,7 +39,7 @@ def what_got_worse(kept: dict[str, dict], now: dict[str, dict]) -> list[str]:
             if row["case"] not in rows:
                 lines.append(f"{name}: {row['case']} is no longer measured")
             elif _is_worse(row, rows[row["case"]]):
-                lines.append(f"{name}: {row['case']}: {row['ratio']:.3f} before, {rows[row['case']]['ratio']:.3f} now")
+                lines.append(f"{name}: {row['case']}: {_shown(row)} before, {_shown(rows[row['case']])} now")
     return sorted(lines)
 
 
@@ -53,6 +53,12 @@ def _is_worse(before: dict, now: dict) -> bool:
         return now["met"] is False and before["met"] is True
     change = (now["ratio"] - before["ratio"]) / before["ratio"]
     return (-change if now.get("better") == "higher" else change) > _tolerance(before) + _tolerance(now)
+
+
+def _shown(row: dict) -> str:
+    if row["ratio"] is None:
+        return "goal met" if row["met"] else "goal missed"
+    return f"{row['ratio']:.3f}"
 
 
 def _tolerance(row: dict) -> float:

@@ -72,7 +72,8 @@ def test_what_got_worse_is_said():
     assert what_got_worse(kept, one_result(9.0, quick=True)) == [
         "speed: not compared, since cpu a, cores 2 was kept and this is cpu a, cores 2, toy sizes"
     ]
-    assert what_got_worse(one_result(None, met=True), one_result(None, met=False)) != []
+    lost = what_got_worse(one_result(None, met=True), one_result(None, met=False))
+    assert lost == ["speed: batch 1: goal met before, goal missed now"]
 
 
 def test_rows_with_points_are_drawn(tmp_path):

@@ -195,9 +195,19 @@ class _CodeParts(RowParts):
         size, views = self.model.image_size, range(1, 1 + self.description["augmented_views"])
         generators = [torch.Generator().manual_seed(derive_seed(view, number)) for view in views]
         images = [image, *(augment(image, size, generator, _AUGMENTATION) for generator in generators)]
-        # a tensor would take a file descriptor for each image on its way between processes
-        settings = {"do_rescale": False, "do_normalize": False, "return_tensors": "np"}
-        return self.model.image_processor(images, **settings)["pixel_values"]
+        return self.to_bytes(images)
+
+    def to_bytes(self, images: list[Image.Image]) -> np.ndarray:
+        """Does what the processor does before it looks at values: views x 3 x height x width."""
+        processor, size = self.model.image_processor, self.model.image_processor.size
+        only_resizes = processor.do_resize and not processor.do_center_crop and not processor.do_pad
+        # an array: a tensor would take a file descriptor for each image on its way between processes
+        if not (only_resizes and size.height and size.width and isinstance(processor.resample, int)):
+            settings = {"do_rescale": False, "do_normalize": False, "return_tensors": "np"}
+            return processor(images, **settings)["pixel_values"]
+        # the processor's checks of its settings cost more than reading a small image
+        resized = [np.asarray(image.resize((size.width, size.height), processor.resample)) for image in images]
+        return np.ascontiguousarray(np.stack(resized).transpose(0, 3, 1, 2))
 
     def stage(self, samples: list[Sample]) -> None:
         """Copies the pixels of a batch to the GPU from page-locked memory, which its computing does not wait for."""

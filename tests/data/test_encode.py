@@ -20,6 +20,7 @@ from tiny import ROOT
 from tiny.image_tokenizer import tiny_image_tokenizer
 from tiny.shards import picture_bytes, sample, write_shard, write_shards
 from tiny.training import damages
+from transformers.image_utils import SizeDict
 
 from seed_hf import SeedImageProcessor
 from seed_hf.commands import main
@@ -89,6 +90,8 @@ def test_bytes_become_what_the_processor_makes_of_an_image(image_tokenizer):
     pixel_values = parts.to_pixel_values(samples)
     assert pixel_values.shape == (2, 2, 3, 28, 28)
     assert torch.equal(pixel_values[0, 0], PROCESSOR(image, return_tensors="pt")["pixel_values"][0])
+    parts.model.image_processor.do_center_crop, parts.model.image_processor.crop_size = True, SizeDict(height=20, width=24)
+    assert parts.prepare(image, 0).shape == (2, 3, 20, 24)
 
 
 def test_too_many_unreadable_pictures_stop_it(tmp_path, image_tokenizer):
