@@ -62,6 +62,9 @@ def run(
         str, typer.Option(metavar="SPLIT", help="Split to encode, also with a slice, as 'train[:1000]'.")
     ] = "train",
     allow_outside_paths: AllowOutsidePaths = False,
+    index_processes: Annotated[
+        int | None, typer.Option(metavar="NUMBER", help="Processes that index tar shards; default: one for each core.")
+    ] = None,
     push_to_hub: Annotated[
         str | None, typer.Option(metavar="USER/NAME", help="Upload to this data set repository afterwards.")
     ] = None,
@@ -85,6 +88,7 @@ def run(
     settings["columns"] = settings["columns"] or []
     # unusable rows are listed with the images that cannot be read; codes need no captions
     reading = {"keep_unusable": True, "captions": "optional", "allow_outside_paths": allow_outside_paths}
+    reading["num_processes"] = index_processes
     rows = load_rows(dataset, split, max_unreadable_share=settings["max_unreadable_share"], **reading)
     done = encode_rows(rows, image_tokenizer, output, split, source=dataset, **settings)
     rate = done["num_encoded"] / done["seconds"] if done["num_encoded"] else 0
