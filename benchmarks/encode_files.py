@@ -28,7 +28,7 @@ from encode import build
 from PIL import Image
 
 from seed_hf import SeedImageProcessor, SeedImageTokenizerConfig
-from seed_hf.data.encode import _CodeParts
+from seed_hf.data.encode import CodeParts
 from seed_hf.data.part_records import PartRecords
 from seed_hf.data.reading import split_location
 from seed_hf.data.resumable import Claims, Progress, run_parts
@@ -119,7 +119,7 @@ def make_parts(rows, folders: tuple, *, output: Path, dtype: str, batch_size: in
     return CountedParts(folders, paths, description, records, batch_size, workers)
 
 
-class CountedParts(_CodeParts):
+class CountedParts(CodeParts):
     """Notes the CPU seconds and the images of each process that takes part."""
 
     def make_parts(self, claims: Claims, progress: Progress) -> None:

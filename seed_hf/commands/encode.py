@@ -12,7 +12,8 @@ from .parsing import with_options
 EXAMPLES = """examples:
   seed-hf encode out/stage2 "cc3m/cc3m-{split}-*.tar" codes --num-processes 8 --num-workers 4 --dtype float16
   seed-hf encode out/stage2 "cc3m/cc3m-{split}-*.tar" codes --split validation --push-to-hub user/cc3m-codes
-Start the same command again after a kill, or on more machines that share the folder: it goes on with what is missing.
+Start the same command again after a kill: it goes on with what is missing. For many machines see
+docs/guides/tokenize-a-data-set.md.
 """
 
 
@@ -57,7 +58,9 @@ def run(
             metavar="DATASET", help="Tar shards, parquet files, a folder, or a Hub id; {split} stands for --split."
         ),
     ],
-    output: Annotated[str, typer.Argument(metavar="OUTPUT", help="Folder to write; several splits may share it.")],
+    output: Annotated[
+        str, typer.Argument(metavar="OUTPUT", help="Folder or URL (s3://, ...) to write; several splits may share it.")
+    ],
     split: Annotated[
         str, typer.Option(metavar="SPLIT", help="Split to encode, also with a slice, as 'train[:1000]'.")
     ] = "train",
@@ -78,12 +81,15 @@ def run(
     # inside `run`, so that `--help` does not wait for torch
     from ..cards import write_card
     from ..data.encode import encode_rows
+    from ..data.reading import is_remote
     from ..data.rows import load_rows
     from ..hub import push_folder
     from ..hub.fetch import check_model_exists
 
     if Path(dataset).resolve() == Path(output).resolve():
         raise ValueError(f"`output` is {output!r}, the data set itself; allowed: another folder.")
+    if push_to_hub and is_remote(output):
+        raise ValueError(f"`output` is {output!r}; allowed with `push_to_hub`: a folder.")
     check_model_exists(image_tokenizer, settings["revision"])
     settings["columns"] = settings["columns"] or []
     # unusable rows are listed with the images that cannot be read; codes need no captions

@@ -16,6 +16,8 @@ from transformers.utils import logging
 from ..image_tokenizers import find_image_tokenizer_files
 from ..provenance import weights_digest
 from ..sealed_files import read_part_record
+from .outputs import local_copy, local_path
+from .reading import is_remote
 from .resumable import read_description
 
 
@@ -137,8 +139,9 @@ def read_codes(codes: str | os.PathLike, split: str = "train", image_tokenizer: 
     """Reads the codes of a split, memory-mapped.
 
     Args:
-        codes (`str` or `os.PathLike`): Folder that [`~seed_hf.data.encode.encode_rows`] wrote, a data set with such
-            files on the Hub, or one parquet file.
+        codes (`str` or `os.PathLike`): Folder that [`~seed_hf.data.encode.encode_rows`] wrote, also behind a URL
+            (`s3://`, `hf://`, ...); a data set with such files on the Hub; or one parquet file. What lies behind a
+            URL is copied into the cache of `datasets`, once for each version of it.
         split (`str`, defaults to `"train"`): Name of the split; in a single file the value of its
             column `split`, if there is one.
         image_tokenizer (`str` or `os.PathLike`, *optional*): Folder whose weights the codes should come from; others
@@ -152,6 +155,10 @@ def read_codes(codes: str | os.PathLike, split: str = "train", image_tokenizer: 
     """
     from datasets import load_dataset
 
+    codes = local_path(codes)
+    if is_remote(str(codes)):
+        with local_copy(str(codes), lambda name: _is_of_split(name, split)) as folder:
+            return read_codes(folder, split, image_tokenizer)
     folder = Path(codes)
     if folder.is_dir():
         file = description_path(folder, split)
@@ -179,6 +186,13 @@ def read_codes(codes: str | os.PathLike, split: str = "train", image_tokenizer: 
     if not len(rows):
         raise ValueError(f"`split` {split!r} leaves no row of {str(codes)!r}.")
     return rows
+
+
+def _is_of_split(name: str, split: str) -> bool:
+    """Whether a file belongs to a split; the descriptions of others say which there are."""
+    folder, _, file = name.rpartition("/")
+    is_part = folder in ("data", "skipped") and file.startswith(f"{split_name(split)}-")
+    return is_part or not folder and file.startswith("encoding-")
 
 
 def _check_parts(folder: Path, split: str, paths: list[Path], description: dict) -> None:

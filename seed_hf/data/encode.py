@@ -22,6 +22,7 @@ from .codes import (
     read_codes,
     skipped_path,
 )
+from .outputs import Output, open_output
 from .part_records import PartRecords
 from .resumable import check_description, check_positive, run_parts
 from .row_parts import RowParts, Sample, without_codes
@@ -57,17 +58,18 @@ def encode_rows(
     """Encodes the images of a data set into parquet files, resumable and shared between processes.
 
     The rows are cut into parts of `rows_per_file`, one file each. Files appear whole or not at all, and the same call
-    goes on with the parts that are missing: after a kill, in more processes, or on several machines at once that share
-    the folder. An image that cannot be read, or that half precision has no room for, is left out and listed under
-    `skipped/`. Parts that are damaged, or whose images have been replaced since (by size and time of change of their
-    files, then by content), are made anew.
+    goes on with the parts that are missing: after a kill, or in more processes at once on this machine (for several
+    machines there is [`~seed_hf.data.cluster.encode_pipeline`]). An image that cannot be read, or that half precision
+    has no room for, is left out and listed under `skipped/`. Parts that are damaged, or whose images have been
+    replaced since (by size and time of change of their files, then by content), are made anew.
 
     Args:
         rows (`datasets.Dataset`): Rows from [`~seed_hf.data.rows.load_rows`].
         image_tokenizer (`str` or `os.PathLike`): `"seed-mini"`, or folder or Hub id of an image tokenizer with its
             image processor, or of a pipeline that has both; or one of another library (see
             [`~seed_hf.image_tokenizers.load_image_tokenizer`]).
-        output_dir (`str` or `os.PathLike`): Folder to write; other splits can share it. Read it with
+        output_dir (`str` or `os.PathLike`): Folder to write, also as a URL (`s3://`, `hf://`, ...), whose parts are
+            sent as they are finished (to the Hub: in one commit at the end); other splits can share it. Read it with
             [`~seed_hf.data.codes.read_codes`].
         split (`str`, defaults to `"train"`): Name of the split in the output.
         source (`str`, defaults to `""`): Name of the data set in the description.
@@ -109,7 +111,70 @@ def encode_rows(
         codes = read_codes(folder, "validation")["codes"][0]  # 32 integers
         ```
     """
-    check_positive(batch_size=batch_size, num_processes=num_processes, rows_per_file=rows_per_file)
+    check_positive(num_processes=num_processes)
+    settings = {"columns": columns, "augmented_views": augmented_views, "rows_per_file": rows_per_file, "dtype": dtype}
+    settings |= {"batch_size": batch_size, "num_workers": num_workers, "max_unreadable_share": max_unreadable_share}
+    settings |= {"image_size": image_size}
+    with open_output(output_dir) as output:
+        encoder = plan_encoding(rows, image_tokenizer, output, split, source=source, revision=revision, **settings)
+        paths = encoder.paths
+        encoder.records.drop_stale(paths)
+        started, before = time.monotonic(), count_encoded(paths)[0]
+        with output.mirrored((skipped_path(path), path) for path in paths):
+            run_parts(encoder, paths, encoder.records.sizes, num_processes)
+        num_images, num_skipped = count_encoded(paths)
+    if num_images + num_skipped != len(rows):
+        raise RuntimeError(f"{output_dir} holds {num_images} images and {num_skipped} skipped ones of {len(rows)}.")
+    seconds = time.monotonic() - started
+    done = {"num_images": num_images, "num_skipped": num_skipped, "num_encoded": num_images - before}
+    return {**done, "seconds": seconds}
+
+
+def plan_encoding(
+    rows: "Dataset",
+    image_tokenizer: str | os.PathLike,
+    output: Output,
+    split: str = "train",
+    *,
+    source: str = "",
+    revision: str | None = None,
+    columns: Sequence[str] = (),
+    augmented_views: int = 0,
+    batch_size: int = 64,
+    num_workers: int = 0,
+    rows_per_file: int = 8192,
+    dtype: str = "auto",
+    max_unreadable_share: float = 0.01,
+    image_size: int | None = None,
+    share: tuple[int, int] = (0, 1),
+) -> "CodeParts":
+    """Says what is to be encoded into which files, and fetches what is there already.
+
+    Args:
+        rows (`datasets.Dataset`): See [`encode_rows`], as for the arguments that follow.
+        image_tokenizer (`str` or `os.PathLike`): Image tokenizer.
+        output (`Output`): Where to write.
+        split (`str`, defaults to `"train"`): Name of the split in the output.
+        source (`str`, defaults to `""`): Name of the data set in the description.
+        revision (`str`, *optional*): Commit, branch or tag, for a Hub id.
+        columns (`Sequence[str]`, defaults to `()`): Columns to keep.
+        augmented_views (`int`, defaults to 0): Number of changed views.
+        batch_size (`int`, defaults to 64): Number of images in a forward pass.
+        num_workers (`int`, defaults to 0): Number of processes that read images.
+        rows_per_file (`int`, defaults to 8192): Number of rows in a file.
+        dtype (`str`, defaults to `"auto"`): Type of the weights.
+        max_unreadable_share (`float`, defaults to 0.01): Share of images that may be left out.
+        image_size (`int`, *optional*): Side of the squares that images are made into, where the model has a choice.
+        share (`tuple[int, int]`, defaults to `(0, 1)`): `(index, number)` of those who share the work without locks:
+            the parts whose number leaves this remainder are fetched.
+
+    Returns:
+        [`CodeParts`]: makes the parts.
+
+    Raises:
+        ValueError: If `output` holds codes of other rows, weights or settings, or an argument is out of range.
+    """
+    check_positive(batch_size=batch_size, rows_per_file=rows_per_file)
     files = find_image_tokenizer_files(image_tokenizer, revision, image_size)
     description = {
         "source": source,
@@ -125,19 +190,13 @@ def encode_rows(
         "rows_per_file": rows_per_file,
         "columns": _kept_columns(rows, columns),
     }
-    check_description(description_path(Path(output_dir), split), description)
-    paths = part_paths(Path(output_dir), split, len(rows), rows_per_file)
+    file, paths = description_path(output.folder, split), part_paths(output.folder, split, len(rows), rows_per_file)
+    own = paths[share[0] :: share[1]]
+    output.fetch([file, *own, *map(skipped_path, own)])
+    check_description(file, description)
+    output.publish(file)
     records = PartRecords(rows, rows_per_file, codes_identity(description), count_part)
-    records.drop_stale(paths)
-    started, before = time.monotonic(), count_encoded(paths)[0]
-    encoder = _CodeParts(files, paths, description, records, batch_size, num_workers, max_unreadable_share)
-    run_parts(encoder, paths, records.sizes, num_processes)
-    num_images, num_skipped = count_encoded(paths)
-    if num_images + num_skipped != len(rows):
-        raise RuntimeError(f"{output_dir} holds {num_images} images and {num_skipped} skipped ones of {len(rows)}.")
-    seconds = time.monotonic() - started
-    done = {"num_images": num_images, "num_skipped": num_skipped, "num_encoded": num_images - before}
-    return {**done, "seconds": seconds}
+    return CodeParts(files, paths, description, records, batch_size, num_workers, max_unreadable_share)
 
 
 def encode_once(
@@ -167,11 +226,19 @@ def encode_once(
 def _kept_columns(rows: "Dataset", columns: Sequence[str]) -> list[str]:
     if unknown := [name for name in columns if name not in rows.column_names or name == "image"]:
         raise ValueError(f"`columns` names {unknown}; allowed: some of {rows.column_names} but 'image'.")
-    several = "captions" in rows.column_names and max(map(len, rows["captions"])) > 1
+    several = "captions" in rows.column_names and _most_captions(rows) > 1
     return list(dict.fromkeys(["key", "caption", *(["captions"] if several else []), *columns]))
 
 
-class _CodeParts(RowParts):
+def _most_captions(rows: "Dataset") -> int:
+    """Number of captions of the image that has most, without making a list of each."""
+    import pyarrow.compute as pc
+
+    batches = rows.select_columns("captions").with_format("arrow").iter(100_000)
+    return max(pc.max(pc.list_value_length(batch["captions"])).as_py() or 0 for batch in batches)
+
+
+class CodeParts(RowParts):
     """Codes of views of images: as the evaluation transform has them, then augmented ones."""
 
     title = "codes"
@@ -262,4 +329,4 @@ def _check_weights(model: torch.nn.Module, folder: str | os.PathLike) -> None:
         )
 
 
-__all__ = ["encode_once", "encode_rows"]
+__all__ = ["CodeParts", "encode_once", "encode_rows", "plan_encoding"]

@@ -7,8 +7,8 @@ after copying a folder, the hash of the image files decides, which is taken whil
 import functools
 import hashlib
 import os
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from .reading import UnreadableSampleError, is_remote, read_image_bytes, split_location
 
@@ -49,9 +49,21 @@ def _remote_stamp(url: str) -> tuple[int, str] | None:
         info = filesystem.info(name)
     except Exception:  # each protocol has its own errors; whoever reads the file reports them
         return None
+    return info.get("size") or 0, version_of(info)
+
+
+def version_of(info: Mapping[str, Any]) -> str:
+    """Says which version of a file a file system of fsspec has.
+
+    Args:
+        info (`Mapping`): What the file system says about the file.
+
+    Returns:
+        `str`: the same text for the same version, or `""` where its server does not say.
+    """
     # a time may be that of another copy of the same version
     names = [name for name in _VERSIONS if info.get(name)] or [name for name in _TIMES if info.get(name)]
-    return info.get("size") or 0, " ".join(str(info[name]) for name in names)
+    return " ".join(str(info[name]) for name in names)
 
 
 def image_stamp(rows: "Dataset", numbers: range) -> str:
@@ -113,4 +125,4 @@ def join_digests(digests: Iterable[bytes | None]) -> tuple[str, int]:
     return hashlib.sha256(b"".join(digests)).hexdigest(), digests.count(_UNREADABLE)
 
 
-__all__ = ["file_stamp", "image_digest", "image_stamp", "join_digests"]
+__all__ = ["file_stamp", "image_digest", "image_stamp", "join_digests", "version_of"]

@@ -105,6 +105,16 @@ class PartRecords:
                 "changed images or bytes would not be noticed. Remove them to have them made anew."
             )
 
+    def drop_if_stale(self, path: Path, part: int) -> None:
+        """As [`PartRecords.drop_stale`] for a part that nobody else looks at, without locks.
+
+        Args:
+            path (`Path`): File of the part.
+            part (`int`): Its number.
+        """
+        if path.exists() and not self._looks_good(path, part, []) and not self._is_good(path, part):
+            path.unlink()
+
     def _looks_good(self, path: Path, part: int, unsealed: list[int]) -> bool:
         try:
             record = read_part_record(path)

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -269,8 +270,8 @@ def check_description(path: Path, description: dict) -> None:
     """
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        # several processes may come here at once, with the same content
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        # several processes may come here at once, with the same content; in containers they may have the same number
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         temporary.write_text(json.dumps({**description, "versions": package_versions()}, indent=2))
         os.replace(temporary, path)
     written = read_description(path)

@@ -25,10 +25,11 @@ from transformers.image_utils import SizeDict
 from seed_hf import SeedImageProcessor
 from seed_hf.commands import main
 from seed_hf.data.codes import read_codes, split_name
-from seed_hf.data.encode import _CodeParts, encode_once, encode_rows
+from seed_hf.data.encode import CodeParts, encode_once, encode_rows
 from seed_hf.data.reading import TooManyUnreadableSamplesError, read_image, read_image_bytes, try_image
 from seed_hf.data.row_parts import Sample
 from seed_hf.data.rows import load_rows
+from seed_hf.image_tokenizers import find_image_tokenizer_files
 from seed_hf.provenance import weights_digest
 from seed_hf.sealed_files import DamagedFileError
 
@@ -82,7 +83,9 @@ def test_codes_are_those_of_the_model_and_files_are_what_they_promise(tmp_path, 
 
 
 def test_bytes_become_what_the_processor_makes_of_an_image(image_tokenizer):
-    parts = _CodeParts((image_tokenizer, image_tokenizer), [], {"dtype": "float32", "augmented_views": 1}, None, 1)
+    parts = CodeParts(
+        find_image_tokenizer_files(image_tokenizer), [], {"dtype": "float32", "augmented_views": 1}, None, 1
+    )
     parts.load("cpu")
     image = Image.effect_noise((40, 30), 200).convert("RGB")
     samples = [Sample(number, {"image": parts.prepare(image, number)}) for number in range(2)]
@@ -90,7 +93,8 @@ def test_bytes_become_what_the_processor_makes_of_an_image(image_tokenizer):
     pixel_values = parts.to_pixel_values(samples)
     assert pixel_values.shape == (2, 2, 3, 28, 28)
     assert torch.equal(pixel_values[0, 0], PROCESSOR(image, return_tensors="pt")["pixel_values"][0])
-    parts.model.image_processor.do_center_crop, parts.model.image_processor.crop_size = True, SizeDict(height=20, width=24)
+    processor = parts.model.image_processor
+    processor.do_center_crop, processor.crop_size = True, SizeDict(height=20, width=24)
     assert parts.prepare(image, 0).shape == (2, 3, 20, 24)
 
 
