@@ -51,6 +51,9 @@ EVAL = ["datasets>=4.0", "evaluate>=0.4", "pycocoevalcap>=1.2"]
 
 APP = ["gradio>=6.0"]
 
+# `seed-hf encode` as many tasks; `ray` is for those who have such a cluster
+CLUSTER = [*TRAIN, "datatrove>=0.10"]
+
 DOCS = ["mkdocs-material>=9.7", "mkdocstrings[python]>=1.0"]
 
 EXTRAS_REQUIRE = {
@@ -58,6 +61,7 @@ EXTRAS_REQUIRE = {
     "serve": SERVE,
     "eval": EVAL,
     "app": APP,
+    "cluster": CLUSTER,
     "docs": DOCS,
     # the second backend of the image processor
     "torchvision": ["torchvision>=0.20"],
@@ -72,6 +76,7 @@ EXTRAS_REQUIRE = {
         *EVAL,
         *SERVE,
         *APP,
+        *CLUSTER,
         *DOCS,
         "bitsandbytes>=0.50",
         "gguf>=0.17.1",

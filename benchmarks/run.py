@@ -24,6 +24,7 @@ BENCHMARKS = (
     "generation",
     "pipeline",
     "packing",
+    "large",
     "serving",
 )
 # Run by name only, on a machine that has a GPU.

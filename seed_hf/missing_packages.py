@@ -6,6 +6,7 @@ EXTRAS = {
     "eval": ("datasets", "pyarrow", "pandas", "evaluate", "pycocoevalcap"),
     "serve": ("fastapi", "openai", "prometheus_client", "python_multipart", "uvicorn"),
     "app": ("gradio",),
+    "cluster": ("datatrove",),
     "quantization": ("bitsandbytes",),
     "mini": ("gguf",),
     "dev": ("resvg_py", "pytest", "parameterized", "trl", "mlinter", "llguidance"),

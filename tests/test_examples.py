@@ -1,13 +1,16 @@
 """Every script in examples/ runs on seed-mini; what it saves loads."""
 
 import importlib.util
+import signal
 
 import pytest
 import torch
 from PIL import Image
 from tiny import ROOT
+from tiny.shards import write_shards
 
 from seed_hf import SeedForCausalLM
+from seed_hf.data.codes import read_codes
 
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # TRL uses names that transformers has renamed
@@ -42,3 +45,31 @@ def test_draw_better_with_grpo(tmp_path, capsys):
     assert "mean reward of the first" in capsys.readouterr().out
     assert -1 < trainer.state.log_history[0]["rewards/code_text_similarity/mean"] < 1
     assert (tmp_path / "out" / "adapter_model.safetensors").is_file()
+
+
+SBATCH = "#!/bin/sh\necho Submitted batch job 7\n"
+SCONTROL = "#!/bin/sh\necho here\n"  # what datatrove asks for the names of the hosts
+
+
+def test_encode_on_a_cluster(tmp_path, monkeypatch):
+    """Slurm gets a script for two tasks; each, started as Slurm starts it, makes its share."""
+    dill = pytest.importorskip("dill")
+    pytest.importorskip("datatrove", reason="comes with the cluster extra")
+    for name, script in (("sbatch", SBATCH), ("scontrol", SCONTROL)):
+        (tmp_path / name).write_text(script)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    write_shards(tmp_path / "shards", num_shards=1, samples_per_shard=3)
+    flags = ["--executor", "slurm", "--tasks", 2, "--partition", "gpus", "--logs", tmp_path / "logs"]
+    run("encode_on_a_cluster", "seed-mini", tmp_path / "shards" / "{split}-*.tar", tmp_path / "codes", *flags)
+    script = (tmp_path / "logs" / "launch_script.slurm").read_text()
+    assert {"#SBATCH --array=0-1", "#SBATCH --gpus=1", "#SBATCH --partition=gpus"} <= set(script.splitlines())
+    monkeypatch.setenv("SLURM_NODELIST", "here")
+    handler = signal.getsignal(signal.SIGUSR1)  # on which a task of Slurm is put into the queue again
+    for task in range(2):
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", str(task))
+        with (tmp_path / "logs" / "executor.pik").open("rb") as file:
+            dill.load(file).run()
+    signal.signal(signal.SIGUSR1, handler)
+    assert read_codes(tmp_path / "codes")["key"][:] == ["000000", "000001", "000002"]
+    assert len(list((tmp_path / "logs" / "completions").iterdir())) == 2

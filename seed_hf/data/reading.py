@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 from ..models.image_limits_seed import IMAGE_LIMITS
 from ..models.image_processing_seed import load_rgb_image
+from .read_ahead import ReadAhead
 
 
 logger = logging.get_logger(__name__)
@@ -109,6 +110,8 @@ def is_remote(path: str) -> bool:
 def read_bytes(location: str) -> bytes:
     """Reads a whole file, or a piece of a tar shard without the rest of it.
 
+    Behind a URL, pieces that follow each other come several in a request (see [`~seed_hf.data.read_ahead`]).
+
     Args:
         location (`str`): Path or URL, of a file or as [`tar_location`] gives it.
 
@@ -122,10 +125,15 @@ def read_bytes(location: str) -> bytes:
             `max_url_seconds` hold for URLs too, where the file system can be interrupted (`http`, `s3`, `gs`, ...).
     """
     path, offset, size = split_location(location)
-    if is_remote(path):
-        data = _read_remote(path, offset, size)
-    else:
+    if not is_remote(path):
         data = _read_local(path, offset or 0, size)
+    elif size is None:
+        # one byte more than allowed shows that a file is too large
+        data = _read_remote(path, 0, IMAGE_LIMITS.max_image_bytes + 1)
+        IMAGE_LIMITS.check_bytes(len(data))
+    else:
+        IMAGE_LIMITS.check_bytes(size)
+        data = _read_ahead.piece(path, offset, size)
     if size is not None and len(data) != size:
         raise OSError(f"{path} ends {size - len(data)} bytes before the sample does")
     return data
@@ -146,22 +154,16 @@ def _read_local(path: str, offset: int, size: int | None) -> bytes:
         return file.read(size)
 
 
-def _read_remote(path: str, offset: int | None, size: int | None) -> bytes:
+def _read_remote(path: str, start: int, end: int) -> bytes:
     """One range request; a busy server gets some time before the sample counts as unreadable."""
     import fsspec
 
-    if size is not None:
-        IMAGE_LIMITS.check_bytes(size)
-    # one byte more than allowed shows that a file is too large
-    start, end = offset or 0, (offset or 0) + (IMAGE_LIMITS.max_image_bytes + 1 if size is None else size)
     deadline = time.monotonic() + IMAGE_LIMITS.max_url_seconds
     for attempt in range(_REMOTE_ATTEMPTS):
         time.sleep(attempt)
         try:
             filesystem, name = fsspec.url_to_fs(path)
-            data = _cat(filesystem, name, start, end, deadline)
-            IMAGE_LIMITS.check_bytes(len(data))
-            return data
+            return _cat(filesystem, name, start, end, deadline)
         except (FileNotFoundError, ValueError, ImportError):  # another try would not help a URL of no known kind
             raise
         except Exception as error:  # each protocol has its own errors
@@ -170,6 +172,9 @@ def _read_remote(path: str, offset: int | None, size: int | None) -> bytes:
                 break
     limit = f"{IMAGE_LIMITS.max_url_seconds} seconds (IMAGE_LIMITS.max_url_seconds)"
     raise OSError(f"{path} could not be read in {attempt + 1} attempts and {limit}: {last_error!r}") from last_error
+
+
+_read_ahead = ReadAhead(_read_remote)
 
 
 def _cat(filesystem, name: str, start: int, end: int, deadline: float) -> bytes:

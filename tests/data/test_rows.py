@@ -156,6 +156,7 @@ class RangeServer(BaseHTTPRequestHandler):
             first, last = wanted.removeprefix("bytes=").split("-")
             data, status = data[int(first) : int(last or size - 1) + 1], 206
         self.server.bytes_sent += 0 if head else len(data)
+        self.server.num_requests += 1
         self.send_response(status)
         self.send_header("Content-Length", str(size if head else len(data)))
         self.send_header("Accept-Ranges", "bytes")
@@ -175,6 +176,7 @@ class RangeServer(BaseHTTPRequestHandler):
 def server(tmp_path):
     with ThreadingHTTPServer(("127.0.0.1", 0), RangeServer) as server:
         server.folder, server.bytes_sent, server.tells_versions = tmp_path, 0, False
+        server.num_requests = 0
         server.is_closing = threading.Event()
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
@@ -191,6 +193,28 @@ def test_shards_behind_a_url(tmp_path, server):
     before = server.bytes_sent
     data = read_bytes(rows[5]["image"]["path"])
     assert data == picture_bytes(5) and server.bytes_sent - before == len(data)
+
+
+def test_shards_behind_a_url_take_few_requests(tmp_path, server):
+    write_shards(tmp_path, 2, 100)
+    url = f"http://127.0.0.1:{server.server_port}/{{split}}-{{0000..0001}}.tar"
+
+    def requests(work):
+        before = server.num_requests, server.bytes_sent
+        found = work()
+        return found, server.num_requests - before[0], server.bytes_sent - before[1]
+
+    rows, number, sent = requests(lambda: load_rows(url))
+    size = sum(path.stat().st_size for path in tmp_path.glob("*.tar"))
+    # its version, its size, and 16 MiB at once; nothing comes twice
+    assert number <= 2 * 3 and sent == size
+    locations = [image["path"] for image in rows["image"]]
+    images, number, sent = requests(lambda: [read_bytes(location) for location in locations])
+    assert images == [picture_bytes(number) for number in range(200)]
+    # the first image of a shard alone, then ever more of what follows
+    assert number <= 2 * 4 and sent <= size
+    _, number, sent = requests(lambda: [read_bytes(location) for location in locations[::-1]])
+    assert number == 200 and sent == sum(map(len, images))
 
 
 def test_limits_hold_for_data_behind_a_url(tmp_path, server, monkeypatch):
