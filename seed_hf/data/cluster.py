@@ -4,17 +4,20 @@ Each task has every n-th part to itself, so nothing is locked and any storage wi
 datatrove leaves out tasks that are complete, and a task that was killed goes on with the parts that it lacks.
 """
 
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import torch
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
-from tqdm.auto import tqdm
 
 from .codes import count_encoded, skipped_path
 from .encode import plan_encoding
 from .outputs import open_output
-from .resumable import write_whole
+from .resumable import Progress
 from .rows import load_rows
 
 
@@ -112,17 +115,56 @@ class PartEncoder(PipelineStep):
     type, name = "🔢 - ENCODER", "SEED codes"
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
-        """Yields the documents, whose files are then there."""
-        loaded = None
-        for document in data:
-            encoder, part = document.metadata["encoder"], document.metadata["part"]
-            if loaded is None:
-                # Slurm and Ray show a task its own GPUs; several tasks on this machine share those of it
-                encoder.load(f"cuda:{rank % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu")
-                loaded = encoder
-            with self.track_time("part"), write_whole(encoder.paths[part]) as temporary, tqdm(disable=True) as bar:
-                encoder.make(part, temporary, bar)
-            yield document
+        """Yields each document once its file is there, while the next are in the making."""
+        claims = _Documents(data)
+        if claims.first is None:
+            return
+        encoder = claims.first.metadata["encoder"]
+        claims.paths = encoder.paths
+        # Slurm and Ray show a task its own GPUs; several tasks on this machine share those of it
+        encoder.load(f"cuda:{rank % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu")
+        progress = Progress(encoder.paths, encoder.records.sizes, disable=True)
+        with self.track_time("task"), ThreadPoolExecutor(1) as pool:
+            making = pool.submit(encoder.make_parts, claims, progress)
+            making.add_done_callback(lambda _: claims.finished.put(None))
+            try:
+                while (document := claims.finished.get()) is not None:
+                    yield document
+            finally:
+                claims.documents = iter(())  # an error of a later step ends the work
+            making.result()
+
+
+class _Documents:
+    """The parts of a task, as [`~seed_hf.data.resumable.Claims`] gives out those that are shared.
+
+    Args:
+        data (`DocumentsPipeline`): From [`PartReader`].
+    """
+
+    paths: list[Path]
+
+    def __init__(self, data: DocumentsPipeline):
+        self.first = next(data, None)
+        self.documents = itertools.chain([self.first], data)
+        self.finished: SimpleQueue[Document | None] = SimpleQueue()
+        self._taken: dict[int, Document] = {}
+
+    def take(self) -> int | None:
+        """Number of the next part, `None` after the last."""
+        document = next(self.documents, None)
+        if document is None:
+            return None
+        self._taken[document.metadata["part"]] = document
+        return document.metadata["part"]
+
+    def release(self, part: int) -> None:
+        """Passes on a part whose file is there."""
+        self.finished.put(self._taken.pop(part))
+
+    def wait(self) -> bool:
+        """Nobody else has parts that could become free."""
+        return False
 
 
 class PartWriter(PipelineStep):
