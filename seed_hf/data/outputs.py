@@ -14,11 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from transformers.utils import logging
+
 from .image_identity import version_of
 from .reading import is_remote
 
 
-_LOOK_SECONDS = 1.0
+logger = logging.get_logger(__name__)
+
+_LOOK_SECONDS, _SECONDS_AFTER_ERROR = 1, 30
 
 
 class NotSentError(OSError):
@@ -85,14 +89,24 @@ class Output:
                 self._finish(sending)
 
     def _send_until(self, is_over: threading.Event, groups: list[tuple[Path, ...]]) -> None:
-        is_last = False
+        pause, is_last = _LOOK_SECONDS, False
         while not is_last:
-            is_last = is_over.wait(_LOOK_SECONDS)
-            for *before, last in groups:
-                if last.exists() and self._sent.get(last) != _stamp(last):
-                    for path in (*before, last):
-                        self.publish(path)
+            is_last = is_over.wait(pause)
+            try:
+                self._send(groups)
+                pause = _LOOK_SECONDS
+            except Exception as error:  # each protocol has its own errors
+                if is_last:
+                    raise
+                pause = _SECONDS_AFTER_ERROR
+                logger.warning(f"Not sent to {self._remote.url}, which is tried again in {pause} seconds: {error!r}")
         self._remote.finish(self.folder)
+
+    def _send(self, groups: list[tuple[Path, ...]]) -> None:
+        for *before, last in groups:
+            if last.exists() and self._sent.get(last) != _stamp(last):
+                for path in (*before, last):
+                    self.publish(path)
 
     def _finish(self, sending) -> None:
         try:

@@ -5,6 +5,7 @@ import json
 import fsspec
 import pyarrow.parquet as pq
 import pytest
+from huggingface_hub import HfApi
 from tiny.image_tokenizer import tiny_image_tokenizer
 from tiny.shards import sample, write_shard
 
@@ -87,6 +88,17 @@ def test_a_url_is_as_good_as_a_folder(job, memory, reads):
 
 def test_an_s3_server_is_as_good_as_a_folder(job, s3, reads):
     check_kept_and_resumed(s3, job, reads)
+
+
+def test_the_hub_gets_one_commit(job, hub, reads):
+    rows, model, codes = job
+    api, url = HfApi(endpoint=hub.url), "hf://datasets/owner/codes"
+    api.create_repo("owner/codes", repo_type="dataset")
+    encode_rows(rows, model, url, rows_per_file=2)
+    assert len(api.list_repo_commits("owner/codes", repo_type="dataset")) == 2  # the first is of the repository
+    assert read_codes(url)[:] == read_codes(codes)[:]
+    reads.clear()
+    assert encode_rows(rows, model, url, rows_per_file=2)["num_encoded"] == 0 and not reads
 
 
 def test_a_file_url_is_a_folder(tmp_path, job):
