@@ -64,6 +64,9 @@ class Arguments(DataSettings, Augmentation, RunArguments):
     cache_views: int = HfArg(
         default=0, help="Encode this many augmented views of each image once, before training; 0: in every step."
     )
+    keep_views: bool = HfArg(
+        default=False, help="Keep cached views in the output folder, so that a run that goes on has them at once."
+    )
 
 
 def parse_args(argv: list[str] | None = None) -> Arguments:
@@ -119,6 +122,7 @@ def main(argv: list[str] | None = None) -> None:
         augmentation=args,
         max_text_tokens=args.max_text_tokens,
         num_cached_views=args.cache_views,
+        keeps_views=args.keep_views,
         targets=targets,
         picture_decoder=args.picture_decoder,
     )

@@ -1,6 +1,10 @@
 """Augmented views of images: drawn anew in every pass, or a few of them put once through a frozen model."""
 
+import json
+import math
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from PIL import Image
@@ -34,6 +38,51 @@ class AugmentedViews(torch.utils.data.Dataset):
         return self.augment(image, generator), caption, tags
 
 
+class ViewStore:
+    """Rows of one shape, in memory or in a file that survives an interruption.
+
+    Args:
+        file (`str` or `os.PathLike`, *optional*): Where they are kept. Defaults to memory.
+        made_with (`dict`): What they depend on; a file that was made with something else is made anew.
+
+    Attributes:
+        values (`torch.Tensor` or `None`): All rows, once the first ones are written.
+        done (`int`): Number of rows written.
+        unreadable (`list[int]`): Numbers of images among them that could not be read.
+    """
+
+    def __init__(self, file: str | os.PathLike | None, made_with: dict):
+        self.file, self.made_with = file and Path(file), made_with
+        self.values, self.done, self.unreadable = None, 0, []
+        if self.file and self._state_file.is_file():
+            state = json.loads(self._state_file.read_text())
+            if state["made_with"] == made_with:
+                self._open(state["shape"], getattr(torch, state["dtype"]))
+                self.done, self.unreadable = state["done"], state["unreadable"]
+
+    @property
+    def _state_file(self) -> Path:
+        return self.file.with_suffix(".json")
+
+    def _open(self, shape: list[int], dtype: torch.dtype) -> None:
+        if not self.file:
+            self.values = torch.empty(shape, dtype=dtype)
+            return
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.values = torch.from_file(str(self.file), True, math.prod(shape), dtype=dtype).view(shape)
+
+    def write(self, start: int, rows: torch.Tensor, total: int, unreadable: list[int]) -> None:
+        """Puts rows at their place; the file says that they are there once they are."""
+        if self.values is None:
+            self._open([total, *rows.shape[1:]], rows.dtype)
+        self.values[start : start + len(rows)] = rows
+        self.done = start + len(rows)
+        if self.file:
+            state = {"done": self.done, "shape": list(self.values.shape), "dtype": str(rows.dtype).split(".")[1]}
+            state |= {"unreadable": unreadable, "made_with": self.made_with}
+            self._state_file.write_text(json.dumps(state))
+
+
 class CachedViews(torch.utils.data.Dataset):
     """What a frozen model gives for augmented views of a data set, which it sees once, before training.
 
@@ -49,6 +98,11 @@ class CachedViews(torch.utils.data.Dataset):
         num_views (`int`): Number of views per image.
         seed (`int`): Seed of the augmentation.
         batch_size (`int`, defaults to 128): Number of images per call of `encode`.
+        file (`str` or `os.PathLike`, *optional*): Where to keep the values, so that a run that goes on need not make
+            them again, and memory need not hold them. Where it goes on from, and what for, is in a JSON file beside
+            it. Defaults to memory.
+        made_with (`dict`, *optional*): What the values depend on, as JSON can hold it; a file that was made with
+            something else is made anew.
     """
 
     def __init__(
@@ -59,18 +113,21 @@ class CachedViews(torch.utils.data.Dataset):
         num_views: int,
         seed: int,
         batch_size: int = 128,
+        file: str | os.PathLike | None = None,
+        made_with: dict | None = None,
     ):
         self.data, self.num_views = data, num_views
         self.unreadable: dict[int, UnreadableSampleError] = {}
-        parts = []
-        for view in range(num_views):
-            for rows in tqdm(torch.arange(len(data.rows)).split(batch_size), desc=f"view {view + 1}/{num_views}"):
-                generators = [torch.Generator().manual_seed(seed + view * len(data.rows) + int(row)) for row in rows]
-                images = [self._open(int(row)) for row in rows]
-                views = [augment(*pair) for pair in zip(images, generators, strict=True)]
-                with torch.no_grad():
-                    parts.append(encode(views))
-        self.values = torch.cat(parts)
+        store = ViewStore(file, {"rows": len(data.rows), "views": num_views, "seed": seed, **(made_with or {})})
+        for row in store.unreadable:
+            self._open(row)
+        rows = range(store.done, num_views * len(data.rows), batch_size)
+        for start in tqdm(rows, desc=f"{num_views} views", mininterval=10):
+            numbers = range(start, min(start + batch_size, num_views * len(data.rows)))
+            views = [augment(self._open(n % len(data.rows)), torch.Generator().manual_seed(seed + n)) for n in numbers]
+            with torch.no_grad():
+                store.write(start, encode(views), num_views * len(data.rows), sorted(self.unreadable))
+        self.values = store.values
 
     def _open(self, row: int) -> Image.Image:
         try:

@@ -15,8 +15,10 @@ class Source:
         title, author, url (`str`): Words of the attribution.
         package_licence (`str`, *optional*): What the package says, where that differs from the artwork's own licence
             file upstream, which counts.
-        train_only (`bool`, defaults to `False`): Its drawings are never held out, nor do they change what is. A family
-            of its own, then.
+        train_only (`bool`, defaults to `False`): Its drawings are never held out, nor do they change what is: where
+            its family is held out for a concept, or the concept itself, they are left out.
+        suffix (`str`, *optional*): For sets of icons for user interfaces: the end of the names of the icons to take,
+            possibly "". What comes before it has to be the CLDR name of a thing, so that a name means what is drawn.
         left_out (`tuple[str, ...]`, defaults to `()`): Icons whose name says something else than they show.
     """
 
@@ -29,6 +31,7 @@ class Source:
     url: str
     package_licence: str | None = None
     train_only: bool = False
+    suffix: str | None = None
     left_out: tuple[str, ...] = ()
 
 
@@ -47,11 +50,30 @@ SOURCES = (
            "Twitter, Inc. and other contributors", "https://github.com/jdecked/twemoji"),
     Source("emojitwo", "emojione", "@iconify-json/emojione@1.2.3", "CC-BY-4.0", "EmojiTwo (from Emoji One 2)",
            "Emoji One and the EmojiTwo project", "https://github.com/EmojiTwo/emojitwo"),
-    Source("openmoji", "openmoji", "@iconify-json/openmoji@1.2.29", "CC-BY-SA-4.0", "OpenMoji",
-           "HfG Schwäbisch Gmünd and contributors", "https://openmoji.org", train_only=True),
+    # other drawings of the same artists: they follow their family, and change nothing about what is held out
+    Source("fluent-color", "fluent", "@iconify-json/fluent-emoji@1.2.7", "MIT", "Fluent Emoji (color)",
+           "Microsoft Corporation", "https://github.com/microsoft/fluentui-emoji", train_only=True),
+    Source("fluent-mono", "fluent", "@iconify-json/fluent-emoji-high-contrast@1.2.6", "MIT",
+           "Fluent Emoji High Contrast", "Microsoft Corporation", "https://github.com/microsoft/fluentui-emoji",
+           train_only=True),
+    Source("emojitwo-mono", "emojione", "@iconify-json/emojione-monotone@1.2.1", "CC-BY-4.0",
+           "EmojiTwo monotone (from Emoji One 2)", "Emoji One and the EmojiTwo project",
+           "https://github.com/EmojiTwo/emojitwo", train_only=True),
     Source("streamline", "streamline", "@iconify-json/streamline-emojis@1.2.4", "CC-BY-4.0", "Streamline Emojis",
            "Streamline", "https://github.com/webalys-hq/streamline-vectors", train_only=True,
            left_out=("turkey", "japan")),
+    Source("game-icons", "game-icons", "@iconify-json/game-icons@1.2.4", "CC-BY-3.0", "Game-icons.net",
+           "Lorc, Delapouite and contributors", "https://game-icons.net", train_only=True, suffix="",
+           left_out=("bat", "bubbles", "hook", "knot", "oden")),
+    Source("icon-park", "icon-park", "@iconify-json/icon-park@1.2.4", "Apache-2.0", "IconPark", "ByteDance",
+           "https://github.com/bytedance/IconPark", train_only=True, suffix="",
+           left_out=("cooking", "mouse", "rock", "seal", "seat", "turkey")),
+    Source("mdi", "mdi", "@iconify-json/mdi@1.2.3", "Apache-2.0", "Material Design Icons", "Pictogrammers",
+           "https://github.com/Templarian/MaterialDesign", train_only=True, suffix="",
+           left_out=("bat", "cricket", "hook", "mouse", "seal", "seat", "shield", "turkey")),
+    Source("phosphor", "phosphor", "@iconify-json/ph@1.2.2", "MIT", "Phosphor Icons (duotone)", "Phosphor Icons",
+           "https://github.com/phosphor-icons/core", train_only=True, suffix="-duotone",
+           left_out=("cricket", "mouse", "seal", "seat")),
 )  # fmt: skip
 
 # names, tags and groups

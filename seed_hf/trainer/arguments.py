@@ -78,8 +78,10 @@ class RunArguments(Schedule, BatchSettings, OptimizerSettings):
     )
     output_dir: str = HfArg(help="Folder for the metrics, the checkpoints and the final model.")
     max_minutes: float = HfArg(default=0.0, help="Stop with a checkpoint after this many minutes; 0: no limit.")
-    mixed_precision: Literal["no", "fp16", "bf16"] | None = HfArg(
-        default=None, help="What `accelerate launch` says, or else `no`, unless given here."
+    mixed_precision: Literal["no", "fp16", "bf16", "auto"] | None = HfArg(
+        default=None,
+        help="What `accelerate launch` says, or else `no`, unless given here; `auto`: bf16 where the machine has "
+        "units for it, else `no`.",
     )
     log_every: int = HfArg(default=10, help="Steps between lines of metrics.jsonl, which are means over these steps.")
     eval_every: int = HfArg(default=0, help="Steps between evaluations; 0: only at the end.")

@@ -55,7 +55,7 @@ def init_from_bert(model: SeedImageTokenizer, bert: torch.nn.Module, kept_ids: l
 
     That is embeddings, self-attention, text feed-forward, and the query feed-forward as a copy of the text one.
     Cross-attention and query tokens keep their new weights. With fewer layers here than there, evenly spaced ones are
-    taken.
+    taken; with a narrower feed-forward, those of its units that weigh most.
 
     Args:
         model ([`SeedImageTokenizer`]): Model with `use_text_tower`.
@@ -85,7 +85,17 @@ def init_from_bert(model: SeedImageTokenizer, bert: torch.nn.Module, kept_ids: l
         for name in ("query", "key", "value"):
             getattr(layer.attention.attention, name).load_state_dict(getattr(source.attention.self, name).state_dict())
         layer.attention.output.load_state_dict(source.attention.output.state_dict())
-        layer.intermediate.load_state_dict(source.intermediate.state_dict())
-        layer.output.load_state_dict(source.output.state_dict())
+        copy_feed_forward(layer, source)
     target.copy_text_layers_to_query()
     return taken
+
+
+def copy_feed_forward(layer: torch.nn.Module, source: torch.nn.Module) -> None:
+    """Copies a feed-forward, or as many of its units as there is room for: those whose weights, in times out, are
+    largest."""
+    into, out = source.intermediate.dense, source.output.dense
+    weight = into.weight.norm(dim=1) * out.weight.norm(dim=0)
+    units = weight.topk(layer.intermediate.dense.out_features).indices.sort().values
+    layer.intermediate.dense.weight.copy_(into.weight[units])
+    layer.intermediate.dense.bias.copy_(into.bias[units])
+    layer.output.load_state_dict(source.output.state_dict() | {"dense.weight": out.weight[:, units]})

@@ -21,6 +21,15 @@ from .arguments import RunArguments, accumulation_steps
 _VOLTA_WHEEL = 'pip install "torch==2.13.*" --index-url https://download.pytorch.org/whl/cu126'
 
 
+def choose_precision(asked: str | None) -> str | None:
+    """What `auto` means here: bfloat16 where the processor has units for it, without which it is far slower."""
+    if asked != "auto":
+        return asked
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "no"
+    return "bf16" if torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported() else "no"
+
+
 def make_accelerator(args: RunArguments) -> Accelerator:
     """Makes the `Accelerator` of a run and checks that it is as parallel as it was launched.
 
@@ -44,7 +53,7 @@ def make_accelerator(args: RunArguments) -> Accelerator:
     accelerator = Accelerator(
         # Without this hint Accelerate starts processes on CPUs that do not know of each other.
         cpu=launched > 1 and not torch.accelerator.is_available(),
-        mixed_precision=args.mixed_precision,
+        mixed_precision=choose_precision(args.mixed_precision),
         gradient_accumulation_steps=accumulation_steps(args, launched),
         step_scheduler_with_optimizer=False,
         log_with=None if args.report_to == "none" else args.report_to,
@@ -151,7 +160,7 @@ def check_hardware(accelerator: Accelerator, args: RunArguments) -> None:
         torch.cuda.get_device_capability(accelerator.device) if on_gpu else None,
         torch.cuda.get_arch_list() if on_gpu else (),
         # on a CPU, Accelerate leaves fp16 out in silence; what was asked for is in the flags only
-        args.mixed_precision or accelerator.mixed_precision,
+        choose_precision(args.mixed_precision) or accelerator.mixed_precision,
         getattr(args, "attn_implementation", None),
         accelerator.state.dynamo_plugin.backend != DynamoBackend.NO,
     )

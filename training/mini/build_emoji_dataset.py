@@ -1,4 +1,4 @@
-"""Build the emoji data set that seed-mini is trained on: drawings in nine styles with human names and tags.
+"""Build the emoji data set that seed-mini is trained on: drawings in many styles with human names and tags.
 
 The parquet files in `training/data/emoji` come from this script; users need neither npm nor this file. To rebuild:
 
@@ -67,6 +67,7 @@ NUM_TEST_CONCEPTS = 100
 NUM_VALIDATION_CONCEPTS = 50
 TEST_DRAWING_RATIO = 0.10
 VALIDATION_DRAWING_RATIO = 0.04
+GROUPS_OF_THINGS = ("animals-nature", "food-drink", "travel-places", "activities", "objects")
 SPLITS = ("train", "validation", "test_drawings", "test_concepts")
 
 # Flags that are drawn exactly like another one (Norway, Australia, Spain, France, United States, ...).
@@ -186,6 +187,14 @@ def match_by_name(icons: dict, tables: list[dict[str, str]], own_names: dict[str
     return {hexcode: icon for hexcode, (_, icon) in best.items() if hexcode}
 
 
+def match_things(icons: dict, source: Source, concepts: dict[str, dict]) -> dict[str, str]:
+    """Bare hexcode -> icon name, for sets of icons for user interfaces: only exact CLDR names of things."""
+    cldr = {slug(entry["caption"]): code for code, entry in concepts.items() if entry["group"] in GROUPS_OF_THINGS}
+    names = [name for name in icons["icons"] if name.endswith(source.suffix)]
+    stems = {name.removesuffix(source.suffix): name for name in names}
+    return {cldr[stem]: name for stem, name in stems.items() if stem in cldr and stem not in source.left_out}
+
+
 def icon_svg(icons: dict, name: str) -> str:
     """Complete SVG text of one icon of an Iconify set (aliases, flips and own boxes resolved)."""
     icon = dict(icons["icons"].get(name) or {})
@@ -218,7 +227,9 @@ def collect(source: Source, folder: Path, concepts: dict, tables: list[dict[str,
         return {hexcode: path for hexcode, path in files.items() if hexcode in concepts}
     icons = read_json(folder / "icons.json")
     characters = read_json(folder / "chars.json")
-    if characters:
+    if source.suffix is not None:
+        names = match_things(icons, source, concepts)
+    elif characters:
         names = {bare_hexcode(hexcode): name for hexcode, name in characters.items()}
         names = {hexcode: name for hexcode, name in names.items() if hexcode in concepts}
     else:
@@ -312,8 +323,8 @@ def assign_splits(families: dict[str, set[str]], is_flag: dict[str, bool]) -> di
 
 
 def assign_all_splits(pictures: dict[str, dict[str, bytes]], is_flag: dict[str, bool]) -> dict[tuple[str, str], str]:
-    """Split of every (concept, family) that has one. Families for training only have no say in it: of concepts that
-    are held out they draw nothing, and of flags, which are many already, neither."""
+    """Split of every (concept, family) that has one. Styles for training only have no say in it: of concepts that are
+    held out they draw nothing, and of flags, which are many already, neither."""
     sources = {source.style: source for source in SOURCES}
     families, added = defaultdict(set), set()
     for style, drawn in pictures.items():
@@ -324,7 +335,7 @@ def assign_all_splits(pictures: dict[str, dict[str, bytes]], is_flag: dict[str, 
                 added.add((concept, sources[style].family))
     splits = assign_splits(families, is_flag)
     held_out = set(families) - {concept for (concept, _), split in splits.items() if split == "train"}
-    return splits | {pair: "train" for pair in added if pair[0] not in held_out}
+    return {pair: "train" for pair in added if pair[0] not in held_out} | splits
 
 
 def make_rows(concepts: dict[str, dict], pictures: dict[str, dict[str, bytes]]) -> list[dict]:
@@ -338,7 +349,8 @@ def make_rows(concepts: dict[str, dict], pictures: dict[str, dict[str, bytes]]) 
         for style, drawn in pictures.items():
             family = sources[style].family
             split = splits.get((hexcode, family))
-            if hexcode not in drawn or split is None:
+            left_out = sources[style].train_only and (is_flag[hexcode] or split != "train")
+            if hexcode not in drawn or split is None or left_out:
                 continue
             rows.append(
                 {

@@ -1,6 +1,8 @@
 """What stages 1 and 2 share: views of images, retrieval on held-out images, and the folder that they save."""
 
 from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -31,6 +33,7 @@ class ImageStage:
         max_text_tokens (`int`): Captions are cut to it.
         num_cached_views (`int`, defaults to 0): Put this many views of each image through the frozen part once, before
             training; 0 makes new ones in every step.
+        keeps_views (`bool`, defaults to `False`): Whether they stay in the output folder, for a run that goes on.
 
     Attributes:
         frozen_part (`str`): Method of the model that gives what is cached.
@@ -51,6 +54,7 @@ class ImageStage:
         augmentation: Augmentation,
         max_text_tokens: int,
         num_cached_views: int = 0,
+        keeps_views: bool = False,
     ):
         self.run, self.model = run, run.unwrapped_model
         self.tokenizer, self.processor, self.held_out = tokenizer, processor, held_out
@@ -58,7 +62,10 @@ class ImageStage:
         self.is_cached = num_cached_views > 0
         if self.is_cached:
             self.model.to(run.device).eval()
-            self.views = CachedViews(data, self.encode, self.augment, num_cached_views, run.args.seed)
+            file = Path(run.args.output_dir) / "views.bin" if keeps_views else None
+            made_with = {"augmentation": [getattr(augmentation, field.name) for field in fields(Augmentation)]}
+            settings = {"file": file, "made_with": made_with}
+            self.views = CachedViews(data, self.encode, self.augment, num_cached_views, run.args.seed, **settings)
         else:
             self.views = AugmentedViews(data, self.augment)
 
