@@ -4,7 +4,9 @@
     python training/train_mini.py --output_dir out/mini --share 1     # in full, which takes hours
 
 Each stage is the script that a user would start, in a process of its own, with its recipe of recipes/mini; commands
-are shown as they are started. Started again, it goes on where it stopped.
+are shown as they are started, and the time that each took when it ends. Started again, it goes on where it stopped:
+`stages.json` in the output folder says which stages are done. On a GPU and on a CPU with units for it, stages run in
+bfloat16.
 """
 
 import argparse
@@ -117,12 +119,42 @@ def final_commands(output_dir: Path) -> list[list[str]]:
     ]
 
 
-def run(command: list[str]) -> float:
-    """Runs a command from the repository's root, and returns the seconds that it took."""
+def run(command: list[str]) -> None:
+    """Runs a command from the repository's root."""
     print("$", shlex.join(command).replace(f"{ROOT}/", ""), flush=True)
-    started = time.monotonic()
     subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    return time.monotonic() - started
+
+
+class Progress:
+    """Which commands have ended, and how long each took over all starts; kept in a file.
+
+    Args:
+        file (`Path`): JSON file; made when the first command ends or fails.
+    """
+
+    def __init__(self, file: Path):
+        self.file = file
+        self.state = json.loads(file.read_text()) if file.is_file() else {}
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Time of each command so far."""
+        return {name: entry["seconds"] for name, entry in self.state.items()}
+
+    def run(self, name: str, command: list[str]) -> None:
+        """Runs a command, unless the same one has ended well before."""
+        entry = self.state.setdefault(name, {"seconds": 0.0, "done": None})
+        if entry["done"] == command:
+            print(f"{name}: done before, in {entry['seconds'] / 60:.1f} minutes", flush=True)
+            return
+        started = time.monotonic()
+        try:
+            run(command)
+            entry["done"] = command
+        finally:
+            entry["seconds"] += time.monotonic() - started
+            self.file.write_text(json.dumps(self.state, indent=2))
+        print(f"{name}: {entry['seconds'] / 60:.1f} minutes", flush=True)
 
 
 def write_report(out: Path, seconds: dict[str, float]) -> Path:
@@ -171,11 +203,12 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     out = args.output_dir
     out.mkdir(parents=True, exist_ok=True)
-    seconds = {stage.recipe: run(command_of(stage, args)) for stage in STAGES}
+    progress = Progress(out / "stages.json")
+    for stage in STAGES:
+        progress.run(stage.recipe, command_of(stage, args))
     for name, command in zip(("assemble", "demo"), final_commands(out), strict=True):
-        seconds[name] = run(command)
-    (out / "seconds.json").write_text(json.dumps(seconds, indent=2))
-    print(f"wrote {write_report(out, seconds)}")
+        progress.run(name, command)
+    print(f"wrote {write_report(out, progress.seconds)}")
 
 
 if __name__ == "__main__":

@@ -41,3 +41,29 @@ def test_cached_views_belong_to_their_images(data):
     assert {view[0].item() for view in cats} == {means[1]} and len({view[1].item() for view in cats}) == 3
     with pytest.raises(UnreadableSampleError):
         cached.draw(2, torch.Generator())
+
+
+def test_kept_views_are_made_once(data, tmp_path):
+    """Also after a stop in between; other settings make them anew; an image that cannot be read stays known."""
+    encoded = []
+
+    def encode(views):
+        encoded.append(len(views))
+        if sum(encoded) > 7:
+            raise KeyboardInterrupt
+        return torch.stack(views)
+
+    settings = {"seed": 0, "batch_size": 2, "file": tmp_path / "run" / "views.bin", "made_with": {"crop": 0.5}}
+    with pytest.raises(KeyboardInterrupt):
+        CachedViews(data, encode, shift, 3, **settings)
+    encoded.clear()
+    kept = CachedViews(data, encode, shift, 3, **settings)
+    assert sum(encoded) == 3 * 4 - 6
+    assert torch.equal(kept.values, CachedViews(data, torch.stack, shift, 3, seed=0).values)
+    encoded.clear()
+    with pytest.raises(UnreadableSampleError):
+        CachedViews(data, encode, shift, 3, **settings).draw(2, torch.Generator())
+    assert not encoded
+    CachedViews(data, torch.stack, shift, 2, **settings | {"made_with": {"crop": 0.6}})
+    assert CachedViews(data, encode, shift, 2, **settings | {"made_with": {"crop": 0.6}}).values.shape == (8, 2)
+    assert not encoded
