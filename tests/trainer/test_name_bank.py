@@ -20,7 +20,8 @@ class Names(torch.nn.Module):
 
 @pytest.fixture
 def model(monkeypatch):
-    monkeypatch.setattr("seed_hf.trainer.name_bank.text_features", lambda model, tokenizer, names: model.table.data.clone())
+    table_now = "seed_hf.trainer.name_bank.text_features", lambda model, tokenizer, names: model.table.data.clone()
+    monkeypatch.setattr(*table_now)
     return Names(4)
 
 
