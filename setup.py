@@ -54,6 +54,11 @@ APP = ["gradio>=6.0"]
 # `seed-hf encode` as many tasks; `ray` is for those who have such a cluster
 CLUSTER = [*TRAIN, "datatrove>=0.10"]
 
+# onnxscript turns torch's graphs into ONNX, and onnxruntime runs them
+EXPORT = ["onnx>=1.18", "onnxruntime>=1.22", "onnxscript>=0.5"]
+
+OPENVINO = ["openvino>=2025.2"]
+
 DOCS = ["mkdocs-material>=9.7", "mkdocstrings[python]>=1.0"]
 
 EXTRAS_REQUIRE = {
@@ -63,6 +68,9 @@ EXTRAS_REQUIRE = {
     "app": APP,
     "cluster": CLUSTER,
     "docs": DOCS,
+    # `seed-hf export-encoder` to ONNX and to OpenVINO; torch-export needs neither
+    "export": EXPORT,
+    "openvino": OPENVINO,
     # the second backend of the image processor
     "torchvision": ["torchvision>=0.20"],
     # 8 and 4 bits; runs on a CPU too
@@ -78,6 +86,8 @@ EXTRAS_REQUIRE = {
         *APP,
         *CLUSTER,
         *DOCS,
+        *EXPORT,
+        *OPENVINO,
         "bitsandbytes>=0.50",
         "gguf>=0.17.1",
         "llguidance>=1.9",
@@ -106,7 +116,7 @@ setup(
     keywords="multimodal image-tokenizer vector-quantization language-model diffusion transformers diffusers",
     packages=find_packages(include=["seed_hf", "seed_hf.*"]),
     py_modules=["seed_hf_script"],
-    package_data={"seed_hf": ["mini/**/*", "cards/templates/*.md", "evaluation/metrics/*/*.py"]},
+    package_data={"seed_hf": ["mini/**/*", "cards/templates/*.md", "evaluation/metrics/*/*.py", "export/web/*"]},
     entry_points={"console_scripts": ["seed-hf = seed_hf_script:main"]},
     python_requires=">=3.11",
     install_requires=INSTALL_REQUIRES,

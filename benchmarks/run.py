@@ -26,6 +26,7 @@ BENCHMARKS = (
     "packing",
     "large",
     "serving",
+    "export",
 )
 # Run by name only, on a machine that has a GPU.
 ON_A_GPU = ("encode_gpu",)

@@ -8,6 +8,8 @@ EXTRAS = {
     "app": ("gradio",),
     "cluster": ("datatrove",),
     "quantization": ("bitsandbytes",),
+    "export": ("onnx", "onnxruntime", "onnxscript"),
+    "openvino": ("openvino",),
     "mini": ("gguf",),
     "dev": ("resvg_py", "pytest", "parameterized", "trl", "mlinter", "llguidance"),
     "": ("accelerate", "diffusers", "filelock", "peft", "typer"),

@@ -25,6 +25,7 @@ COMMANDS = {
     "demo": "--pipeline nowhere",
     "convert": "pipeline seed-mini --decoder nowhere --output out",
     "export-lm": "nowhere out",
+    "export-encoder": "nowhere --output out",
     "encode": "seed-mini nowhere codes",
     "eval": "caption seed-mini --dataset emoji --output x.json",
     "edit": "mix nowhere.png nowhere.png --output out.png",

@@ -14,7 +14,7 @@ LAYERS = (
     ("data", "convert", "edits", "inference"),
     ("mini",),
     ("evaluation", "loading"),
-    ("rewards", "studio", "trainer"),
+    ("export", "rewards", "studio", "trainer"),
     ("app", "cards", "demo", "serve"),
     ("report",),
     ("commands",),

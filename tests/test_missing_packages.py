@@ -35,7 +35,7 @@ def test_every_program_without_extras(tmp_path):
     lines = {name: LINE.fullmatch(text.strip()) for name, text in written.items()}
     extras = {name: line["extra"] for name, line in lines.items() if line}
     assert extras["eval"] == "[eval]" and extras["encode"] == "[train]" and extras["build_emoji_dataset.py"] == "[dev]"
-    assert extras["serve"] == "[serve]"
+    assert extras["serve"] == "[serve]" and extras["export-encoder"] == "[export]"
     needed = (
         "train_qformer",
         "train_codebook",

@@ -1,0 +1,64 @@
+"""Images per second of the exported encoder against `SeedImageTokenizer.encode`, with seed-mini, and how many codes are equal.
+
+    python benchmarks/export.py
+
+Each format is written to a temporary folder and run by its own library, with as many threads as torch.
+"""
+
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import common
+import torch
+
+from seed_hf import SeedImageTokenizer
+from seed_hf.export.formats import open_graph, write_graph
+from seed_hf.export.graphs import quantize_weights, trace
+from seed_hf.hub.fetch import find_image_tokenizer
+from seed_hf.loading import load_image_tokenizer
+from seed_hf.mini import mini_pictures_path
+from seed_hf.models.image_processing_seed import SeedImageProcessor
+
+
+CASES = (("onnx", False), ("onnx", True), ("openvino", False), ("openvino", True), ("torch-export", False))
+NAMES = {"onnx": "onnxruntime", "openvino": "OpenVINO", "torch-export": "torch.export"}
+
+
+def read_images() -> torch.Tensor:
+    """The drawings that come with the package, as pixel values."""
+    processor = SeedImageProcessor.from_pretrained(find_image_tokenizer("seed-mini")[1])
+    files = sorted(str(path) for path in Path(mini_pictures_path()).glob("*.png"))
+    return processor(files, return_tensors="pt")["pixel_values"]
+
+
+def measure_case(model: SeedImageTokenizer, encode, name: str, pixel_values: torch.Tensor, rounds: int) -> list[dict]:
+    """One row for single images, one for all at once."""
+    expected = model.encode(pixel_values)
+    equal = (torch.from_numpy(encode(pixel_values.numpy())) == expected).sum().item()
+    rows = []
+    for batch_size in (1, len(pixel_values)):
+        batch = pixel_values[:batch_size]
+        timed = common.compare(partial(encode, batch.numpy()), partial(model.encode, batch), rounds)
+        ours, baseline = (f"{batch_size / timed[side]:.3g} images/s" for side in ("ours_s", "baseline_s"))
+        speed = 1 / timed["ratio"]
+        case = f"{name}, batch {batch_size}, {equal} of {expected.numel()} codes equal"
+        details = {"timed": timed, "codes_equal": equal / expected.numel()}
+        rows.append(common.row(case, ours, baseline, speed, ">= 1 of torch", speed >= 1, **details))
+    return rows
+
+
+def measure(args) -> list[dict]:
+    """Two rows for each format and each precision of the weights."""
+    model, _, _ = load_image_tokenizer("seed-mini", "cpu")
+    small, pixel_values, rows = quantize_weights(model), read_images(), []
+    for format, int8 in CASES[-1:] if args.quick else CASES:
+        with tempfile.TemporaryDirectory() as folder:
+            file = write_graph(trace(small if int8 else model, "encode"), "encode", format, Path(folder))
+            name = NAMES[format] + (", weights in 8 bits" if int8 else "")
+            rows += measure_case(model, open_graph(file), name, pixel_values, 1 if args.quick else 15)
+    return rows
+
+
+if __name__ == "__main__":
+    common.run("export", "The exported encoder: images to codes", measure)

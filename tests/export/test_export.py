@@ -1,0 +1,68 @@
+"""An exported image tokenizer gives the same codes and generation embeddings in batches of any size, in every format."""
+
+import numpy as np
+import pytest
+import torch
+from rounding import assert_codes_of_images, assert_equal_up_to_rounding
+from tiny.export import need_packages
+from tiny.image_tokenizer import tiny_image_tokenizer, tiny_pixels
+
+from seed_hf.commands import main
+from seed_hf.export.formats import SUFFIXES, open_graph, write_graph
+from seed_hf.export.graphs import quantize_weights, trace
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return tiny_image_tokenizer()
+
+
+@pytest.mark.parametrize("format", SUFFIXES)
+def test_batches_of_any_size(toy, format, tmp_path):
+    need_packages(format)
+    halves = [write_graph(trace(toy, name), name, format, tmp_path) for name in ("encode", "decode")]
+    encode, decode = map(open_graph, halves)
+    for batch_size in (1, 3):
+        pixel_values = tiny_pixels(batch_size, seed=batch_size)
+        codes = encode(pixel_values.numpy())
+        assert codes.dtype == np.int64 and codes.shape == (batch_size, 8)
+        assert_codes_of_images(toy, pixel_values, torch.from_numpy(codes))
+        embeds = torch.from_numpy(decode(codes))
+        assert_equal_up_to_rounding(embeds, toy.decode(torch.from_numpy(codes)).detach())
+    # an image without codes does not cost the others theirs
+    pixel_values[1, 0, 0, 0] = torch.nan
+    with_nan = encode(pixel_values.numpy())
+    assert (with_nan[1] == -1).all()
+    assert_codes_of_images(toy, pixel_values[[0, 2]], torch.from_numpy(with_nan[[0, 2]]))
+
+
+def test_weights_in_8_bits(toy, tmp_path):
+    """The file is smaller and computes what the rounded weights give; the model is not changed."""
+    before = {name: tensor.clone() for name, tensor in toy.state_dict().items()}
+    small = quantize_weights(toy)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in toy.state_dict().items())
+    linear, rounded = (each.generation_head.projection for each in (toy, small))
+    steps = linear.weight.abs().amax(1, keepdim=True) / 127
+    # one step is split by rounding; the rest is that of the division
+    assert ((rounded.weight - linear.weight).abs() <= 0.5001 * steps).all()
+    assert not torch.equal(rounded.weight, linear.weight)
+    large = write_graph(trace(toy, "encode"), "encode", "torch-export", tmp_path).stat().st_size
+    file = write_graph(trace(small, "encode"), "encode", "torch-export", tmp_path)
+    assert file.stat().st_size < large
+    assert_codes_of_images(small, tiny_pixels(), torch.from_numpy(open_graph(file)(tiny_pixels().numpy())))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--web", "--format", "torch-export", "--output", "new"], "`--web` is True with `--format` 'torch-export'"),
+        (["--format", "torch-export", "--output", "full"], "`--output` is 'full', which is there already; allowed"),
+    ],
+)
+def test_wrong_use(flags, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    assert main(["export-encoder", "seed-mini", *flags]) == 1
+    assert message in capsys.readouterr().err
+    assert [path.name for path in sorted(tmp_path.rglob("*"))] == ["full", "file"]
