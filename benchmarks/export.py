@@ -1,12 +1,14 @@
-"""Images per second of the exported encoder against `SeedImageTokenizer.encode`, with seed-mini, and how many codes are equal.
+"""Images per second of the exported encoder against `SeedImageTokenizer.encode`, and how many codes are equal.
 
     python benchmarks/export.py
 
-Each format is written to a temporary folder and run by its own library, with as many threads as torch.
+The model is seed-mini. Each format is written to a temporary folder and run by its own library, with as many threads
+as torch.
 """
 
 import tempfile
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import common
@@ -21,8 +23,7 @@ from seed_hf.mini import mini_pictures_path
 from seed_hf.models.image_processing_seed import SeedImageProcessor
 
 
-CASES = (("onnx", False), ("onnx", True), ("openvino", False), ("openvino", True), ("torch-export", False))
-NAMES = {"onnx": "onnxruntime", "openvino": "OpenVINO", "torch-export": "torch.export"}
+NAMES = {"onnx": "onnxruntime", "openvino": "OpenVINO"}
 
 
 def read_images() -> torch.Tensor:
@@ -51,12 +52,14 @@ def measure_case(model: SeedImageTokenizer, encode, name: str, pixel_values: tor
 def measure(args) -> list[dict]:
     """Two rows for each format and each precision of the weights."""
     model, _, _ = load_image_tokenizer("seed-mini", "cpu")
-    small, pixel_values, rows = quantize_weights(model), read_images(), []
-    for format, int8 in CASES[-1:] if args.quick else CASES:
-        with tempfile.TemporaryDirectory() as folder:
-            file = write_graph(trace(small if int8 else model, "encode"), "encode", format, Path(folder))
-            name = NAMES[format] + (", weights in 8 bits" if int8 else "")
-            rows += measure_case(model, open_graph(file), name, pixel_values, 1 if args.quick else 15)
+    pixel_values, rows = read_images(), []
+    for int8 in (False, True):
+        graph = trace(quantize_weights(model) if int8 else model, "encode")
+        for format, name in [*NAMES.items()][:1] if args.quick else NAMES.items():
+            with tempfile.TemporaryDirectory() as folder:
+                encode = open_graph(write_graph(graph, "encode", format, Path(folder)))
+                case = f"{name} {version(name.lower())}" + (", weights in 8 bits" if int8 else "")
+                rows += measure_case(model, encode, case, pixel_values, 1 if args.quick else 15)
     return rows
 
 

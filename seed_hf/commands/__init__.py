@@ -31,7 +31,7 @@ COMMANDS = {
     "demo": "Show what seed-mini sees in drawings and draws for words, as one page.",
     "convert": "Turn released or foreign weights into folders of this package, and back.",
     "export-lm": "Write a language model as a plain transformers folder that loads without this package.",
-    "export-encoder": "Write an image tokenizer for onnxruntime, OpenVINO, torch or the browser, which need no seed_hf.",
+    "export-encoder": "Write an image tokenizer for onnxruntime, OpenVINO, torch.export or the browser.",
     "encode": "Turn the images of a data set into codes, resumable, in any number of processes.",
     "eval": "Measure retrieval, reconstruction, captions or VQA, and write the scores as JSON.",
     "report": "Write the report card of an image tokenizer: how its codes are used, and what is broken.",

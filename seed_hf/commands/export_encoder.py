@@ -35,8 +35,8 @@ def run(
     from ..export import export_encoder
 
     report = export_encoder(model, output, format, int8, web)
-    share = report["num_equal"] / report["num_codes"]
-    print(f"{output}: {report['size'] / 1e6:.0f} MB, {report['num_equal']} of {report['num_codes']} codes equal ({share:.1%})")
+    equal = f"{report['num_equal']} of {report['num_codes']} codes of {report['num_images']} drawings are equal"
+    print(f"{output}: {report['size'] / 1e6:.0f} MB; {equal}")
 
 
 __all__ = ["run"]

@@ -40,8 +40,9 @@ def export_encoder(
             needs `format="onnx"`, and `npm install` in the folder.
 
     Returns:
-        `dict`: `num_codes`, how many codes of seed-mini's drawings were compared with those of the model itself, and
-        `num_equal`, how many of them are equal; `size`, bytes of both files with what lies beside them.
+        `dict`: `num_images`, number of the drawings of seed-mini whose codes were compared with those of the model;
+        `num_codes`, number of these codes; `num_equal`, how many of them are equal; `size`, number of bytes of both
+        files.
 
     Raises:
         ValueError: There is no such model or format, the folder is not empty, or a page is asked for in another
@@ -69,7 +70,7 @@ def export_encoder(
         folder = Path(name)
         paths = {half: write_graph(trace(exported, half), half, format, folder) for half in INPUTS}
         size = sum(file.stat().st_size for file in folder.iterdir())
-        processor.save_pretrained(folder)
+        processor.to_json_file(folder / "preprocessor_config.json")
         report = _compare(open_graph(paths["encode"]), processor, image_tokenizer) | {"size": size}
         write_readme(folder, image_tokenizer, processor, format, int8, web, report)
         if web:
@@ -96,7 +97,9 @@ def _load_processor(model: str, web: bool) -> SeedImageProcessor:
     """The image processor of a model; the page has one filter."""
     processor = SeedImageProcessor.from_pretrained(find_image_tokenizer(model)[1])
     if web and processor.resample != PILImageResampling.BICUBIC:
-        raise ValueError(f"`web` is True, and the image processor resizes with {processor.resample}; allowed: bicubic.")
+        raise ValueError(
+            f"`web` is True, and `resample` of the image processor {processor.resample}; allowed: bicubic."
+        )
     return processor
 
 
@@ -105,11 +108,12 @@ def _compare(
 ) -> dict[str, int]:
     """Counts the equal codes of seed-mini's drawings; one at a time, as full-size models are large."""
     num_equal = num_codes = 0
-    for path in sorted(Path(mini_pictures_path()).glob("*.png")):
+    paths = sorted(Path(mini_pictures_path()).glob("*.png"))
+    for path in paths:
         pixel_values = processor(str(path), return_tensors="pt")["pixel_values"]
         equal = encode(pixel_values.numpy()) == model.encode(pixel_values).numpy()
         num_equal, num_codes = num_equal + int(equal.sum()), num_codes + equal.size
-    return {"num_codes": num_codes, "num_equal": num_equal}
+    return {"num_images": len(paths), "num_codes": num_codes, "num_equal": num_equal}
 
 
 __all__ = ["export_encoder"]

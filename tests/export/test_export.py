@@ -1,4 +1,4 @@
-"""An exported image tokenizer gives the same codes and generation embeddings in batches of any size, in every format."""
+"""An exported image tokenizer gives the same codes and generation embeddings, in every format and batch size."""
 
 import numpy as np
 import pytest
