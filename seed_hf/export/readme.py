@@ -56,7 +56,7 @@ them.
 ## Pixel values
 
 RGB, upright, transparency on white; resized to {width} x {height} without keeping the aspect, with Pillow's bicubic
-filter; `(value / 255 - mean) / deviation`. `preprocessor_config.json` has the same for `SeedImageProcessor` of seed_hf.
+filter; `(value / 255 - mean) / deviation`. `preprocessor_config.json` has the same for `SeedImageProcessor`.
 Another resize changes codes.
 
 ```python
