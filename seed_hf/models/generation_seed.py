@@ -17,12 +17,14 @@ import copy
 
 import torch
 from transformers import (
+    DynamicCache,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
     UnbatchedClassifierFreeGuidanceLogitsProcessor,
 )
 
+from .generation_steps_seed import SeedImageSteps
 from .image_tokens_seed import ImageTokenLayout
 
 
@@ -36,6 +38,8 @@ except ImportError:  # an older transformers
 
 
 GENERATION_MODES = ("text", "image", "interleaved")
+# transformers 5.24 renames the first to the second
+_CACHE_NAMES = ("past_key_values", "cache")
 
 # States of the grammar: where the next id would stand; from the last one on, one for each place in the span
 _OUTSIDE, _OUTSIDE_MAY_OPEN, _AT_SPAN_END, _IN_SPAN = range(4)
@@ -76,6 +80,9 @@ class SeedImageSpanLogitsProcessor(LogitsProcessor):
 
     ```
     """
+
+    # whether nobody asks for the logits that it will forbid; see `SeedGenerationMixin._sample`
+    is_only_reader = False
 
     def __init__(
         self,
@@ -409,8 +416,8 @@ class SeedGenerationMixin:
 
     def _image_guidance(self, generation_config, model_kwargs, *unconditional_prompt):
         # what comes in or goes out with rows of its own cannot have the unconditional rows too
-        is_alone = generation_config.prefill_chunk_size is None and not generation_config.return_dict_in_generate
-        is_alone &= all(model_kwargs.get(name) is None for name in ("inputs_embeds", "past_key_values", "cache"))
+        is_alone = _is_closed(generation_config, model_kwargs)
+        is_alone &= all(model_kwargs.get(name) is None for name in _CACHE_NAMES)
         kind = SeedBatchedImageGuidanceLogitsProcessor if is_alone else SeedImageGuidanceLogitsProcessor
         return kind(
             self.config.image_token_layout,
@@ -423,7 +430,7 @@ class SeedGenerationMixin:
 
     def _validate_model_kwargs(self, model_kwargs):
         # the first is ours; the forward of the wrapped model takes the others, by release of transformers
-        known = ("guidance", "past_key_values", "cache")
+        known = ("guidance", *_CACHE_NAMES)
         super()._validate_model_kwargs({name: value for name, value in model_kwargs.items() if name not in known})
 
     def _end_with_the_image(self, generation_config):
@@ -508,6 +515,7 @@ class SeedGenerationMixin:
         self, generation_config, encoder_input_ids=None, logits_processor=None, model_kwargs=None, **kwargs
     ):
         processors = LogitsProcessorList(logits_processor or [])
+        is_only_reader = all(getattr(processor, "runs_last", False) for processor in processors)
         # where one is given, this model assists another one, whose grammar says what may follow
         if not any(isinstance(processor, SeedImageSpanLogitsProcessor) for processor in processors):
             guidance = (model_kwargs or {}).get("guidance")
@@ -517,6 +525,7 @@ class SeedGenerationMixin:
                 generation_config = copy.copy(generation_config)
                 generation_config.guidance_scale = None
             processors.append(self._grammar(generation_config, has_length=encoder_input_ids is not None))
+            processors[-1].is_only_reader = is_only_reader
         processors = super()._get_logits_processor(
             generation_config,
             encoder_input_ids=encoder_input_ids,
@@ -535,6 +544,26 @@ class SeedGenerationMixin:
         num_codes = getattr(generation_config, "num_codes", None)
         return SeedImageSpanLogitsProcessor(self.config.image_token_layout, mode, max_length, num_codes)
 
+    def _sample(
+        self, input_ids, logits_processor, stopping_criteria, generation_config, synced_gpus=False, **model_kwargs
+    ):
+        grammar = next((each for each in logits_processor if isinstance(each, SeedImageSpanLogitsProcessor)), None)
+        may_skip = grammar is not None and grammar.is_only_reader and grammar.generation_mode != "text"
+        # processes that hold parts of one model have to call it equally often
+        may_skip &= not synced_gpus and not generation_config.is_assistant and not self.language_model._is_stateful
+        may_skip &= _is_closed(generation_config, model_kwargs) and _is_fresh(_cache_of(model_kwargs))
+        if may_skip:
+            steps = SeedImageSteps(grammar.layout, grammar.generation_mode, grammar.num_codes)
+            model_kwargs["image_steps"] = steps
+        return super()._sample(
+            input_ids,
+            logits_processor=logits_processor,
+            stopping_criteria=stopping_criteria,
+            generation_config=generation_config,
+            synced_gpus=synced_gpus,
+            **model_kwargs,
+        )
+
     def prepare_inputs_for_generation(
         self,
         input_ids,
@@ -543,9 +572,13 @@ class SeedGenerationMixin:
         inputs_embeds=None,
         is_first_iteration=False,
         guidance=None,
+        image_steps=None,
         **kwargs,
     ):
-        """As in transformers; with guidance, of twice the rows."""
+        """As in transformers; with guidance, of twice the rows; inside images only what the next step needs."""
+        if image_steps is not None:
+            needed, next_sequence_length = image_steps.next(input_ids, next_sequence_length)
+            kwargs["needed_logits"] = needed
         if isinstance(guidance, SeedBatchedImageGuidanceLogitsProcessor):
             input_ids, doubled = guidance.double(input_ids, attention_mask, kwargs.get("position_ids"))
             attention_mask = doubled.pop("attention_mask")
@@ -593,6 +626,23 @@ class SeedGenerationMixin:
             generation_config = copy.deepcopy(generation_config)
             self._end_with_the_image(generation_config)
         return super().init_continuous_batching(generation_config, settings, **kwargs)
+
+
+def _is_closed(generation_config: GenerationConfig, model_kwargs: dict) -> bool:
+    """Whether ids alone come in and go out, so that what happens in between is ours."""
+    is_closed = generation_config.prefill_chunk_size is None and not generation_config.return_dict_in_generate
+    return is_closed and model_kwargs.get("inputs_embeds") is None
+
+
+def _cache_of(model_kwargs: dict):
+    return next((model_kwargs[name] for name in _CACHE_NAMES if model_kwargs.get(name) is not None), None)
+
+
+def _is_fresh(cache) -> bool:
+    """Whether a cache takes any number of ids at a time, and nobody looks at it afterwards; none does too."""
+    if cache is None:
+        return True
+    return type(cache) is DynamicCache and cache.get_seq_length() == 0 and not hasattr(cache, "_is_user_defined")
 
 
 def _mode_of(generation_config: GenerationConfig) -> str:

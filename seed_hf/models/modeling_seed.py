@@ -33,7 +33,13 @@ from .configuration_seed import SeedConfig
 from .generation_seed import SeedGenerationMixin
 from .hub_mixin_seed import HubUploadMixin
 from .loading_seed import StrictLoadingMixin
-from .modeling_seed_embedding import SeedImageTokenEmbedding, SeedOutputEmbeddings, check_plain_head, codebook_of
+from .modeling_seed_embedding import (
+    SeedImageTokenEmbedding,
+    SeedOutputEmbeddings,
+    check_plain_head,
+    codebook_of,
+    head_rows,
+)
 from .modeling_seed_image_tokenizer import SeedImageTokenizer
 from .peft_seed import enable_saved_modules, find_adapter, load_with_adapter, lora_settings, lora_target_modules
 
@@ -45,6 +51,9 @@ _CACHE_NAMES = ("past_key_values", "cache")
 # What transformers' quantizers write on the model that they load; PEFT, trainers and saving read it on the outermost
 _SET_BY_LOADING = ("hf_quantizer", "is_quantized", "quantization_method", "is_loaded_in_4bit", "is_loaded_in_8bit")
 _KEPT_OUTPUTS = (*_CACHE_NAMES, "hidden_states", "attentions")
+_NEEDED_LOGITS = ("all", "codes", "none")
+# the lowest number of float16: no probability, and finite, so that guidance and temperatures compute with it
+_FAR_BELOW = -65504.0
 
 
 class SeedPreTrainedModel(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
@@ -565,6 +574,16 @@ class SeedForCausalLM(SeedPreTrainedModel, SeedGenerationMixin, GenerationMixin)
         image_logits = image_logits.to(text_logits.device)
         return torch.cat([text_logits[..., : self.config.first_image_token_id], image_logits], dim=-1)
 
+    def _compute_code_logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """As `compute_logits` for codes; all others are far below."""
+        first, size = self.config.first_image_token_id, self.config.codebook_size
+        if self.image_embeddings is None:
+            weight, bias = head_rows(self.language_model, first, first + size)
+            logits = nn.functional.linear(hidden_states, weight, bias)
+        else:
+            logits = self.image_embeddings(hidden_states, as_logits=True)[..., :size]
+        return nn.functional.pad(logits, (first, self.config.vocab_size - first - size), value=_FAR_BELOW)
+
     @can_return_tuple
     def forward(
         self,
@@ -578,6 +597,7 @@ class SeedForCausalLM(SeedPreTrainedModel, SeedGenerationMixin, GenerationMixin)
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         target_logits_only: bool = False,
+        needed_logits: str = "all",
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | CausalLMOutputWithPast:
@@ -602,6 +622,9 @@ class SeedForCausalLM(SeedPreTrainedModel, SeedGenerationMixin, GenerationMixin)
                 positions, or of the given positions; 0 means all.
             target_logits_only (`bool`, defaults to `False`): With `labels`, compute logits only where there is a
                 target; they then have shape `(num_targets, vocab_size)`, in reading order.
+            needed_logits (`str`, defaults to `"all"`): Which logits will be read, where a grammar knows: with
+                `"codes"` those of codes, all others then being far below them; with `"none"` nothing is computed, and
+                the logits of the last position are zeros. For `generate()`, and without targets.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*): Divisor of the loss, instead of the mean.
             kwargs: Further arguments of the language model. Keys and values of earlier positions are `cache`, before
                 transformers 5.24 `past_key_values`; they come back under the same name. `shift_labels` of the shape of
@@ -612,9 +635,16 @@ class SeedForCausalLM(SeedPreTrainedModel, SeedGenerationMixin, GenerationMixin)
             `CausalLMOutputWithPast`: `loss` is a float32 cross-entropy over text, image and special tokens.
 
         Raises:
-            ValueError: Not exactly one of `input_ids` and `inputs_embeds`, or images that do not fit the placeholders.
+            ValueError: Not exactly one of `input_ids` and `inputs_embeds`, images that do not fit the placeholders, or
+                an unknown `needed_logits`.
         """
+        if needed_logits not in _NEEDED_LOGITS:
+            raise ValueError(f"`needed_logits` is {needed_logits!r}; allowed: {_NEEDED_LOGITS}.")
         input_ids = self._with_images(input_ids, inputs_embeds, pixel_values, codes)
+        if needed_logits == "none":
+            given = input_ids if inputs_embeds is None else inputs_embeds
+            zeros = torch.zeros(len(given), 1, self.config.vocab_size, dtype=self.dtype, device=given.device)
+            return CausalLMOutputWithPast(logits=zeros)
         # no argument of its own: transformers' Trainer would take it for labels that every evaluation must have
         shift_labels = kwargs.pop("shift_labels", None)
         layout = self.config.image_token_layout
@@ -622,7 +652,9 @@ class SeedForCausalLM(SeedPreTrainedModel, SeedGenerationMixin, GenerationMixin)
         next_ids = None if input_ids is None else input_ids[:, 1:]
         shift_labels = layout.replace_placeholder_targets(shift_labels, next_ids)
         lm_inputs = self._lm_inputs(input_ids, inputs_embeds, attention_mask, position_ids, use_cache, **kwargs)
-        if self.image_embeddings is None and not target_logits_only:
+        is_plain = self.image_embeddings is None and not target_logits_only
+        codes_only = needed_logits == "codes" and not (is_plain and head_rows(self.language_model) is None)
+        if is_plain and not codes_only:
             # an ordinary vocabulary: the LM's own `forward`, whatever it does to its logits
             outputs = self.language_model(logits_to_keep=logits_to_keep, return_dict=True, **lm_inputs)
             logits = outputs.logits
@@ -632,7 +664,8 @@ class SeedForCausalLM(SeedPreTrainedModel, SeedGenerationMixin, GenerationMixin)
             if target_logits_only:
                 return self._target_outputs(hidden_states, labels, shift_labels, outputs, num_items_in_batch)
             positions = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-            logits = self.compute_logits(hidden_states[:, positions])
+            compute_logits = self._compute_code_logits if codes_only else self.compute_logits
+            logits = compute_logits(hidden_states[:, positions])
         loss = None
         if labels is not None or shift_labels is not None:
             loss = self.loss_function(

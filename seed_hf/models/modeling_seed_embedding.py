@@ -130,13 +130,39 @@ def codebook_of(image_tokenizer: PreTrainedModel) -> torch.Tensor:
 
 def check_plain_head(language_model: PreTrainedModel):
     """Raises `ValueError` for an LM whose logits are more than its head applied to its last hidden states."""
+    for name, value in _logit_transforms(language_model):
+        raise ValueError(
+            f"`text_config.{name}` is {value!r}; allowed with 'projected_codes' and `target_logits_only`: "
+            f"{_LOGIT_TRANSFORMS[name]}. Use `image_token_embedding='learned'`."
+        )
+
+
+def head_rows(language_model: PreTrainedModel, start: int = 0, end: int | None = None):
+    """
+    Rows of the head that give the same logits as the whole head, at their places.
+
+    Args:
+        language_model (`PreTrainedModel`): The language model.
+        start, end (`int`): The rows, from `start` up to `end`.
+
+    Returns:
+        Weight and bias (or `None`) of the rows; `None` for a head that is more than an ordinary linear layer: one that
+        adapters, quantizers or hooks have changed, or whose logits are scaled.
+    """
+    head = language_model.get_output_embeddings()
+    is_linear = type(head) is nn.Linear and type(head.weight) is nn.Parameter
+    has_hooks = is_linear and (head._forward_hooks or head._forward_pre_hooks or hasattr(head, "_hf_hook"))
+    if not is_linear or has_hooks or any(_logit_transforms(language_model)):
+        return None
+    return head.weight[start:end], None if head.bias is None else head.bias[start:end]
+
+
+def _logit_transforms(language_model: PreTrainedModel):
+    """Name and value of each setting by which the LM changes what its head gives."""
     for name, plain_values in _LOGIT_TRANSFORMS.items():
         value = getattr(language_model.config, name, None)
         if value not in plain_values:
-            raise ValueError(
-                f"`text_config.{name}` is {value!r}; allowed with 'projected_codes' and `target_logits_only`: "
-                f"{plain_values}. Use `image_token_embedding='learned'`."
-            )
+            yield name, value
 
 
-__all__ = ["SeedImageTokenEmbedding", "SeedOutputEmbeddings", "check_plain_head", "codebook_of"]
+__all__ = ["SeedImageTokenEmbedding", "SeedOutputEmbeddings", "check_plain_head", "codebook_of", "head_rows"]
