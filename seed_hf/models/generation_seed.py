@@ -576,15 +576,16 @@ class SeedGenerationMixin:
         **kwargs,
     ):
         """As in transformers; with guidance, of twice the rows; inside images only what the next step needs."""
+        is_batched = isinstance(guidance, SeedBatchedImageGuidanceLogitsProcessor)
+        if is_first_iteration and (is_batched or image_steps is not None):
+            # rows that guidance adds may be longer than the prompt, of which nothing may be cut
+            next_sequence_length = None
         if image_steps is not None:
-            needed, next_sequence_length = image_steps.next(input_ids, next_sequence_length)
-            kwargs["needed_logits"] = needed
-        if isinstance(guidance, SeedBatchedImageGuidanceLogitsProcessor):
+            kwargs["needed_logits"], next_sequence_length = image_steps.next(input_ids, next_sequence_length)
+        if is_batched:
             input_ids, doubled = guidance.double(input_ids, attention_mask, kwargs.get("position_ids"))
             attention_mask = doubled.pop("attention_mask")
             kwargs |= doubled
-            # of the rows that are longer than the prompt nothing may be cut
-            next_sequence_length = None if is_first_iteration else next_sequence_length
         return super().prepare_inputs_for_generation(
             input_ids,
             next_sequence_length=next_sequence_length,

@@ -160,7 +160,8 @@ def test_an_assistant_that_agrees_saves_steps(model):
         assert torch.equal(model.generate(prompt, **options("image"), assistant_model=twin), plain)
     finally:
         hook.remove()
-    assert num_plain == SPAN and len(calls) - num_plain < SPAN
+    # `<img>` and `</img>`, which nothing else can follow, take no forward
+    assert num_plain == SPAN - 2 and len(calls) - num_plain < SPAN
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
