@@ -53,7 +53,7 @@ def _rows(report: dict) -> list[tuple[str, str]]:
         rows.append(("the same, by the language model given all before", f"{told['bits_per_image']:.0f}"))
     rows += [(f"codes that stay: {name}", f"{100 * share:.1f} %") for name, share in report["stability"].items()]
     rows += [
-        (f"images found by their first {count} codes", f"{100 * share:.0f} %")
+        (f"images found by their first {'code' if int(count) == 1 else f'{count} codes'}", f"{100 * share:.0f} %")
         for count, share in (report["prefixes"] or {}).items()
         if int(count).bit_count() == 1  # enough for a card
     ]
