@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from tiny import ROOT
-from tiny.demo import save_all, save_pipeline
+from tiny.demo import save_all
 from tiny.training_data import write_emoji
 
 from seed_hf import SeedForCausalLM, SeedImageProcessor, SeedImageTokenizer, SeedPipeline, SeedProcessor
@@ -135,7 +135,9 @@ def test_command(cards, made, toy, commands, tmp_path):
     assert [(kept / f"{name}.md").read_text() for name in NAMES[:3]] == [texts[name] for name in NAMES[:3]]
     # but what is of other weights is
     torch.manual_seed(1)
-    save_pipeline(tmp_path / "mini" / "pipeline", **LIKE_MINI)
+    shutil.rmtree(tmp_path / "mini")
+    (tmp_path / "mini").mkdir()
+    save_all(tmp_path / "mini", **LIKE_MINI)
     halve(tmp_path / "mini")
     commands.clear()
     cards.main([*toy, "--repositories", NAMES[0]])
