@@ -29,6 +29,7 @@ from seed_hf.cards.markdown import format_number, update_file
 from seed_hf.data.captioned_images import open_image
 from seed_hf.data.rows import load_rows
 from seed_hf.evaluation.retrieval_metrics import retrieval_recall
+from seed_hf.image_tokenizers import seed_model
 from seed_hf.inference import generate_texts
 from seed_hf.loading import load_image_tokenizer
 from seed_hf.mini import mini_language_model_path, mini_pictures_path, mini_pipeline_path
@@ -132,7 +133,7 @@ def with_decoders(studio: Studio, folder: str) -> Studio:
     Raises:
         ValueError: More than the decoders differs.
     """
-    model, _, _ = load_image_tokenizer(folder, "cpu")
+    model = seed_model(load_image_tokenizer(folder, "cpu"), "`--also`")
     own, others = studio.image_tokenizer.state_dict(), model.state_dict()
     shared = [name for name in own if not name.startswith(DECODERS)]
     if bad := [name for name in shared if name not in others or not torch.equal(own[name], others[name])]:
