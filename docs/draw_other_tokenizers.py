@@ -2,8 +2,8 @@
 
 python docs/draw_other_tokenizers.py
 
-One is seed-mini. The other is Janus' class of transformers with random weights: its codes follow the shapes, since
-neighbours of one colour look the same to any convolution, but its decoder has learned nothing.
+One is seed-mini. The other is Janus' class of transformers with random weights: its codes differ where the image does,
+as those of any convolutions would, but its decoder has learned nothing.
 """
 
 from pathlib import Path
@@ -32,10 +32,12 @@ def untrained_janus() -> JanusAdapter:
     return adapter
 
 
-def code_maps(codes: torch.Tensor) -> list[Image.Image]:
-    """Codes on their grid, a colour for each."""
-    palette = torch.randint(40, 256, (64, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
-    grids = palette[codes.unflatten(1, (SIDE // 8, SIDE // 8))]
+def code_maps(tokenizer: JanusAdapter, codes: torch.Tensor) -> list[Image.Image]:
+    """Codes on their grid; codes whose vectors are near each other have colours that are alike."""
+    vectors = tokenizer.get_code_vectors(torch.arange(tokenizer.codebook_size))
+    colours = torch.pca_lowrank(vectors, q=3)[0]
+    colours = (colours - colours.amin(0)) / (colours.amax(0) - colours.amin(0))
+    grids = (255 * colours).byte()[codes.unflatten(1, (tokenizer.side, tokenizer.side))]
     return [Image.fromarray(grid.numpy()).resize((SIDE, SIDE), Image.Resampling.NEAREST) for grid in grids]
 
 
@@ -46,8 +48,10 @@ def main() -> None:
     codes = encode_images(janus, images)
     rows = {
         "drawings": images,
-        "seed-mini: again from 32 codes of 8192": decode_images(seed, encode_images(seed, images)),
-        "JanusVQVAE with random weights: its 256 codes of 64, a colour for each": code_maps(codes),
+        f"seed-mini: again from {seed.num_codes} codes of {seed.codebook_size}": decode_images(
+            seed, encode_images(seed, images)
+        ),
+        f"JanusVQVAE with random weights: {janus.num_codes} codes of {janus.codebook_size}": code_maps(janus, codes),
         "JanusVQVAE with random weights: again from its codes": decode_images(janus, codes),
     }
     sheet = Image.new("RGB", (SIDE * len(NAMES), (SIDE + TEXT) * len(rows)), "white")
