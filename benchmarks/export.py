@@ -17,20 +17,11 @@ import torch
 from seed_hf import SeedImageTokenizer
 from seed_hf.export.formats import open_graph, write_graph
 from seed_hf.export.graphs import quantize_weights, trace
-from seed_hf.hub.fetch import find_image_tokenizer
-from seed_hf.loading import load_image_tokenizer
+from seed_hf.export.parts import load_parts
 from seed_hf.mini import mini_pictures_path
-from seed_hf.models.image_processing_seed import SeedImageProcessor
 
 
 NAMES = {"onnx": "onnxruntime", "openvino": "OpenVINO"}
-
-
-def read_images() -> torch.Tensor:
-    """The drawings that come with the package, as pixel values."""
-    processor = SeedImageProcessor.from_pretrained(find_image_tokenizer("seed-mini")[1])
-    files = sorted(str(path) for path in Path(mini_pictures_path()).glob("*.png"))
-    return processor(files, return_tensors="pt")["pixel_values"]
 
 
 def measure_case(model: SeedImageTokenizer, encode, name: str, pixel_values: torch.Tensor, rounds: int) -> list[dict]:
@@ -51,8 +42,9 @@ def measure_case(model: SeedImageTokenizer, encode, name: str, pixel_values: tor
 
 def measure(args) -> list[dict]:
     """Two rows for each format and each precision of the weights."""
-    model, _, _ = load_image_tokenizer("seed-mini", "cpu")
-    pixel_values, rows = read_images(), []
+    model, processor = load_parts("seed-mini")
+    files = sorted(str(path) for path in Path(mini_pictures_path()).glob("*.png"))
+    pixel_values, rows = processor(files, return_tensors="pt")["pixel_values"], []
     for int8 in (False, True):
         graph = trace(quantize_weights(model) if int8 else model, "encode")
         for format, name in [*NAMES.items()][:1] if args.quick else NAMES.items():

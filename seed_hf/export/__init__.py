@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 from transformers.image_utils import PILImageResampling
 
-from ..hub.fetch import find_image_tokenizer
-from ..loading import load_image_tokenizer
 from ..mini import mini_pictures_path
 from ..models.image_processing_seed import SeedImageProcessor
 from ..models.modeling_seed_image_tokenizer import SeedImageTokenizer
 from .formats import PACKAGES, SUFFIXES, import_package, open_graph, write_graph
 from .graphs import INPUTS, quantize_weights, trace
+from .parts import load_parts
 from .readme import write_readme
 
 
@@ -60,9 +59,9 @@ def export_encoder(
     """
     output = Path(output)
     _check(output, format, web)
-    image_tokenizer, _, _ = load_image_tokenizer(model, "cpu")
-    processor = SeedImageProcessor.from_pretrained(find_image_tokenizer(model)[1])
-    processor = _load_processor(model, web)
+    image_tokenizer, processor = load_parts(model)
+    if web and processor.resample != PILImageResampling.BICUBIC:
+        raise ValueError(f"`web` is True, and `model` resizes by filter {processor.resample}; allowed: 3, bicubic.")
     exported = quantize_weights(image_tokenizer) if int8 else image_tokenizer
     output.parent.mkdir(parents=True, exist_ok=True)
     # beside the folder at first, so that a failure leaves none with a part
@@ -91,16 +90,6 @@ def _check(output: Path, format: str, web: bool) -> None:
         raise ValueError(f"`output` is {str(output)!r}, which is there already; allowed: a new or an empty folder.")
     for package in PACKAGES[format]:
         import_package(package)
-
-
-def _load_processor(model: str, web: bool) -> SeedImageProcessor:
-    """The image processor of a model; the page has one filter."""
-    processor = SeedImageProcessor.from_pretrained(find_image_tokenizer(model)[1])
-    if web and processor.resample != PILImageResampling.BICUBIC:
-        raise ValueError(
-            f"`web` is True, and `resample` of the image processor {processor.resample}; allowed: bicubic."
-        )
-    return processor
 
 
 def _compare(

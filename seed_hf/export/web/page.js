@@ -1,28 +1,7 @@
-// The page: an image becomes codes in this tab. Nothing leaves it, and nothing comes from another host.
-import * as ort from "./node_modules/onnxruntime-web/dist/ort.wasm.min.mjs";
-import { readRgb, toPixelValues } from "./pixels.js";
+// What the page shows, and what may be done on it.
+import { encode, loading } from "./encoder.js";
 
 const show = (id) => document.getElementById(id);
-// more threads need headers that plain file servers do not send
-ort.env.wasm.numThreads = 1;
-ort.env.wasm.wasmPaths = new URL("./node_modules/onnxruntime-web/dist/", import.meta.url).href;
-
-async function load() {
-  const answer = await fetch("./preprocessor_config.json");
-  const session = await ort.InferenceSession.create("./encode.onnx");
-  return { settings: await answer.json(), session };
-}
-
-const loading = load();
-
-/** A file or a blob to its codes. */
-export async function encode(blob) {
-  const { settings, session } = await loading;
-  const shape = [1, 3, settings.size.height, settings.size.width];
-  const pixelValues = new ort.Tensor("float32", toPixelValues(await readRgb(blob), settings), shape);
-  const { codes } = await session.run({ pixel_values: pixelValues });
-  return Array.from(codes.data, Number);
-}
 
 // what was asked for last is shown, whatever is ready first
 let latest = 0;
