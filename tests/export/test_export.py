@@ -17,11 +17,15 @@ def toy():
     return tiny_image_tokenizer()
 
 
+@pytest.fixture(scope="module")
+def graphs(toy):
+    return {name: trace(toy, name) for name in ("encode", "decode")}
+
+
 @pytest.mark.parametrize("format", SUFFIXES)
-def test_batches_of_any_size(toy, format, tmp_path):
+def test_batches_of_any_size(toy, graphs, format, tmp_path):
     need_packages(format)
-    halves = [write_graph(trace(toy, name), name, format, tmp_path) for name in ("encode", "decode")]
-    encode, decode = map(open_graph, halves)
+    encode, decode = (open_graph(write_graph(graph, name, format, tmp_path)) for name, graph in graphs.items())
     for batch_size in (1, 3):
         pixel_values = tiny_pixels(batch_size, seed=batch_size)
         codes = encode(pixel_values.numpy())
@@ -36,7 +40,7 @@ def test_batches_of_any_size(toy, format, tmp_path):
     assert_codes_of_images(toy, pixel_values[[0, 2]], torch.from_numpy(with_nan[[0, 2]]))
 
 
-def test_weights_in_8_bits(toy, tmp_path):
+def test_weights_in_8_bits(toy, graphs, tmp_path):
     """The file is smaller and computes what the rounded weights give; the model is not changed."""
     before = {name: tensor.clone() for name, tensor in toy.state_dict().items()}
     small = quantize_weights(toy)
@@ -46,7 +50,7 @@ def test_weights_in_8_bits(toy, tmp_path):
     # one step is split by rounding; the rest is that of the division
     assert ((rounded.weight - linear.weight).abs() <= 0.5001 * steps).all()
     assert not torch.equal(rounded.weight, linear.weight)
-    large = write_graph(trace(toy, "encode"), "encode", "torch-export", tmp_path).stat().st_size
+    large = write_graph(graphs["encode"], "encode", "torch-export", tmp_path).stat().st_size
     file = write_graph(trace(small, "encode"), "encode", "torch-export", tmp_path)
     assert file.stat().st_size < large
     assert_codes_of_images(small, tiny_pixels(), torch.from_numpy(open_graph(file)(tiny_pixels().numpy())))
