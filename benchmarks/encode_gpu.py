@@ -17,10 +17,10 @@ from pathlib import Path
 import common
 import torch
 from encode import build, make_bare
-from encode_files import load, make_parts, measure_loop, write_data
+from encode_files import load, make_config, make_parts, measure_loop, write_data
 from torch.utils.flop_counter import FlopCounterMode
 
-from seed_hf import SeedImageProcessor, SeedImageTokenizerConfig
+from seed_hf import SeedImageProcessor
 
 
 GOAL = 0.95
@@ -87,15 +87,14 @@ def measure(args) -> list[dict]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu" and not args.quick:
         raise SystemExit("encode_gpu.py needs a GPU; --quick runs the same code at toy size without one")
-    toy = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = SeedImageTokenizerConfig(**({"vision_config": toy, "qformer_config": toy} if args.quick else {}))
+    config = make_config(args.quick)
     batch_size, count, rounds = (8, 16, 1) if args.quick else (256, 8192, 9)
     size, rows = config.vision_config.image_size, []
     with tempfile.TemporaryDirectory(prefix="seed_hf_benchmark_") as name:
         folder = Path(name)
         shard = write_data(folder, count)["tar"]
         for dtype in (torch.bfloat16, torch.float16):
-            model = build(config, dtype).to(device)
+            model = build(config, dtype).to(device).requires_grad_(False)
             pixels = torch.randn(batch_size, 3, size, size, device=device, dtype=dtype)
             rows.append(measure_modules(model, pixels, rounds))
             workers = 1 if args.quick else os.cpu_count()
