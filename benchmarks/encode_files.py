@@ -34,6 +34,7 @@ from seed_hf.data.reading import split_location
 from seed_hf.data.resumable import Claims, Progress, run_parts
 from seed_hf.data.row_parts import _Reader
 from seed_hf.data.rows import load_rows
+from seed_hf.image_tokenizers import find_image_tokenizer_files
 from seed_hf.mini import mini_pipeline_path
 
 
@@ -111,12 +112,14 @@ def measure_reading(data: dict[str, str], rounds: int) -> list[dict]:
     return results
 
 
-def make_parts(rows, folders: tuple, *, output: Path, dtype: str, batch_size: int, rows_per_file: int, workers: int):
+def make_parts(
+    rows, folder: str | Path, *, output: Path, dtype: str, batch_size: int, rows_per_file: int, workers: int
+):
     """What `encode_rows` runs in each process."""
     description = {"dtype": dtype, "augmented_views": 0, "columns": ["key", "caption"]}
     records = PartRecords(rows, rows_per_file, "benchmark")
     paths = [output / "data" / f"train-{part:05d}.parquet" for part in range(len(records.sizes))]
-    return CountedParts(folders, paths, description, records, batch_size, workers)
+    return CountedParts(find_image_tokenizer_files(folder), paths, description, records, batch_size, workers)
 
 
 class CountedParts(CodeParts):
@@ -148,7 +151,7 @@ def encode_ready(parts: CountedParts, pixel_values: torch.Tensor) -> None:
 def measure_loop(case: str, parts: CountedParts, rounds: int, clock=time.process_time, device: str = "cpu") -> dict:
     """One row: end to end against the bare loop."""
     parts.load(device)
-    size = parts.model.config.vision_config.image_size
+    size = parts.model.image_size
     count = len(parts.records.rows)
     pixel_values = torch.randn(count, 3, size, size, device=device).to(parts.model.dtype)
     ours, bare = partial(encode_all, parts), partial(encode_ready, parts, pixel_values)
@@ -199,14 +202,13 @@ def save_full_size(folder: Path, quick: bool) -> Path:
 def measure(args) -> list[dict]:
     """Rows for reading, seed-mini, two processes, and full size."""
     count, rounds = (16, 1) if args.quick else (192, 3)
-    mini = (Path(mini_pipeline_path(), "image_tokenizer"), Path(mini_pipeline_path(), "image_processor"))
     with tempfile.TemporaryDirectory(prefix="seed_hf_benchmark_") as name:
         folder = Path(name)
         data = write_data(folder, count)
         rows = measure_reading(data, 2 * rounds + 1)
         shard = load(data["tar"])
         settings = {"dtype": "float32", "batch_size": 32, "rows_per_file": count // 2}
-        make = partial(make_parts, shard, mini, output=folder / "mini", **settings)
+        make = partial(make_parts, shard, mini_pipeline_path(), output=folder / "mini", **settings)
         rows.append(measure_loop("seed-mini, with all of its reading", make(workers=0), rounds))
         rows.append(measure_loop("seed-mini, beside readers", make(workers=1), rounds))
         if not args.quick:
@@ -214,7 +216,7 @@ def measure(args) -> list[dict]:
         full = save_full_size(folder / "full", args.quick)
         few = shard.select(range(4))
         settings = {"dtype": "float32", "batch_size": 4, "rows_per_file": 4}
-        parts = make_parts(few, (full, full), output=folder / "large", workers=0, **settings)
+        parts = make_parts(few, full, output=folder / "large", workers=0, **settings)
         rows.append(measure_loop("full size, float32, batch 4, with all of its reading", parts, 1))
     return rows
 

@@ -77,7 +77,7 @@ def measure_files(folder: Path, model, shard: str, batch_size: int, device: str,
     SeedImageProcessor(size={"height": size, "width": size}).save_pretrained(saved)
     rows = load(shard)
     settings = {"dtype": dtype, "batch_size": batch_size, "rows_per_file": max(1, len(rows) // 2), "workers": workers}
-    parts = make_parts(rows, (saved, saved), output=folder / f"{dtype}-codes", **settings)
+    parts = make_parts(rows, saved, output=folder / f"{dtype}-codes", **settings)
     case = f"seed-hf encode, {dtype}, batch {batch_size}, {workers} readers"
     return measure_loop(case, parts, 1 if workers < 2 else 3, clock=time.perf_counter, device=device)
 
