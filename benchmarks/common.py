@@ -31,7 +31,7 @@ def compare(
     rounds: int,
     warmup: int = 1,
     clock: Callable[[], float] = time.process_time,
-    enough_seconds: float = 30.0,
+    enough_seconds: float = 20.0,
 ) -> dict:
     """Time two callables in turns (A B, B A, A B, ...), so that drift of the machine falls on both alike.
 
@@ -43,7 +43,7 @@ def compare(
         clock (`Callable[[], float]`, *optional*): What the ratio is measured in. CPU seconds of this process by
             default, which a busy machine disturbs far less than the wall clock; `time.perf_counter` for work on a GPU,
             and [`children_time`] for child processes.
-        enough_seconds (`float`, defaults to 30.0): After so many a slow machine has done enough, with at least three
+        enough_seconds (`float`, defaults to 20.0): After so many a slow machine has done enough, with at least three
             pairs.
 
     Returns:

@@ -32,8 +32,7 @@ def measure(args) -> list[dict]:
     """One row for each case."""
     rows, rounds = [], 1 if args.quick else 5
     for case, ours, baseline, most in CASES[-1:] if args.quick else CASES:
-        settings = {"clock": common.children_time, "enough_seconds": 20}
-        timed = common.compare(partial(start, ours), partial(start, baseline), rounds, **settings)
+        timed = common.compare(partial(start, ours), partial(start, baseline), rounds, clock=common.children_time)
         rows.append(
             common.row(
                 case,
