@@ -104,7 +104,7 @@ def _make_parts(index: int, maker: PartMaker, paths: Sequence[Path], sizes: Sequ
     """Makes the parts that nobody else has, until there are none."""
     if num_processes > 1:
         # each would else start a thread for every core, and they would wait for each other
-        torch.set_num_threads(max(1, torch.get_num_threads() // num_processes))
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // num_processes)))
     maker.load(f"cuda:{index % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu")
     with (
         Progress(paths, sizes, desc=maker.title, unit=maker.unit, disable=index > 0) as progress,
