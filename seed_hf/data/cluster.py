@@ -16,7 +16,7 @@ from datatrove.pipeline.base import PipelineStep
 
 from .codes import count_encoded, skipped_path
 from .encode import plan_encoding
-from .outputs import open_output
+from .outputs import Output
 from .resumable import Progress
 from .rows import load_rows
 
@@ -98,15 +98,15 @@ class PartReader(PipelineStep):
     def run(self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
         """Yields a document for each part: its `id` is the name of the file."""
         rows = load_rows(self.dataset, self.split, keep_unusable=True, captions="optional", **self.reading)
-        with open_output(self.output_dir) as output:
-            share = (rank, world_size)
+        output, share = Output(self.output_dir), (rank, world_size)
+        with output.named():
             encoder = plan_encoding(rows, self.image_tokenizer, output, self.split, share=share, **self.settings)
-            for part in range(rank, len(encoder.paths), world_size):
-                path = encoder.paths[part]
-                encoder.records.drop_if_stale(path, part)
-                self.stat_update("finished before" if path.exists() else "to do", unit="part")
-                if not path.exists():
-                    yield Document("", path.stem, metadata={"part": part, "encoder": encoder, "output": output})
+        for part in range(rank, len(encoder.paths), world_size):
+            path = encoder.paths[part]
+            encoder.records.drop_if_stale(path, part)
+            self.stat_update("finished before" if path.exists() else "to do", unit="part")
+            if not path.exists():
+                yield Document("", path.stem, metadata={"part": part, "encoder": encoder, "output": output})
 
 
 class PartEncoder(PipelineStep):

@@ -9,9 +9,10 @@ import os
 import shutil
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from transformers.utils import logging
@@ -33,14 +34,18 @@ class Output:
     """A folder to which a long job writes parts.
 
     Args:
-        folder (`Path`): Where they are made.
-        url (`str`, *optional*): Where they are sent to.
+        output_dir (`str` or `os.PathLike`): Path or URL. What is sent to a URL is made in a folder that lasts as long
+            as this object.
     """
 
-    def __init__(self, folder: Path, url: str | None = None):
-        self.folder = folder
-        self._remote = None if url is None else _Remote(url)
+    def __init__(self, output_dir: str | os.PathLike):
+        output_dir = local_path(output_dir)
+        self._remote = _Remote(str(output_dir)) if is_remote(str(output_dir)) else None
+        self.folder = Path(tempfile.mkdtemp(prefix="seed-hf-") if self._remote else output_dir)
         self._sent: dict[Path, tuple[int, int]] = {}
+        self._removal = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        if self._remote is None:
+            self._removal.detach()
 
     def fetch(self, paths: Iterable[Path]) -> None:
         """Copies files that were sent before.
@@ -112,9 +117,14 @@ class Output:
         try:
             sending.result()
         except Exception as error:  # each protocol has its own errors
+            self._removal.detach()
             raise NotSentError(
                 f"Not everything could be sent to {self._remote.url}: {error!r}. It is in {self.folder}."
             ) from error
+
+    def named(self) -> AbstractContextManager[None]:
+        """Lets errors of a block name the URL instead of the folder."""
+        return nullcontext() if self._remote is None else _named(self.folder, self._remote.url)
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
@@ -128,7 +138,7 @@ def open_output(output_dir: str | os.PathLike) -> Iterator[Output]:
         output_dir (`str` or `os.PathLike`): Path or URL.
 
     Returns:
-        `Iterator[Output]`: where to make parts, and how to send them. Errors name the URL.
+        `Iterator[Output]`: where to make parts, and how to send them. Errors of the block name the URL.
 
     Example:
         ```python
@@ -145,20 +155,9 @@ def open_output(output_dir: str | os.PathLike) -> Iterator[Output]:
 
         ```
     """
-    output_dir = local_path(output_dir)
-    if not is_remote(str(output_dir)):
-        yield Output(Path(output_dir))
-        return
-    folder, is_kept = Path(tempfile.mkdtemp(prefix="seed-hf-")), False
-    try:
-        with _named(folder, str(output_dir)):
-            yield Output(folder, str(output_dir))
-    except NotSentError:
-        is_kept = True
-        raise
-    finally:
-        if not is_kept:
-            shutil.rmtree(folder)
+    output = Output(output_dir)
+    with output.named():
+        yield output
 
 
 def local_path(folder: str | os.PathLike) -> str | os.PathLike:

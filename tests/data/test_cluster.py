@@ -1,12 +1,14 @@
 """`seed-hf encode` as a pipeline of datatrove: the files are the same, and a killed task goes on."""
 
 import json
-import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
+from tiny import ROOT
 from tiny.image_tokenizer import tiny_image_tokenizer
 from tiny.shards import write_shards
 
@@ -39,43 +41,44 @@ def content(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def stop_at_second(data, rank, world_size):
-    """A step that lets one part of each task through, and then hangs."""
+# A fork of this process, which has threads, could wait for ever; this one has none when it forks.
+UNTIL_KILLED = """
+import sys, time
+from datatrove.executor import LocalPipelineExecutor
+from seed_hf.data.cluster import encode_pipeline
+
+def stop_at_third(data, rank, world_size):
     for number, document in enumerate(data):
-        if number == 1:
+        if number == 2:  # which is asked for before the second is finished
             time.sleep(600)
         yield document
 
-
-def run_until_killed(executor):
-    os.setsid()  # its processes are killed with it
-    executor.run()
+model, dataset, output, logs = sys.argv[1:]
+steps = encode_pipeline(model, dataset, output, rows_per_file=2)
+steps.insert(1, stop_at_third)
+LocalPipelineExecutor(steps, tasks=2, logging_dir=logs, start_method="fork").run()
+"""
 
 
 def test_files_are_the_same_and_killed_tasks_go_on(tmp_path, job):
+    """Two processes are killed, each after its first part; the tasks are then run again."""
     dataset, model, codes = job
     output, logs = tmp_path / "codes", tmp_path / "logs"
-    steps = encode_pipeline(str(model), dataset, str(output), rows_per_file=2)
-
-    def executor(*steps):
-        return LocalPipelineExecutor([*steps], tasks=2, logging_dir=str(logs), start_method="fork")
-
-    reader, encoder, writer = steps
-    process = multiprocessing.get_context("fork").Process(
-        target=run_until_killed, args=[executor(reader, stop_at_second, encoder, writer)]
-    )
-    process.start()
+    command = [sys.executable, "-c", UNTIL_KILLED, *map(str, (model, dataset, output, logs))]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
     while len(found := sorted(output.glob("data/train-*.parquet"))) < 2:
-        assert process.is_alive()
-        time.sleep(0.05)
+        assert process.poll() is None
+        time.sleep(0.1)
     os.killpg(process.pid, signal.SIGKILL)
-    process.join()
+    process.wait()
     assert [path.name[:11] for path in found] == ["train-00000", "train-00001"]
     with pytest.raises(ValueError, match="lacks 4 of 6 parts"):
         read_codes(output)
 
     before = [path.stat().st_mtime_ns for path in found]
-    executor(*steps).run()
+    steps = encode_pipeline(str(model), dataset, str(output), rows_per_file=2)
+    LocalPipelineExecutor(steps, tasks=2, workers=1, logging_dir=str(logs)).run()
     assert content(output) == content(codes)
     assert [path.stat().st_mtime_ns for path in found] == before
     counted = [step["stats"] for step in json.loads((logs / "stats.json").read_text())]
