@@ -28,7 +28,7 @@ from encode import build
 from PIL import Image
 
 from seed_hf import SeedImageProcessor, SeedImageTokenizerConfig
-from seed_hf.data.encode import CodeParts
+from seed_hf.data.encode import _CodeParts
 from seed_hf.data.part_records import PartRecords
 from seed_hf.data.reading import split_location
 from seed_hf.data.resumable import Claims, Progress, run_parts
@@ -122,7 +122,7 @@ def make_parts(
     return CountedParts(find_image_tokenizer_files(folder), paths, description, records, batch_size, workers)
 
 
-class CountedParts(CodeParts):
+class CountedParts(_CodeParts):
     """Notes the CPU seconds and the images of each process that takes part."""
 
     def make_parts(self, claims: Claims, progress: Progress) -> None:

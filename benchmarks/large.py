@@ -96,17 +96,17 @@ def pack(samples: list[dict]) -> None:
 
 
 def private_mib(folder: Path, result) -> None:
-    """What one more process takes for itself: memory that is no page of a file, from before reading to ten batches."""
+    """What one more process takes for itself, and does not share as it does the pages of files, up to ten batches."""
 
-    def anonymous() -> int:
-        return int(re.search(r"Anonymous:\s+(\d+)", Path("/proc/self/smaps_rollup").read_text())[1])
+    def private() -> int:
+        return int(re.search(r"Private_Dirty:\s+(\d+)", Path("/proc/self/smaps_rollup").read_text())[1])
 
-    before, codes = anonymous(), read_codes(folder)
+    before, codes = private(), read_codes(folder)
     settings = {"num_processes": min(PROCESSES, len(codes) // BATCH_SIZE), "process_index": 17}
     batches = make_batches(codes, BATCH_SIZE, seed=0, collate_fn=list, **settings)
     for samples in itertools.islice(batches, 10):
         pack(samples)
-    result.put((anonymous() - before) / 1024)
+    result.put((private() - before) / 1024)
 
 
 def memory(folder: Path) -> float:
@@ -171,7 +171,7 @@ def curve(case: str, sizes, costs, unit: str, is_flat: bool = False) -> list[dic
     """A row for each size, with what a row costs there in units of what it costs at the smallest size."""
     rows = []
     for size, cost in zip(sizes, costs, strict=True):
-        growth = (cost / costs[0]) / (1 if is_flat else size / sizes[0])
+        growth = (cost / max(costs[0], 1e-3)) / (1 if is_flat else size / sizes[0])
         is_first = size == sizes[0]
         goal = "" if is_first else "<= 1.2: flat" if is_flat else "<= 1.2: no more than linear"
         axis = "MiB of memory" if unit == "MiB" else "CPU seconds"

@@ -147,7 +147,7 @@ def plan_encoding(
     max_unreadable_share: float = 0.01,
     image_size: int | None = None,
     share: tuple[int, int] = (0, 1),
-) -> "CodeParts":
+) -> "_CodeParts":
     """Says what is to be encoded into which files, and fetches what is there already.
 
     Args:
@@ -169,7 +169,7 @@ def plan_encoding(
             the parts whose number leaves this remainder are fetched.
 
     Returns:
-        [`CodeParts`]: makes the parts.
+        `_CodeParts`: makes the parts.
 
     Raises:
         ValueError: If `output` holds codes of other rows, weights or settings, or an argument is out of range.
@@ -196,7 +196,7 @@ def plan_encoding(
     check_description(file, description)
     output.publish(file)
     records = PartRecords(rows, rows_per_file, codes_identity(description), count_part)
-    return CodeParts(files, paths, description, records, batch_size, num_workers, max_unreadable_share)
+    return _CodeParts(files, paths, description, records, batch_size, num_workers, max_unreadable_share)
 
 
 def encode_once(
@@ -238,7 +238,7 @@ def _most_captions(rows: "Dataset") -> int:
     return max(pc.max(pc.list_value_length(batch["captions"])).as_py() or 0 for batch in batches)
 
 
-class CodeParts(RowParts):
+class _CodeParts(RowParts):
     """Codes of views of images: as the evaluation transform has them, then augmented ones."""
 
     title = "codes"
@@ -329,4 +329,4 @@ def _check_weights(model: torch.nn.Module, folder: str | os.PathLike) -> None:
         )
 
 
-__all__ = ["CodeParts", "encode_once", "encode_rows", "plan_encoding"]
+__all__ = ["encode_once", "encode_rows", "plan_encoding"]

@@ -25,7 +25,7 @@ from transformers.image_utils import SizeDict
 from seed_hf import SeedImageProcessor
 from seed_hf.commands import main
 from seed_hf.data.codes import read_codes, split_name
-from seed_hf.data.encode import CodeParts, encode_once, encode_rows
+from seed_hf.data.encode import _CodeParts, encode_once, encode_rows
 from seed_hf.data.reading import TooManyUnreadableSamplesError, read_image, read_image_bytes, try_image
 from seed_hf.data.row_parts import Sample
 from seed_hf.data.rows import load_rows
@@ -83,7 +83,7 @@ def test_codes_are_those_of_the_model_and_files_are_what_they_promise(tmp_path, 
 
 
 def test_bytes_become_what_the_processor_makes_of_an_image(image_tokenizer):
-    parts = CodeParts(
+    parts = _CodeParts(
         find_image_tokenizer_files(image_tokenizer), [], {"dtype": "float32", "augmented_views": 1}, None, 1
     )
     parts.load("cpu")
