@@ -94,7 +94,7 @@ def run(
     settings["columns"] = settings["columns"] or []
     # unusable rows are listed with the images that cannot be read; codes need no captions
     reading = {"keep_unusable": True, "captions": "optional", "allow_outside_paths": allow_outside_paths}
-    reading["num_processes"] = index_processes
+    reading["index_processes"] = index_processes
     rows = load_rows(dataset, split, max_unreadable_share=settings["max_unreadable_share"], **reading)
     done = encode_rows(rows, image_tokenizer, output, split, source=dataset, **settings)
     rate = done["num_encoded"] / done["seconds"] if done["num_encoded"] else 0

@@ -12,6 +12,7 @@ from .captions import CAPTION_FILES, captioned_pictures, find_caption_file, pict
 from .columns import drop_unusable, forgive_missing_captions, name_columns, with_problems
 from .places import Places
 from .reading import is_remote
+from .resumable import check_positive
 from .shards import NO_CAPTION, index_shards, make_row
 from .splits import files_of_split, match_split
 
@@ -32,7 +33,7 @@ def load_rows(
     keep_unusable: bool = False,
     captions: str = "required",
     allow_outside_paths: bool = False,
-    num_processes: int | None = None,
+    index_processes: int | None = None,
 ):
     r"""
     Load the rows of one split of any image-text data set, images neither decoded nor, from shards, read.
@@ -56,8 +57,8 @@ def load_rows(
             folder of images without a caption file; their `caption` is empty.
         allow_outside_paths (`bool`, *optional*, defaults to `False`): Also read images that the data set names by a
             path or URL outside of its own folder or source, or through a link that leads there.
-        num_processes (`int`, *optional*): Number of processes that index tar shards; by default one for each core, as
-            far as there is work for them.
+        index_processes (`int`, *optional*): Number of processes that index tar shards; by default one for each core,
+            as far as there is work for them.
 
     Returns:
         `datasets.Dataset`: with `image` (`bytes` or `path`, not decoded) and `caption`; `captions` where images can
@@ -91,9 +92,10 @@ def load_rows(
         raise ValueError(f"`split` is {split!r}; allowed: a name, or a name and a slice of rows as 'train[:1000]'.")
     if captions not in ("required", "optional"):
         raise ValueError(f"`captions` is {captions!r}; allowed: 'required' or 'optional'.")
+    check_positive(index_processes=index_processes)
     name, start, stop = match["name"], match["start"], match["stop"]
     source = dataset.replace("{split}", name)
-    rows = _find_rows(dataset, source, name, captions == "required", allow_outside_paths, num_processes)
+    rows = _find_rows(dataset, source, name, captions == "required", allow_outside_paths, index_processes)
     if captions == "optional" and NO_CAPTION in rows["problem"][:]:
         rows = forgive_missing_captions(rows)
     if start or stop:
@@ -105,19 +107,19 @@ def load_rows(
 
 
 def _find_rows(
-    dataset: str, source: str, split: str, needs_captions: bool, allow_outside: bool, num_processes: int | None
+    dataset: str, source: str, split: str, needs_captions: bool, allow_outside: bool, index_processes: int | None
 ):
     """Rows of whatever `source` names, with a column `problem`."""
     is_named = "{split}" in dataset
     if source.endswith(".tar"):
         _check_split_is_known(dataset, split)
-        return index_shards(expand_files(source), num_processes)
+        return index_shards(expand_files(source), index_processes)
     if source.endswith(".parquet"):
         files = expand_files(source)
         places = Places(sorted({_folder_of(file) for file in files}), allow_outside)
         return _load_parquet(files, dataset, split, is_named, places, needs_captions)
     if os.path.isdir(source):
-        return _load_folder(Path(source), split, is_named, needs_captions, allow_outside, num_processes)
+        return _load_folder(Path(source), split, is_named, needs_captions, allow_outside, index_processes)
     if os.path.exists(source) or any(mark in source for mark in "*?{}"):
         raise ValueError(f"`dataset` is {dataset!r}; allowed: {ALLOWED}.")
     return name_columns(_load_from_hub(source, split), dataset, _hub_places(source, allow_outside), needs_captions)
@@ -245,7 +247,7 @@ def _hub_places(name: str, allow_outside: bool) -> Places:
 
 
 def _load_folder(
-    folder: Path, split: str, is_named: bool, needs_captions: bool, allow_outside: bool, num_processes: int | None
+    folder: Path, split: str, is_named: bool, needs_captions: bool, allow_outside: bool, index_processes: int | None
 ):
     places = Places([str(folder)], allow_outside)
     for suffix in ("tar", "parquet"):
@@ -263,7 +265,7 @@ def _load_folder(
                 "`allow_outside_paths`, or where `dataset` names them itself."
             )
         if suffix == "tar":
-            return index_shards(files, num_processes)
+            return index_shards(files, index_processes)
         return _load_parquet(files, str(folder), split, is_named or named is not None, places, needs_captions)
     return _load_pictures(folder, split, is_named, needs_captions, places)
 

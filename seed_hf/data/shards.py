@@ -19,7 +19,6 @@ from typing import Any
 from ..models.image_formats_seed import IMAGE_SUFFIXES
 from .image_identity import file_stamp
 from .reading import is_remote, tar_location
-from .resumable import check_positive
 from .tables import is_utf8
 
 
@@ -122,18 +121,22 @@ def index_shards(shards: Sequence[str], num_processes: int | None = None):
         (the first), `captions`, `problem` (why a sample is unusable: it lacks an image or a caption, or its shard
         ends early; else `""`), `shard` (number in the list).
     """
-    check_positive(num_processes=num_processes)
     # another shard of the same name is indexed again; where a server is asked, many shards are asked at once
     with ThreadPoolExecutor(_STAMPS_AT_ONCE) as pool:
         stamps = [stamp or (0, 0) for stamp in pool.map(file_stamp, shards)]
     stamped = [(shard, number, *stamps[number]) for number, shard in enumerate(shards)]
     if num_processes is None:
         work = 1 + sum(size for size, _ in stamps) // _BYTES_PER_PROCESS
-        num_processes = min(work, os.cpu_count() or 1)
+        num_processes = min(work, _num_cores())
     from .generated import generate_rows  # imports `datasets`, which `--help` does without
 
     # `datasets` warns of more processes than shards
     return generate_rows(_scan_shards, {"shards": stamped}, {"shard": "int32"}, min(num_processes, len(shards)))
+
+
+def _num_cores() -> int:
+    """Cores that this process may use, which on a cluster are fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _scan_shards(shards: list[tuple], version: int) -> Iterator[dict]:

@@ -1,6 +1,7 @@
 """Every kind of data set, written to disk and read through the one loader."""
 
 import contextlib
+import io
 import json
 import tarfile
 import threading
@@ -109,6 +110,29 @@ def test_samples_of_a_shard_with_strange_captions_and_names(tmp_path, caplog):
         "picture 12",
         "picture 14",
     ]
+
+
+def test_shards_are_indexed_in_several_processes(tmp_path):
+    rows = load_rows(write_shards(tmp_path, 5, 3), index_processes=2)
+    assert rows["key"][:] == [f"{number:06d}" for number in range(15)] and rows["shard"][::3] == list(range(5))
+    assert read_image_bytes(rows[14]) == picture_bytes(14)
+    with pytest.raises(ValueError, match="`index_processes` is 0"):
+        load_rows(str(tmp_path), index_processes=0)
+
+
+@pytest.mark.parametrize("tar_format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_every_format_of_tar_is_read(tmp_path, tar_format):
+    """Names of any length and letters, which stand in fields of their own."""
+    folders = ["", f"{'long' * 20}/", *(f"{'longer' * 30}/ü" for _ in [0] if tar_format != tarfile.USTAR_FORMAT)]
+    with tarfile.open(tmp_path / "0.tar", "w", format=tar_format) as tar:
+        for number, folder in enumerate(folders):
+            for name, content in ((f"{folder}{number}.jpg", picture_bytes(number)), (f"{folder}{number}.txt", b"a")):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    rows = load_rows(str(tmp_path / "0.tar"))
+    assert rows["key"][:] == [f"{folder}{number}" for number, folder in enumerate(folders)]
+    assert [read_image_bytes(row) for row in rows] == [picture_bytes(number) for number in range(len(folders))]
 
 
 def test_truncated_shard_keeps_what_is_whole(tmp_path):
