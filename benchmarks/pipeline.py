@@ -15,7 +15,7 @@ from seed_hf.models.modeling_seed_empty_prompt import SeedEmptyPrompt
 from seed_hf.models.pipeline_seed import SeedPipeline
 
 
-GOAL = 1.02
+GOAL = 1.01
 STEPS = 10
 
 

@@ -116,14 +116,16 @@ class SeedImageSpanLogitsProcessor(LogitsProcessor):
         """`-inf` in `scores` `(batch_size, vocab_size)` where `states` `(batch_size,)`, by default text, forbid."""
         limits = self._limits(scores)
         if self.generation_mode == "text" or states is None:
-            limits = limits[_OUTSIDE].expand(scores.shape)
+            limits = limits[_OUTSIDE]
         else:
             limits = limits.index_select(0, states.to(scores.device))
         processed = torch.minimum(scores, limits)
         # an earlier processor (`min_new_tokens`, `suppress_tokens`, a forced end) may have removed all that the
         # grammar allows here: the grammar wins, else sampling would meet a row without any finite score
         is_dead = torch.isneginf(processed.amax(dim=-1, keepdim=True))
-        return torch.where(is_dead, limits.clamp(max=0), processed)
+        # not `torch.where`, which takes three times as long with a condition for each row
+        at_least = torch.zeros_like(is_dead, dtype=scores.dtype).masked_fill(~is_dead, -float("inf"))
+        return torch.maximum(processed, limits.clamp(max=0) + at_least)
 
     def state_of(self, num_tokens: int | None, room: int | None) -> int:
         """

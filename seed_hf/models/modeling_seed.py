@@ -647,10 +647,11 @@ class SeedForCausalLM(SeedPreTrainedModel, SeedGenerationMixin, GenerationMixin)
             return CausalLMOutputWithPast(logits=zeros)
         # no argument of its own: transformers' Trainer would take it for labels that every evaluation must have
         shift_labels = kwargs.pop("shift_labels", None)
-        layout = self.config.image_token_layout
-        labels = layout.replace_placeholder_targets(labels, input_ids)
-        next_ids = None if input_ids is None else input_ids[:, 1:]
-        shift_labels = layout.replace_placeholder_targets(shift_labels, next_ids)
+        if labels is not None or shift_labels is not None:
+            layout = self.config.image_token_layout
+            labels = layout.replace_placeholder_targets(labels, input_ids)
+            next_ids = None if input_ids is None else input_ids[:, 1:]
+            shift_labels = layout.replace_placeholder_targets(shift_labels, next_ids)
         lm_inputs = self._lm_inputs(input_ids, inputs_embeds, attention_mask, position_ids, use_cache, **kwargs)
         is_plain = self.image_embeddings is None and not target_logits_only
         codes_only = needed_logits == "codes" and not (is_plain and head_rows(self.language_model) is None)

@@ -134,6 +134,7 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, UnetLoraLoaderMixin, D
     _num_timesteps: int | None = None
     _interrupt: bool = False
     _called_on: Any = None
+    _device_of_call: torch.device | None = None
 
     def __init__(
         self,
@@ -193,14 +194,19 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, UnetLoraLoaderMixin, D
         """Whether `_interrupt` was set to end the call: by its callback, or on the pipeline, which ends every call."""
         return self._interrupt or (self._called_on is not None and self._called_on.interrupt)
 
+    @property
+    def _execution_device(self) -> torch.device:
+        """As in diffusers, which looks through all modules for it; once for each call."""
+        return super()._execution_device if self._device_of_call is None else self._device_of_call
+
     def _begin_call(self, guidance_scale, num_inference_steps, timesteps=None, sigmas=None):
         """A copy of the pipeline for one call, with timesteps set on a scheduler of its own."""
         _check_scheduler(self.scheduler)
         self._interrupt = False
         call = copy.copy(self)
-        call._called_on = self
+        call._called_on, call._device_of_call = self, self._execution_device
         call.scheduler = copy.deepcopy(self.scheduler)
-        set_timesteps(call.scheduler, num_inference_steps, timesteps, sigmas, self._execution_device)
+        set_timesteps(call.scheduler, num_inference_steps, timesteps, sigmas, call._execution_device)
         for pipeline in (self, call):
             pipeline._guidance_scale = guidance_scale
             pipeline._num_timesteps = len(call.scheduler.timesteps)
@@ -579,14 +585,14 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, UnetLoraLoaderMixin, D
             negative_codes = self._encode_negative_prompts(
                 negative_prompt, inputs, num_images_per_prompt, generator, generation_kwargs or {}
             )
-        embeds, negative_embeds, codes = self._embed(codes, generation_embeds, negative_codes, guidance_scale)
+        embeds, negative_embeds, codes = call._embed(codes, generation_embeds, negative_codes, guidance_scale)
         embeds = embeds.repeat_interleave(num_images_per_prompt, dim=0)
         if negative_embeds is not None:
             negative_embeds = negative_embeds.repeat_interleave(num_images_per_prompt, dim=0)
 
         # 3. Starting noise, before the condition draws its own
         latents = call.prepare_latents(len(embeds), generator, latents, height, width)
-        condition = self.prepare_condition(embeds, negative_embeds, guidance_scale > 1, noise_level, generator)
+        condition = call.prepare_condition(embeds, negative_embeds, guidance_scale > 1, noise_level, generator)
 
         # 4. Denoising loop
         seed_noise_sampler(call.scheduler, generator, len(embeds))
