@@ -362,6 +362,10 @@ class SeedGenerationMixin:
         """
         Generates text, an image, or both, with every option of transformers' `generate()`.
 
+        Inside images only the logits of codes are computed, and ids that nothing else can follow take no forward, as
+        long as nobody looks: with `return_dict_in_generate`, a cache, vectors or processors of your own, with beams,
+        an assistant or a static cache every step is computed in full. The ids are the same.
+
         Args:
             inputs (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*): The prompt, left padded;
                 `input_ids` means the same.
