@@ -43,9 +43,31 @@ def load_stem(stem: SeedConvStem, size: str = "lite0") -> None:
             _fold(block.expand, state, name + "_expand_conv", name + "_bn0")
         _fold(block.depthwise, state, name + "_depthwise_conv", name + "_bn1")
         _fold(block.project, state, name + "_project_conv", name + "_bn2")
-    _fold(stem.last, state, "_conv_head", "_bn1")
-    if left := [name for name in state if not name.startswith("_fc.")]:
+    unused = ("_fc.",) if stem.last is not None else ("_fc.", "_conv_head.", "_bn1.")
+    if stem.last is not None:
+        _fold(stem.last, state, "_conv_head", "_bn1")
+    if left := [name for name in state if not name.startswith(unused)]:
         raise ValueError(f"`vision_stem` {path.name} has weights that the stem has no place for: {left}.")
+
+
+@torch.no_grad()
+def whiten_projection(stem: SeedConvStem, features: torch.Tensor, floor: float = 0.05) -> None:
+    """
+    Starts the projection at the principal axes of the features of some images, scaled to about equal variance.
+
+    Args:
+        stem ([`SeedConvStem`]): Changed in place.
+        features (`torch.FloatTensor` of shape `(num_images, num_features, rows, columns)`): Of training images.
+        floor (`float`, defaults to 0.05): Share of the largest standard deviation that is added to each, so that axes
+            of noise stay small.
+    """
+    values = features.float().movedim(1, -1).flatten(0, 2)
+    mean = values.mean(0)
+    variances, axes = torch.linalg.eigh((values - mean).t() @ (values - mean) / len(values))
+    deviations = variances.clamp(min=0).sqrt().flip(0)[: stem.projection.out_channels]
+    weight = (axes.flip(1)[:, : len(deviations)] / (deviations + floor * deviations[0])).t()
+    stem.projection.weight.copy_(weight[:, :, None, None])
+    stem.projection.bias.copy_(-weight @ mean)
 
 
 @torch.no_grad()

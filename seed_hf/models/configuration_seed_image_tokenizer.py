@@ -84,6 +84,8 @@ class SeedImageTokenizerConfig(HubUploadMixin, PreTrainedConfig):
             uses `vision_config.layer_norm_eps`.
         use_conv_stem (`bool`, defaults to `False`): Embed the ViT's patches of 32 pixels by a CNN ([`SeedConvStem`])
             instead of one convolution, for small models without a pretrained ViT. Ours, not in the paper.
+        conv_stem_inner (`bool`, defaults to `False`): Whether the ViT gets the features of two inner layers of the CNN
+            instead of its last, which knows ImageNet's classes above all.
         use_text_tower (`bool`, defaults to `False`): Keep the text side of the Q-Former and both projections
             (stage 1 and retrieval need them; the published inference model has none).
         use_reconstruction_decoder (`bool`, defaults to `False`): Keep the blocks that rebuild the causal embeddings
@@ -161,6 +163,7 @@ class SeedImageTokenizerConfig(HubUploadMixin, PreTrainedConfig):
     projection_dim: int = 256
     ln_vision_eps: float = 1e-5
     use_conv_stem: bool = False
+    conv_stem_inner: bool = False
     use_text_tower: bool = False
     use_reconstruction_decoder: bool = False
     generation_head: str = "text"

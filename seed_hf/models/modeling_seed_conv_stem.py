@@ -33,6 +33,8 @@ LITE0_BLOCKS = (
     (1, 3, 1, 6, 320),
 )
 FIRST_CHANNELS, LAST_CHANNELS, REDUCTION = 32, 1280, 32
+# the last stage whose map of features has twice the side of the last one's
+FINE_STAGE = 4
 # width and depth of each size; the first and the last stage, and the layers around all, keep theirs
 SIZES = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}
 
@@ -86,19 +88,25 @@ class SeedConvStem(nn.Module):
     Args:
         hidden_size (`int`): Width of the ViT.
         size (`str`, defaults to `"lite0"`): Which EfficientNet: `"lite0"`, `"lite1"` or `"lite2"`.
+        takes_inner (`bool`, defaults to `False`): Whether its features are those of two inner layers, the finer of
+            which stand beside each other, instead of the last layer, which knows ImageNet's classes above all.
     """
 
-    def __init__(self, hidden_size: int, size: str = "lite0"):
+    def __init__(self, hidden_size: int, size: str = "lite0", takes_inner: bool = False):
         super().__init__()
         self.first = SameConv(3, FIRST_CHANNELS, 3, 2)
-        blocks, channels = [], FIRST_CHANNELS
+        blocks, channels, ends = [], FIRST_CHANNELS, []
         for repeats, kernel_size, stride, expansion, width in stages_of(size):
             for repeat in range(repeats):
                 blocks.append(InvertedResidual(channels, width, kernel_size, 1 if repeat else stride, expansion))
                 channels = width
+            ends.append((len(blocks), channels))
         self.blocks = nn.ModuleList(blocks)
-        self.last = SameConv(channels, LAST_CHANNELS, 1)
-        self.projection = nn.Conv2d(LAST_CHANNELS, hidden_size, 1)
+        # CODEPATH: the last layer, or two inner ones
+        self.last = None if takes_inner else SameConv(channels, LAST_CHANNELS, 1)
+        self.fine_end, fine_channels = ends[FINE_STAGE]
+        self.num_features = channels + 4 * fine_channels if takes_inner else LAST_CHANNELS
+        self.projection = nn.Conv2d(self.num_features, hidden_size, 1)
 
     @property
     def weight(self) -> torch.Tensor:
@@ -106,10 +114,14 @@ class SeedConvStem(nn.Module):
         return self.first.weight
 
     def get_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """`(batch_size, 3, height, width)` -> `(batch_size, 1280, height / 32, width / 32)`."""
+        """`(batch_size, 3, height, width)` -> `(batch_size, num_features, height / 32, width / 32)`."""
         hidden_states = F.relu6(self.first(pixel_values.contiguous(memory_format=torch.channels_last)))
-        for block in self.blocks:
+        for index, block in enumerate(self.blocks, start=1):
             hidden_states = block(hidden_states)
+            if index == self.fine_end:
+                fine = hidden_states
+        if self.last is None:
+            return torch.cat([hidden_states, F.pixel_unshuffle(fine, 2)], dim=1)
         return F.relu6(self.last(hidden_states))
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:

@@ -132,7 +132,9 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
         self.vision_model = Blip2VisionModel._from_config(config.vision_config)
         # CODEPATH: seed-mini has convolutions before its ViT; SEED's ViT embeds patches
         if config.use_conv_stem:
-            self.vision_model.embeddings.patch_embedding = SeedConvStem(config.vision_config.hidden_size)
+            self.vision_model.embeddings.patch_embedding = SeedConvStem(
+                config.vision_config.hidden_size, takes_inner=config.conv_stem_inner
+            )
         # the original's ln_vision has another epsilon than its ViT
         self.vision_model.post_layernorm.eps = config.ln_vision_eps
         self.causal_qformer = SeedCausalQFormer(config)
@@ -212,7 +214,7 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
         Returns:
             `torch.FloatTensor`: hidden states of the ViT before its last norm (`ln_vision`, which stage 1 trains),
             `(batch_size, num_patches + 1, vision width)`; with `config.use_conv_stem` those of the stem,
-            `(batch_size, 1280, image_size / 32, image_size / 32)`.
+            `(batch_size, stem's num_features, image_size / 32, image_size / 32)`.
 
         Raises:
             ValueError: `pixel_values` of another shape.

@@ -8,7 +8,7 @@ from tiny.image_tokenizer import TINY, tiny_image_tokenizer
 
 from seed_hf import SeedImageProcessor, SeedImageTokenizer, SeedImageTokenizerConfig
 from seed_hf.mini import mini_pictures_path
-from seed_hf.mini.vision_stem import IMAGE_MEAN, IMAGE_STD, load_stem  # noqa: E402
+from seed_hf.mini.vision_stem import IMAGE_MEAN, IMAGE_STD, load_stem, whiten_projection
 from seed_hf.models.modeling_seed_conv_stem import SameConv, SeedConvStem
 
 
@@ -56,3 +56,27 @@ def test_published_weights_fill_the_stem_and_tell_pictures_apart():
         plain, mirrored = (stem.get_features(value).mean((2, 3)) for value in (pixels, pixels.flip(3)))
     plain, mirrored = (torch.nn.functional.normalize(value - plain.mean(0), dim=-1) for value in (plain, mirrored))
     assert torch.equal((plain @ mirrored.t()).argmax(1), torch.arange(len(pictures)))
+
+
+def test_a_stem_of_inner_layers_folds_the_finer_one(tmp_path):
+    model = tiny_image_tokenizer(**HYBRID, conv_stem_inner=True)
+    pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    features = model.get_vision_features(pixels)
+    assert features.shape == (2, 320 + 4 * 112, 2, 2)
+    assert torch.equal(model(vision_features=features).codes, model.encode(pixels))
+    model.save_pretrained(tmp_path)
+    assert torch.equal(SeedImageTokenizer.from_pretrained(tmp_path).encode(pixels), model.encode(pixels))
+
+
+def test_the_projection_starts_at_principal_axes_of_equal_variance():
+    """Published weights fill a part of the network, too."""
+    stem = SeedConvStem(8, takes_inner=True)
+    load_stem(stem)
+    pictures = sorted(str(path) for path in Path(mini_pictures_path()).glob("*.png"))
+    processor = SeedImageProcessor(size={"height": 128, "width": 128}, image_mean=IMAGE_MEAN, image_std=IMAGE_STD)
+    with torch.no_grad():
+        features = stem.get_features(processor(pictures, return_tensors="pt")["pixel_values"])
+        whiten_projection(stem, features, floor=0.0)
+        values = stem.projection(features).movedim(1, -1).flatten(0, 2)
+    # float32 sums over some thousand values
+    torch.testing.assert_close(values.t() @ values / len(values), torch.eye(8), atol=1e-2, rtol=0)

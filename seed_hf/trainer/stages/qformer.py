@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer
 
-from ...data.captioned_images import CaptionedImages, with_tags
+from ...data.captioned_images import CaptionedImages, open_image, with_tags
 from ...evaluation.text_encoders import default_text_encoder_folder
-from ...mini.vision_stem import IMAGE_MEAN, IMAGE_STD, load_stem
+from ...mini.vision_stem import IMAGE_MEAN, IMAGE_STD, load_stem, whiten_projection
 from ...models.configuration_seed_image_tokenizer import SeedImageTokenizerConfig
 from ...models.image_processing_seed import SeedImageProcessor
 from ...models.modeling_seed_image_tokenizer import SeedImageTokenizer
@@ -60,8 +60,20 @@ def build_model(
     model = SeedImageTokenizer(config)
     init_from_bert(model, bert, kept_ids)
     if config.use_conv_stem:
-        load_stem(model.vision_model.embeddings.patch_embedding)
+        start_stem(model, data)
     return model, tokenizer
+
+
+@torch.no_grad()
+def start_stem(model: SeedImageTokenizer, data: CaptionedImages, num_images: int = 512) -> None:
+    """Pretrained weights for the stem, and principal axes of what it gives for some of the images."""
+    stem = model.vision_model.embeddings.patch_embedding
+    load_stem(stem)
+    processor, size = build_processor(model), len(data.rows)
+    rows = [data.rows[number * size // num_images] for number in range(min(num_images, size))]
+    batches = [rows[start : start + 16] for start in range(0, len(rows), 16)]
+    pixels = (processor([open_image(row) for row in part], return_tensors="pt")["pixel_values"] for part in batches)
+    whiten_projection(stem, torch.cat([stem.get_features(part) for part in pixels]))
 
 
 def freeze_for_stage_1(model: SeedImageTokenizer, train_vision: bool = False) -> None:
