@@ -71,9 +71,14 @@ class ViewStore:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self.values = torch.from_file(str(self.file), True, math.prod(shape), dtype=dtype).view(shape)
 
+    def begins_with(self, rows: torch.Tensor) -> bool:
+        """Whether the first rows are these, but for rounding."""
+        kept = self.values[: len(rows)]
+        return kept.shape == rows.shape and torch.allclose(kept.float(), rows.float(), rtol=0.1, atol=0.1)
+
     def write(self, start: int, rows: torch.Tensor, total: int, unreadable: list[int]) -> None:
         """Puts rows at their place; the file says that they are there once they are."""
-        if self.values is None:
+        if self.values is None or start == 0:
             self._open([total, *rows.shape[1:]], rows.dtype)
         self.values[start : start + len(rows)] = rows
         self.done = start + len(rows)
@@ -101,8 +106,8 @@ class CachedViews(torch.utils.data.Dataset):
         file (`str` or `os.PathLike`, *optional*): Where to keep the values, so that a run that goes on need not make
             them again, and memory need not hold them. Where it goes on from, and what for, is in a JSON file beside
             it. Defaults to memory.
-        made_with (`dict`, *optional*): What the values depend on, as JSON can hold it; a file that was made with
-            something else is made anew.
+        made_with (`dict`, *optional*): Settings that the values depend on, as JSON can hold them; a file that was made
+            with others, or whose first values are no longer what `encode` gives, is made anew.
     """
 
     def __init__(
@@ -121,12 +126,19 @@ class CachedViews(torch.utils.data.Dataset):
         store = ViewStore(file, {"rows": len(data.rows), "views": num_views, "seed": seed, **(made_with or {})})
         for row in store.unreadable:
             self._open(row)
-        rows = range(store.done, num_views * len(data.rows), batch_size)
-        for start in tqdm(rows, desc=f"{num_views} views", mininterval=10):
-            numbers = range(start, min(start + batch_size, num_views * len(data.rows)))
+        total = num_views * len(data.rows)
+
+        def encode_from(start: int) -> torch.Tensor:
+            numbers = range(start, min(start + batch_size, total))
             views = [augment(self._open(n % len(data.rows)), torch.Generator().manual_seed(seed + n)) for n in numbers]
             with torch.no_grad():
-                store.write(start, encode(views), num_views * len(data.rows), sorted(self.unreadable))
+                return encode(views)
+
+        # weights may have changed since, which no setting tells
+        if store.done and not store.begins_with(encode_from(0)):
+            store.done = 0
+        for start in tqdm(range(store.done, total, batch_size), desc=f"{num_views} views", mininterval=10):
+            store.write(start, encode_from(start), total, sorted(self.unreadable))
         self.values = store.values
 
     def _open(self, row: int) -> Image.Image:
