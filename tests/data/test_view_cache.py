@@ -59,7 +59,8 @@ def test_kept_views_are_made_once(data, tmp_path):
     encoded.clear()
     kept = CachedViews(data, encode, shift, 3, **settings)
     assert sum(encoded) == 2 + 3 * 4 - 8  # the first ones again, to see that they are still the same
-    assert torch.equal(kept.values, CachedViews(data, torch.stack, shift, 3, seed=0).values)
+    values = CachedViews(data, torch.stack, shift, 3, seed=0).values
+    assert torch.equal(kept.values, values)
     encoded.clear()
     with pytest.raises(UnreadableSampleError):
         CachedViews(data, encode, shift, 3, **settings).draw(2, torch.Generator())
@@ -67,4 +68,4 @@ def test_kept_views_are_made_once(data, tmp_path):
     for change in ({"made_with": {"crop": 0.6}}, {"encode": lambda views: torch.stack(views) + 1}):
         changed = {"encode": torch.stack, **settings, **change}
         anew = CachedViews(data, changed.pop("encode"), shift, 3, **changed)
-        assert torch.equal(anew.values, kept.values + ("encode" in change))
+        assert torch.equal(anew.values, values + ("encode" in change))
