@@ -133,7 +133,7 @@ def with_decoders(studio: Studio, folder: str) -> Studio:
     Raises:
         ValueError: More than the decoders differs.
     """
-    model = seed_model(load_image_tokenizer(folder, "cpu"), "`--also`")
+    model = seed_model(load_image_tokenizer(folder, "cpu"), "decoders to compare")
     own, others = studio.image_tokenizer.state_dict(), model.state_dict()
     shared = [name for name in own if not name.startswith(DECODERS)]
     if bad := [name for name in shared if name not in others or not torch.equal(own[name], others[name])]:
