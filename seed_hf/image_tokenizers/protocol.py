@@ -238,14 +238,14 @@ def images_at_once(image_tokenizer: ImageTokenizer) -> int:
 
 
 def encode_images(
-    image_tokenizer: ImageTokenizer, images: list[Image.Image], batch_size: int | None = None
+    image_tokenizer: ImageTokenizer, images: list[Any], batch_size: int | None = None
 ) -> torch.LongTensor:
     """
     Turns images into codes, some at a time.
 
     Args:
         image_tokenizer ([`ImageTokenizer`]): Any.
-        images (`list[PIL.Image.Image]`): RGB.
+        images (`list`): Images in any form that [`SeedImageProcessor`] takes.
         batch_size (`int`, *optional*): Number of images at once; by default that of [`images_at_once`].
 
     Returns:
