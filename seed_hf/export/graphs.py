@@ -39,8 +39,8 @@ class _Int8(nn.Module):
 
     def __init__(self, weight: torch.Tensor):
         super().__init__()
-        largest = weight.abs().amax(1).clamp(min=torch.finfo(weight.dtype).tiny)
-        self.register_buffer("scale", largest[:, None] / 127)
+        scale = weight.abs().amax(1, keepdim=True) / 127
+        self.register_buffer("scale", scale.clamp(min=torch.finfo(weight.dtype).tiny))
 
     def forward(self, whole: torch.Tensor) -> torch.Tensor:
         return whole.to(self.scale.dtype) * self.scale

@@ -10,6 +10,7 @@ from tiny.image_tokenizer import tiny_image_tokenizer, tiny_pixels
 from seed_hf.commands import main
 from seed_hf.export.formats import SUFFIXES, open_graph, write_graph
 from seed_hf.export.graphs import quantize_weights, trace
+from seed_hf.export.readme import RUNS
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def graphs(toy):
 
 
 @pytest.mark.parametrize("format", SUFFIXES)
-def test_batches_of_any_size(toy, graphs, format, tmp_path):
+def test_batches_of_any_size(toy, graphs, format, tmp_path, monkeypatch):
     need_packages(format)
     encode, decode = (open_graph(write_graph(graph, name, format, tmp_path)) for name, graph in graphs.items())
     for batch_size in (1, 3):
@@ -33,6 +34,11 @@ def test_batches_of_any_size(toy, graphs, format, tmp_path):
         assert_codes_of_images(toy, pixel_values, torch.from_numpy(codes))
         embeds = torch.from_numpy(decode(codes))
         assert_equal_up_to_rounding(embeds, toy.decode(torch.from_numpy(codes)).detach())
+    # the three lines of the README
+    monkeypatch.chdir(tmp_path)
+    names = {"pixel_values": pixel_values if format == "torch-export" else pixel_values.numpy()}
+    exec(RUNS[format], names)
+    assert_codes_of_images(toy, pixel_values, torch.as_tensor(names["codes"]))
     # an image without codes does not cost the others theirs
     pixel_values[1, 0, 0, 0] = torch.nan
     with_nan = encode(pixel_values.numpy())
