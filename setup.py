@@ -52,7 +52,7 @@ EVAL = ["datasets>=4.0", "evaluate>=0.4", "pycocoevalcap>=1.2"]
 APP = ["gradio>=6.0"]
 
 # `seed-hf encode` as many tasks; `ray` is for those who have such a cluster
-CLUSTER = [*TRAIN, "datatrove>=0.10"]
+CLUSTER = [*TRAIN, "datatrove>=0.10.1"]
 
 # onnxscript turns torch's graphs into ONNX, and onnxruntime runs them
 EXPORT = ["onnx>=1.18", "onnxruntime>=1.22", "onnxscript>=0.5"]
