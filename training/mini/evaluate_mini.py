@@ -5,7 +5,9 @@
 Held-out drawings are of concepts that training has shown in other styles; held-out concepts are shown nowhere. Flags,
 which are near-duplicates over styles, are left out unless a row says otherwise. Retrieval is among the captions of the
 split. A picture counts as recognised when the retrieval model, looking at it, has its concept among its top 10
-of all captions of the data set without flags; one drawing of each caption is taken for that.
+of all captions of the data set without flags; one drawing of each caption is taken for that. Because that model was
+trained with what it judges, a second judge that was not (see judge.py) looks at the same pictures; its gallery holds
+all drawings of three sets and never the drawing that a picture was made from.
 """
 
 import argparse
@@ -47,6 +49,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--guidance_scale", type=float, default=2.0, help="Guidance of the picture decoder.")
     parser.add_argument("--batch_size", type=int, default=64, help="Number of images at once.")
     parser.add_argument("--seed", type=int, default=0, help="Seed of the first picture.")
+    parser.add_argument(
+        "--gallery_styles",
+        nargs="*",
+        default=["twemoji", "noto", "fluent-flat"],
+        help="Drawing sets that the independent judge knows; none: leave it out.",
+    )
     parser.add_argument("--output", type=Path, default=RESULTS, help="JSON file to write.")
     return parser.parse_args(argv)
 
@@ -55,6 +63,7 @@ if __name__ == "__main__":
     parse_args()  # `--help` and mistakes come before the imports that take seconds
 
 import torch
+from judge import NearestDrawings
 from tqdm.auto import tqdm
 from transformers import AutoTokenizer
 
@@ -83,10 +92,13 @@ class Evaluation:
         self.pipeline.set_progress_bar_config(disable=True)
         self.model = self.pipeline.image_tokenizer.eval()
         self.tokenizer = AutoTokenizer.from_pretrained(args.pipeline, subfolder="image_tokenizer")
-        names = {
-            r["caption"] for s in ALL_SPLITS for r in load_rows("emoji", s).remove_columns("image") if not r["is_flag"]
-        }
-        self.all_captions = sorted(names)
+        rows = [row for split in ALL_SPLITS for row in load_rows("emoji", split) if not row["is_flag"]]
+        self.all_captions = sorted({row["caption"] for row in rows})
+        gallery = [row for row in rows if row["style"] in args.gallery_styles]
+        self.numbers = {row["image"]["path"]: number for number, row in enumerate(gallery)}
+        self.independent = None
+        if gallery:
+            self.independent = NearestDrawings(map(open_image, gallery), [row["caption"] for row in gallery])
         self.all_texts = self.features_of_texts(self.all_captions)
         self.language_model = self.processor = None
         if args.language_model:
@@ -111,6 +123,17 @@ class Evaluation:
         top = (torch.cat(features) @ self.all_texts.t()).topk(10).indices
         own = torch.tensor([self.all_captions.index(caption) for caption in captions])
         return 100 * (top == own[:, None]).any(1).float().mean().item()
+
+    def recognised_by_both(
+        self, what: str, images: list, captions: list[str], paths: list[str] | None = None
+    ) -> dict[tuple[str, str], float]:
+        """Both judges' percentages; `paths` tell of which drawings the images are made, which then have no say."""
+        results = {(f"recognised, {what}", "%"): self.recognised(images, captions)}
+        if self.independent is not None:
+            own = [self.numbers.get(path) for path in paths or [""] * len(images)]
+            found = self.independent.ranks(images, captions, own) < 10
+            results[f"recognised by the independent judge, {what}", "%"] = 100 * found.float().mean().item()
+        return results
 
     def draw(self, codes: torch.Tensor) -> list:
         """Pictures drawn from codes."""
@@ -167,8 +190,11 @@ def evaluate_split(evaluation: Evaluation, split: str) -> dict[tuple[str, str], 
     codes, originals = codes[plain], [image for image, keep in zip(images, plain, strict=True) if keep]
     first = [kept.index(name) for name in sorted(set(kept))]  # one drawing for each caption
     shown = [kept[i] for i in first]
-    results["recognised, the drawings themselves", "%"] = evaluation.recognised([originals[i] for i in first], shown)
-    results["recognised, reconstructions", "%"] = evaluation.recognised(evaluation.draw(codes[first]), shown)
+    unflagged = [row["image"]["path"] for row in rows if not row["is_flag"]]
+    paths = [unflagged[i] for i in first]
+    drawings, redrawn = [originals[i] for i in first], evaluation.draw(codes[first])
+    results |= evaluation.recognised_by_both("the drawings themselves", drawings, shown, paths)
+    results |= evaluation.recognised_by_both("reconstructions", redrawn, shown, paths)
     if evaluation.language_model is not None:
         results |= evaluate_language(evaluation, codes, kept)
     return results
@@ -188,8 +214,7 @@ def evaluate_language(
     }
     names = sorted(set(captions))
     pictures = evaluation.draw(evaluation.codes_of_prompts(names))
-    results["recognised, drawn from the caption", "%"] = evaluation.recognised(pictures, names)
-    return results
+    return results | evaluation.recognised_by_both("drawn from the caption", pictures, names)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -13,7 +13,6 @@ from ...models.image_processing_seed import SeedImageProcessor
 from ...models.modeling_seed_image_tokenizer import SeedImageTokenizer
 from ..feature_cache import FeatureCache
 from ..init_from_bert import init_from_bert, load_text_tower, prune_vocabulary
-from ..name_bank import NameBank
 from .images import ImageStage
 
 
@@ -107,7 +106,6 @@ class QFormerStage(ImageStage):
     Args:
         args: See [`~seed_hf.trainer.stages.images.ImageStage`].
         tag_probability (`float`, defaults to 0.0): Share of captions followed by some of their tags.
-        names ([`~seed_hf.trainer.name_bank.NameBank`], *optional*): Tells each image from all captions.
         kwargs: See [`~seed_hf.trainer.stages.images.ImageStage`].
 
     Attributes:
@@ -117,35 +115,28 @@ class QFormerStage(ImageStage):
 
     frozen_part, cached_input = "get_vision_features", "vision_features"
 
-    def __init__(self, *args, tag_probability: float = 0.0, names: NameBank | None = None, **kwargs):
+    def __init__(self, *args, tag_probability: float = 0.0, **kwargs):
         super().__init__(*args, **kwargs)
-        self.tag_probability, self.names = tag_probability, names
+        self.tag_probability = tag_probability
         self.cache = FeatureCache(self.model, self.run.accelerator)
 
     def transform(self, sample: tuple, generator: torch.Generator) -> tuple:
-        """A view with its caption, possibly followed by tags, and the caption alone."""
+        """A view with its caption, possibly followed by tags."""
         view, caption, tags = sample
-        return view, with_tags(caption, tags, self.tag_probability, generator), caption
+        return view, with_tags(caption, tags, self.tag_probability, generator)
 
     def collate(self, samples: list[tuple]) -> dict[str, torch.Tensor]:
         """Arguments of the model."""
-        views, texts, captions = zip(*samples, strict=True)
-        batch = {**self.image_inputs(list(views)), **self.text_inputs(list(texts))}
-        if self.names:
-            batch["names"] = torch.tensor([self.names.numbers[caption] for caption in captions])
-        return batch
+        views, captions = zip(*samples, strict=True)
+        return {**self.image_inputs(list(views)), **self.text_inputs(list(captions))}
 
     def compute_loss(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict]:
         """Contrastive loss, and how often an image's own caption is the nearest."""
-        names = batch.pop("names", None)
         output = self.run.model(**batch)
-        if names is None:
-            to_learn, loss = self.cache.loss_of(output)
-        else:
-            to_learn = loss = self.names.loss(output.image_features, output.text_features, names)
+        to_learn, loss = self.cache.loss_of(output)
         nearest = (output.image_features @ output.text_features.t()).argmax(1)
         accuracy = nearest.eq(torch.arange(len(nearest), device=self.run.device)).float().mean()
-        return to_learn, {"loss": loss.detach(), "accuracy": accuracy, "temperature": self.model.temperature}
+        return to_learn, {"loss": loss, "accuracy": accuracy, "temperature": self.model.temperature}
 
     def evaluate(self) -> dict[str, float]:
         """Retrieval from causal embeddings, on held-out images."""
