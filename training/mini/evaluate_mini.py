@@ -6,7 +6,7 @@ Held-out drawings are of concepts that training has shown in other styles; held-
 which are near-duplicates over styles, are left out unless a row says otherwise. Retrieval is among the captions of the
 split. A picture counts as recognised when the retrieval model, looking at it, has its concept among its top 10
 of all captions of the data set without flags; one drawing of each caption is taken for that. Because that model was
-trained with what it judges, a second judge that was not (see judge.py) looks at the same pictures; its gallery holds
+trained with what it judges, a second judge that was not (`seed_hf.mini.judge`) looks at the same pictures; its gallery holds
 all drawings of three sets and never the drawing that a picture was made from.
 """
 
@@ -63,7 +63,6 @@ if __name__ == "__main__":
     parse_args()  # `--help` and mistakes come before the imports that take seconds
 
 import torch
-from judge import NearestDrawings
 from tqdm.auto import tqdm
 from transformers import AutoTokenizer
 
@@ -73,6 +72,7 @@ from seed_hf.evaluation.retrieval import retrieval_scores
 from seed_hf.evaluation.retrieval_metrics import codebook_use
 from seed_hf.inference import generate_texts, text_features
 from seed_hf.mini import mini_image_generation, mini_language_model
+from seed_hf.mini.judge import NearestDrawings
 from seed_hf.models.pipeline_seed import SeedPipeline
 from seed_hf.provenance import package_versions
 from seed_hf.trainer.pairs import word_f1

@@ -12,9 +12,9 @@ from PIL import Image
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from seed_hf.mini.vision_stem import IMAGE_MEAN, IMAGE_STD, load_stem
-from seed_hf.models.image_processing_seed import SeedImageProcessor
-from seed_hf.models.modeling_seed_conv_stem import SeedConvStem
+from ..models.image_processing_seed import SeedImageProcessor
+from ..models.modeling_seed_conv_stem import SeedConvStem
+from .vision_stem import IMAGE_MEAN, IMAGE_STD, load_stem
 
 
 SIZE = "lite2"
@@ -88,3 +88,6 @@ class NearestDrawings:
         wanted = best.gather(1, torch.tensor([[self.names.index(name)] for name in names]))
         # a name that only the image's own drawing has can never be found
         return torch.where(wanted > -2, best > wanted, True).sum(1)
+
+
+__all__ = ["NearestDrawings"]

@@ -1,12 +1,11 @@
 """The judge that training never sees names the drawing most like a picture, and never asks the picture itself."""
 
-import importlib
-
 import pytest
 import torch
 from PIL import Image, ImageOps
 
 from seed_hf.mini import mini_image
+from seed_hf.mini.judge import NearestDrawings
 from seed_hf.models.modeling_seed_conv_stem import SeedConvStem
 
 
@@ -20,10 +19,9 @@ def images():
 
 @pytest.fixture(scope="module")
 def judge(images):
-    module = importlib.import_module("judge")
     torch.manual_seed(0)
     gallery = [*images, *map(ImageOps.mirror, images[:2])]  # of the crown there is one drawing only
-    return module.NearestDrawings(gallery, [*NAMES, *NAMES[:2]], SeedConvStem(1, takes_inner=True), side=64)
+    return NearestDrawings(gallery, [*NAMES, *NAMES[:2]], SeedConvStem(1, takes_inner=True), side=64)
 
 
 def test_a_drawing_finds_itself(judge, images):
