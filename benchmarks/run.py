@@ -27,6 +27,7 @@ BENCHMARKS = (
     "large",
     "serving",
     "export",
+    "training",
 )
 # Run by name only, on a machine that has a GPU.
 ON_A_GPU = ("encode_gpu",)

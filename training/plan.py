@@ -5,8 +5,9 @@
     python training/plan.py --machine 8xA100-80 --measured stage1=out/stage1/metrics.jsonl
 
 Operations and memory are counted without weights (seed_hf/trainer/costs.py), lengths and batches are read from
-recipes/seed-1. What share of its peak a GPU reaches is an assumption, unless `--measured` gives the metrics of a run:
-hours are then a middle value and a range. At the end the plan is checked against the paper's own hours.
+recipes/seed-1. What share of its peak a GPU reaches is known from `--measured`, the metrics of a run, or else from
+what others have published for models like these: hours are then a middle value and a range. At the end it is checked
+against the paper's own hours.
 """
 
 import argparse
@@ -28,28 +29,77 @@ GIB = 2**30
 OVERHEAD_BYTES = 1.2 * GIB
 
 
+@dataclass(frozen=True)
+class Published:
+    """What somebody else's training of a model like ours has reached.
+
+    Attributes:
+        what (`str`): The model.
+        gpu (`str`): The GPU.
+        speed (`str`): As published, for one GPU.
+        share (`float`): Share of the GPU's dense half-precision peak.
+        source (`str`): Where it is published.
+    """
+
+    what: str
+    gpu: str
+    speed: str
+    share: float
+    source: str
+
+
+# operations of a forward pass: open_clip's docs/model_profile.csv; three times as many to train
+CLIP_G_OPERATIONS = 3 * 581.15e9
+# BLIP-2's stage 1 with all three losses, as costs.py counts ours
+BLIP2_OPERATIONS = 760e9
+NEMO = "NeMo user guide, CLIP, performance"
+FOUNDRY = "llm-foundry, scripts/train/benchmarking"
+PUBLISHED = {
+    ("A100", "images"): Published("CLIP g/14", "A100", "69.9 samples/s", 559 / 8 * CLIP_G_OPERATIONS / 312e12, NEMO),
+    ("H100", "images"): Published("CLIP g/14", "H100", "116.9 samples/s", 935 / 8 * CLIP_G_OPERATIONS / 989e12, NEMO),
+    ("A100", "text"): Published("2.65 B language model", "A100", "12127 tokens/s", 0.6371, FOUNDRY),
+    ("H100", "text"): Published("2.65 B language model", "H100", "27965 tokens/s", 0.4632, FOUNDRY),
+    ("A6000", "images"): Published(
+        "BLIP-2, stage 1", "A6000", "36.0 images/s", 36.0 * BLIP2_OPERATIONS / 154.8e12, "BLIText, training_stage1.txt"
+    ),
+}
+
+
 @dataclass
 class GPU:
     """A GPU.
 
     Attributes:
         peak (`float`): Dense half-precision operations a second, from NVIDIA's data sheet.
-        efficiency (`tuple[float, float, float]`): Low, middle and high share of it that training reaches. Low is what
-            BLIP-2's published hours imply at least (arXiv 2301.12597 section 3.4: 12 %); the others are assumptions.
+        shares (`dict[str, tuple[float, float, float]]`): Low, middle and high share of it that training reaches, of
+            `"images"` (stages 1 and 2, encoding) and of `"text"` (stage 3). High is what is published, for larger
+            batches and longer rows than ours; middle and low are two thirds and one third of it.
         memory (`tuple[int, ...]`): GiB of its variants, the first by default.
         precision (`str`): `--mixed_precision`.
     """
 
     peak: float
-    efficiency: tuple[float, float, float]
+    shares: dict[str, tuple[float, float, float]]
     memory: tuple[int, ...]
     precision: str
 
 
+def published_shares(gpu: str) -> dict[str, tuple[float, float, float]]:
+    """Thirds of what is published for a GPU, by kind of model."""
+    return {
+        kind: (entry.share / 3, entry.share * 2 / 3, entry.share)
+        for (name, kind), entry in PUBLISHED.items()
+        if name == gpu
+    }
+
+
+# Nothing is published for training like this on V100. BLIP-2's stage 1 reached 18 % of an A6000, and at least 12 % of
+# an A100 by its own hours (arXiv 2301.12597 section 3.4); the rest of this range is an assumption.
+V100_SHARES = (0.15, 0.25, 0.40)
 GPUS = {
-    "V100": GPU(125e12, (0.15, 0.25, 0.40), (16, 32), "fp16"),
-    "A100": GPU(312e12, (0.15, 0.30, 0.45), (40, 80), "bf16"),
-    "H100": GPU(989e12, (0.12, 0.25, 0.40), (80,), "bf16"),
+    "V100": GPU(125e12, {"images": V100_SHARES, "text": V100_SHARES}, (16, 32), "fp16"),
+    "A100": GPU(312e12, published_shares("A100"), (40, 80), "bf16"),
+    "H100": GPU(989e12, published_shares("H100"), (80,), "bf16"),
 }
 PAPER_MACHINE = "64xV100-16"
 # arXiv 2307.08041: abstract (5.7 days, read as the whole), section 3.3 (44 hours for SEED-OPT)
@@ -98,6 +148,11 @@ class Row:
     batch_size: int | None
     accumulation: int | None
     memory: float | None
+
+    @property
+    def kind(self) -> str:
+        """Which published share it is compared with."""
+        return "text" if self.stage.startswith("stage3") else "images"
 
     def hours(self, machine: Machine, efficiency: float) -> float:
         """Wall time."""
@@ -163,10 +218,10 @@ def check_against_paper(costs: dict) -> list[str]:
     first = replace(ours["stage1"], samples=steps * released["stage1"]["global_batch_size"])
     epoch = replace(ours["stage2"], samples=EPOCH_STEPS * released["stage2"]["global_batch_size"])
     one_pass = replace(ours["stage3b"], samples=NUM_PAIRS)
-    shares, stage_3 = machine.gpu.efficiency, PAPER_HOURS["stage 3"]
+    shares, stage_3 = machine.gpu.shares, PAPER_HOURS["stage 3"]
     tokenizer = PAPER_HOURS["all"] - stage_3
-    epochs = [(tokenizer - first.hours(machine, share)) / epoch.hours(machine, share) for share in shares]
-    passes = [stage_3 / one_pass.hours(machine, share) for share in shares]
+    epochs = [(tokenizer - first.hours(machine, share)) / epoch.hours(machine, share) for share in shares["images"]]
+    passes = [stage_3 / one_pass.hours(machine, share) for share in shares["text"]]
     lines = []
     for budget, name, paid, stages, what in (
         (
@@ -178,7 +233,8 @@ def check_against_paper(costs: dict) -> list[str]:
         ),
         (stage_3, f"{stage_3:.0f} h", passes, ("stage3a", "stage3b"), "{} passes of stage 3 over 5 M pairs"),
     ):
-        hours = [sum(ours[stage].hours(machine, share) for stage in stages) for share in shares]
+        of_kind = shares[ours[stages[0]].kind]
+        hours = [sum(ours[stage].hours(machine, share) for stage in stages) for share in of_kind]
         lines.append(
             f"The paper's {name} on {PAPER_MACHINE} pay for {what.format(_range(paid))}; the recipes of "
             f"{' and '.join(stages)} take {_range(hours)} h."
@@ -197,7 +253,7 @@ def format_table(machine: Machine, rows: list[Row], efficiencies: dict[str, floa
     totals = [0.0, 0.0, 0.0]
     for row in rows:
         known = efficiencies.get(row.stage)
-        shares = (known,) * 3 if known else gpu.efficiency
+        shares = (known,) * 3 if known else gpu.shares[row.kind]
         hours = [row.hours(machine, share) for share in shares]
         totals = [total + part for total, part in zip(totals, hours, strict=True)]
         fitted = [row.batch_size, row.accumulation, None if row.memory is None else f"{row.memory:.1f}"]
@@ -207,6 +263,14 @@ def format_table(machine: Machine, rows: list[Row], efficiencies: dict[str, floa
             f"{_range(hours)} |"
         )
     return "\n".join([*lines, f"| all | | | | | | {_range(totals)} |"])
+
+
+def format_published() -> str:
+    """Markdown: the shares that the ranges come from, and where they are published."""
+    lines = ["| trained | GPU | published for one | share of its peak | where |", "| --- | --- | ---: | ---: | --- |"]
+    for entry in PUBLISHED.values():
+        lines.append(f"| {entry.what} | {entry.gpu} | {entry.speed} | {entry.share:.0%} | {entry.source} |")
+    return "\n".join(lines)
 
 
 def _range(values: list[float]) -> str:
@@ -253,6 +317,7 @@ def main(argv: list[str] | None = None) -> None:
                 raise ValueError(f"measured names {stage!r}; allowed: {[row.stage for row in rows]}.")
             efficiencies[stage] = measured_efficiency(path, row, machine)
         print(format_table(machine, rows, efficiencies) + "\n")
+    print(format_published() + "\n")
     print("\n".join(check_against_paper(costs)))
 
 

@@ -28,11 +28,11 @@ from transformers.hf_argparser import HfArg
 
 from seed_hf.data.settings import DataSettings
 from seed_hf.trainer.arguments import RunArguments, parse_arguments
-from seed_hf.trainer.settings import LanguageModelSettings, LoraSettings, PairSettings
+from seed_hf.trainer.settings import CompileSettings, LanguageModelSettings, LoraSettings, PairSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(LanguageModelSettings, LoraSettings, PairSettings, DataSettings, RunArguments):
+class Arguments(LanguageModelSettings, LoraSettings, PairSettings, CompileSettings, DataSettings, RunArguments):
     """Arguments of this script."""
 
     _argument_group_name = "stage 3"
@@ -65,6 +65,7 @@ def main(argv: list[str] | None = None) -> None:
     from transformers import set_seed
 
     from seed_hf.mini.emoji import make_questions
+    from seed_hf.trainer.launch import compile_blocks
     from seed_hf.trainer.pairs import PairMaker, load_coded_rows
     from seed_hf.trainer.run import TrainingRun
     from seed_hf.trainer.stages.causal_lm import LanguageModelStage, build_model
@@ -82,6 +83,8 @@ def main(argv: list[str] | None = None) -> None:
     rows = load_coded_rows(args.train_split, args.image_tokenizer, **settings, augmented_views=args.augmented_views)
     set_seed(args.seed)  # here: whether the codes had to be computed first must not change the new weights
     processor, model = build_model(settings=args, lora=args, rows=rows)
+    if args.torch_compile:
+        compile_blocks(model)
     held_out = [
         row for row in load_coded_rows(args.eval_split, args.image_tokenizer, **settings) if not row.get("is_flag")
     ]

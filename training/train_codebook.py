@@ -30,11 +30,11 @@ from transformers.hf_argparser import HfArg
 
 from seed_hf.data.settings import Augmentation, DataSettings
 from seed_hf.trainer.arguments import RunArguments, parse_arguments
-from seed_hf.trainer.settings import TRAINED_IN_STAGE_2
+from seed_hf.trainer.settings import TRAINED_IN_STAGE_2, CompileSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(DataSettings, Augmentation, RunArguments):
+class Arguments(CompileSettings, DataSettings, Augmentation, RunArguments):
     """Arguments of this script."""
 
     _argument_group_name = "stage 2"
@@ -86,6 +86,7 @@ def main(argv: list[str] | None = None) -> None:
     from seed_hf.data.rows import load_rows
     from seed_hf.hub.fetch import find_image_tokenizer
     from seed_hf.models import SeedImageProcessor, SeedImageTokenizer
+    from seed_hf.trainer.launch import compile_blocks
     from seed_hf.trainer.run import TrainingRun
     from seed_hf.trainer.stages.codebook import CodebookStage, freeze_for_stage_2, run_settings
     from seed_hf.trainer.targets import load_targets
@@ -101,6 +102,8 @@ def main(argv: list[str] | None = None) -> None:
     tokenizer = AutoTokenizer.from_pretrained(init_model)
     processor = SeedImageProcessor.from_pretrained(processor_folder)
     freeze_for_stage_2(model, args.trained_parts)
+    if args.torch_compile:
+        compile_blocks(model.vision_model.encoder)
 
     reading = {
         "max_unreadable_share": args.max_unreadable_share,

@@ -23,10 +23,11 @@ from transformers.hf_argparser import HfArg
 
 from seed_hf.data.settings import Augmentation, DataSettings
 from seed_hf.trainer.arguments import RunArguments, parse_arguments
+from seed_hf.trainer.settings import CompileSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(DataSettings, Augmentation, RunArguments):
+class Arguments(CompileSettings, DataSettings, Augmentation, RunArguments):
     """Arguments of this script."""
 
     _argument_group_name = "stage 1"
@@ -73,6 +74,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from seed_hf.data.captioned_images import CaptionedImages, load_held_out
     from seed_hf.data.rows import load_rows
+    from seed_hf.trainer.launch import compile_blocks
     from seed_hf.trainer.run import TrainingRun
     from seed_hf.trainer.stages.qformer import (
         QFormerStage,
@@ -98,6 +100,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.train_vision and args.cache_views and not model.config.use_conv_stem:
         raise ValueError(f"`cache_views` is {args.cache_views}; allowed with `train_vision`: 0, or a ViT with a stem.")
     freeze_for_stage_1(model, args.train_vision)
+    if args.torch_compile:
+        compile_blocks(model.vision_model.encoder)
 
     multipliers = {"vision_model.": args.vision_lr_multiplier} if args.train_vision else None
     run = TrainingRun(args, model, learning_rate_multipliers=multipliers)

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, DynamoBackend
+from accelerate.utils.other import is_repeated_blocks
+from torch import nn
 
 from .arguments import RunArguments, accumulation_steps
 
@@ -126,8 +128,8 @@ def find_hardware_problems(
         "training/accelerate/eight_nodes_v100.yaml.": mixed_precision == "bf16" and capability < (8, 0),
         f"attn_implementation={attn_implementation!r} needs compute capability 8.0, not {name}. Set "
         "--attn_implementation sdpa.": flash and capability < (8, 0),
-        f"torch.compile needs Triton, which needs compute capability 8.0, not {name}. Set dynamo_backend: 'NO' in the "
-        "launch settings.": compiled and capability < (8, 0),
+        f"torch.compile needs Triton, which needs compute capability 8.0, not {name}. Leave out --torch_compile, or "
+        "set dynamo_backend: 'NO' in the launch settings.": compiled and capability < (8, 0),
     }
     return [problem for problem, is_present in problems.items() if is_present]
 
@@ -148,7 +150,7 @@ def check_hardware(accelerator: Accelerator, args: RunArguments) -> None:
     Args:
         accelerator (`Accelerator`): Device and settings, also those that `accelerate launch` has given.
         args ([`~seed_hf.trainer.arguments.RunArguments`]): Arguments of the run; those of some scripts have an
-            `attn_implementation`.
+            `attn_implementation` and a `torch_compile`.
 
     Raises:
         ValueError: Naming every problem and what to set instead.
@@ -162,10 +164,30 @@ def check_hardware(accelerator: Accelerator, args: RunArguments) -> None:
         # on a CPU, Accelerate leaves fp16 out in silence; what was asked for is in the flags only
         choose_precision(args.mixed_precision) or accelerator.mixed_precision,
         getattr(args, "attn_implementation", None),
-        accelerator.state.dynamo_plugin.backend != DynamoBackend.NO,
+        accelerator.state.dynamo_plugin.backend != DynamoBackend.NO or getattr(args, "torch_compile", False),
     )
     if problems:
         raise ValueError(" ".join(problems))
+
+
+def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
+    """Compiles each of the repeated blocks of a model in place, one graph for all blocks that are alike.
+
+    Names in the state dict stay as they are, and the first step waits for one block in place of the whole model.
+
+    Args:
+        model (`nn.Module`): A frozen ViT or a language model, say, before `Accelerator.prepare`.
+        backend (`str`, defaults to `"inductor"`): As in `torch.compile`.
+
+    Raises:
+        ValueError: If the model has no repeated blocks.
+    """
+    stacks = [module for module in model.modules() if is_repeated_blocks(module)]
+    if not stacks:
+        raise ValueError(f"model is a {type(model).__name__} without repeated blocks; allowed: one with a ModuleList.")
+    for stack in stacks:
+        for block in stack:
+            block.compile(backend=backend)
 
 
 @contextmanager

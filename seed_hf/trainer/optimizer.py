@@ -1,4 +1,4 @@
-"""Learning rate by step, and the parameter groups of AdamW."""
+"""Learning rate by step, AdamW, and its parameter groups."""
 
 import math
 from collections.abc import Mapping
@@ -6,7 +6,11 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from .arguments import Schedule
+from .arguments import RunArguments, Schedule
+
+
+# where torch has the whole update of AdamW as one kernel
+_FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
 def learning_rate_at(step: int, schedule: Schedule) -> float:
@@ -86,3 +90,29 @@ def make_parameter_groups(
     if unused:
         raise ValueError(f"learning_rate_multipliers names {sorted(unused)}, but no trainable parameter starts so.")
     return list(groups.values())
+
+
+def make_optimizer(
+    model: nn.Module,
+    args: RunArguments,
+    device: torch.device,
+    learning_rate_multipliers: Mapping[str, float] | None = None,
+) -> torch.optim.AdamW:
+    """Makes AdamW, fused where torch has it so.
+
+    Args:
+        model (`nn.Module`): Its parameters with `requires_grad` are trained.
+        args ([`~seed_hf.trainer.arguments.RunArguments`]): Learning rate, decays and epsilon.
+        device (`torch.device`): Where the model is going to be trained.
+        learning_rate_multipliers (`Mapping[str, float]`, *optional*): See [`make_parameter_groups`].
+
+    Returns:
+        `torch.optim.AdamW`: The optimizer, not prepared.
+    """
+    return torch.optim.AdamW(
+        make_parameter_groups(model, args.weight_decay, learning_rate_multipliers),
+        lr=args.learning_rate,
+        betas=(args.adam_beta1, args.adam_beta2),
+        eps=args.adam_epsilon,
+        fused=device.type in _FUSED_DEVICES,
+    )

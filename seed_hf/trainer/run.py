@@ -29,7 +29,7 @@ from .checkpoint import (
 )
 from .launch import call_on_signals, make_accelerator
 from .metrics import MetricsLog
-from .optimizer import make_parameter_groups
+from .optimizer import make_optimizer
 from .sharding import gather_optimizer_state, gather_shards, load_optimizer_state, own_heads, whole_weights
 from .update import OptimizerUpdate
 
@@ -84,12 +84,7 @@ class TrainingRun:
         self.by_micro_batch = by_micro_batch
         for module in self.frozen:
             module.requires_grad_(False).eval().to(self.accelerator.device)
-        optimizer = torch.optim.AdamW(
-            make_parameter_groups(model, args.weight_decay, learning_rate_multipliers),
-            lr=args.learning_rate,
-            betas=(args.adam_beta1, args.adam_beta2),
-            eps=args.adam_epsilon,
-        )
+        optimizer = make_optimizer(model, args, self.device, learning_rate_multipliers)
         self.unwrapped_model = model
         with own_heads(model):
             self.model, self.optimizer = self.accelerator.prepare(model, optimizer)

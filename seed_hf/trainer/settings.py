@@ -21,6 +21,18 @@ class LoraSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CompileSettings:
+    """Whether a stage compiles its largest model; the flag has the name that transformers gives it."""
+
+    _argument_group_name = "compilation"
+
+    torch_compile: bool = HfArg(
+        default=False,
+        help="Compile each block of the ViT (stages 1 and 2) or of the language model (stage 3) with `torch.compile`.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class LanguageModelSettings:
     """Which language model stage 3 trains, and how it is loaded."""
 

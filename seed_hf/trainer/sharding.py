@@ -157,7 +157,10 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict, accelera
             name: shard_like(value, parameter) if torch.is_tensor(value) and value.shape == parameter.shape else value
             for name, value in values.items()
         }
-    optimizer.load_state_dict({**state, "state": moments})
+    # a fused optimizer counts its steps on the device, wherever the one that was saved did
+    own = zip(state["param_groups"], optimizer.param_groups, strict=False)
+    groups = [{**group, "fused": own_group.get("fused")} for group, own_group in own]
+    optimizer.load_state_dict({**state, "param_groups": groups, "state": moments})
 
 
 def _deepspeed_classes() -> list[type]:

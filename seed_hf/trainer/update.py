@@ -81,9 +81,10 @@ class OptimizerUpdate:
         if look_ahead and len(micro_batches) > 1:
             micro_batches = look_ahead(micro_batches, lambda index: self._seed(step, index))
 
-        means = self._accumulate(step, micro_batches, compute_loss, count_targets)
+        sums = self._accumulate(step, micro_batches, compute_loss, count_targets)
+        means, grad_norm = self._read_metrics(sums, self._clip_gradients())
         self._check_finite("loss", means["loss"], step)
-        grad_norm = self._clip_gradients(step)
+        self._check_norm(grad_norm, step)
         means |= {"learning_rate": learning_rate, **({"grad_norm": grad_norm} if math.isfinite(grad_norm) else {})}
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -92,8 +93,8 @@ class OptimizerUpdate:
             self._checked = True
         return means
 
-    def _accumulate(self, step: int, micro_batches, compute_loss, count_targets) -> dict[str, float]:
-        """Gradients of all micro-batches, and the means of their metrics."""
+    def _accumulate(self, step: int, micro_batches, compute_loss, count_targets) -> dict[str, torch.Tensor]:
+        """Gradients of all micro-batches, and the sums and counts of their metrics."""
         sums: dict[str, torch.Tensor] = {}
         weights = self._weights(micro_batches, count_targets)
         for index, (batch, weight) in enumerate(zip(micro_batches, weights, strict=True)):
@@ -104,7 +105,7 @@ class OptimizerUpdate:
                     loss = loss * weight
                 self.accelerator.backward(loss)
             self._add_metrics(sums, {"loss": loss, **metrics})
-        return self._reduce_metrics(sums)
+        return sums
 
     def _seed(self, step: int, index: int) -> None:
         """Seeds whatever is random in a micro-batch by its place in the global batch, whoever computes it.
@@ -119,7 +120,9 @@ class OptimizerUpdate:
         if count_targets is None:
             return [1.0] * len(micro_batches)
         counts = [float(count_targets(batch)) for batch in micro_batches]
-        total = self.accelerator.reduce(torch.tensor(sum(counts), device=self.accelerator.device)).item()
+        total = sum(counts)
+        if self.accelerator.num_processes > 1:
+            total = self.accelerator.reduce(torch.tensor(total, device=self.accelerator.device)).item()
         num_micro_batches = len(micro_batches) * self.accelerator.num_processes
         return [count * num_micro_batches / max(total, 1.0) for count in counts]
 
@@ -131,24 +134,30 @@ class OptimizerUpdate:
             value = value if name == "loss" else value.nan_to_num()
             sums[name] = sums.get(name, 0) + torch.stack([value, counts])
 
-    def _reduce_metrics(self, sums: dict[str, torch.Tensor]) -> dict[str, float]:
+    def _read_metrics(self, sums: dict[str, torch.Tensor], norm: torch.Tensor) -> tuple[dict[str, float], float]:
+        """Means over micro-batches and processes, and the norm of the gradient: the one time that a step waits for its
+        device."""
         names = sorted(sums)
-        table = self.accelerator.reduce(torch.stack([sums[name] for name in names])).tolist()
+        table = self.accelerator.reduce(torch.stack([sums[name] for name in names]))
+        *table, (norm, _) = torch.cat([table, norm.to(table).expand(1, 2)]).tolist()
         counted = {name: row for name, row in zip(names, table, strict=True) if row[1]}
-        return {name: total if name in SUMMED_METRICS else total / count for name, (total, count) in counted.items()}
+        means = {name: total if name in SUMMED_METRICS else total / count for name, (total, count) in counted.items()}
+        return means, norm
 
-    def _clip_gradients(self, step: int) -> float:
-        """Clips the gradient, checks it, and returns its norm before clipping."""
+    def _clip_gradients(self) -> torch.Tensor:
+        """Clips the gradient, and returns its norm before clipping."""
         norm = self.accelerator.clip_grad_norm_(self.parameters, self.args.max_grad_norm or math.inf)
         norm = (norm.full_tensor() if isinstance(norm, DTensor) else torch.as_tensor(norm)).detach()
         if not self._checked:
             self._check_gradients(norm)
+        return norm
+
+    def _check_norm(self, norm: float, step: int) -> None:
         scaler = self.accelerator.scaler
         if scaler is None:  # With one, an infinite gradient is normal: the update is skipped and the scale halved.
-            self._check_finite("grad_norm", norm.item(), step)
+            self._check_finite("grad_norm", norm, step)
         elif scaler.get_scale() < 1:
             raise FloatingPointError(f"The fp16 loss scale fell below 1 at step {step + 1}: gradients overflow.")
-        return norm.item()
 
     def _check_gradients(self, norm: torch.Tensor) -> None:
         """Once a run, catches two silent mistakes: weights that do not learn, processes that learn apart."""

@@ -1,5 +1,6 @@
 """The training engine: what a step reads, how it learns, what it logs."""
 
+import copy
 import doctest
 import importlib
 import json
@@ -8,6 +9,7 @@ import textwrap
 
 import pytest
 import torch
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from PIL import Image
 from replaced import Replaced
@@ -31,7 +33,8 @@ from seed_hf.trainer import checkpoint as checkpoint_module
 from seed_hf.trainer import launch as launch_module
 from seed_hf.trainer.arguments import Schedule
 from seed_hf.trainer.curves import plot_metrics, read_metrics
-from seed_hf.trainer.optimizer import learning_rate_at, make_parameter_groups
+from seed_hf.trainer.optimizer import learning_rate_at, make_optimizer, make_parameter_groups
+from seed_hf.trainer.sharding import load_optimizer_state
 
 
 @pytest.fixture(autouse=True)
@@ -97,6 +100,26 @@ def test_parameter_groups_follow_the_recipe():
         make_parameter_groups(model, 0.05, {"tail": 2.0})
     with pytest.raises(ValueError, match="nothing to train"):
         make_parameter_groups(model.requires_grad_(False), 0.05)
+
+
+def test_a_fused_optimizer_goes_on_from_one_that_was_not(tmp_path):
+    """Checkpoints of earlier versions have no fused AdamW."""
+    args = parse_args(["--output_dir", str(tmp_path)])
+    model = ToyModel()
+    plain = torch.optim.AdamW(make_parameter_groups(model, args.weight_decay), lr=args.learning_rate, fused=False)
+
+    def step(model, optimizer):
+        for parameter in model.parameters():
+            parameter.grad = parameter.detach().cos()
+        optimizer.step()
+
+    step(model, plain)
+    later = copy.deepcopy(model)
+    fused = make_optimizer(later, args, torch.device("cpu"))
+    load_optimizer_state(fused, plain.state_dict(), Accelerator(cpu=True))
+    assert all(group["fused"] for group in fused.param_groups)
+    step(model, plain), step(later, fused)
+    assert_close(later.state_dict(), model.state_dict())
 
 
 # Data

@@ -80,6 +80,17 @@ def test_the_readme_has_this_plan(plan, costs):
         machine = plan.Machine.parse(text)
         assert plan.format_table(machine, plan.plan(machine, costs), {}) in readme
     assert " ".join(plan.check_against_paper(costs)) in readme
+    assert plan.format_published() in readme
+
+
+def test_each_range_ends_at_what_is_published(plan):
+    # by hand: 559 samples/s on 8 A100, of 3 x 581.15 GFLOP, of 312 TFLOP/s
+    low, middle, high = plan.GPUS["A100"].shares["images"]
+    assert high == pytest.approx(0.390, abs=5e-4) and (low, middle) == pytest.approx((high / 3, 2 * high / 3))
+    row = plan.Row("stage3a", 1, 1.0, None, None, None)
+    assert plan.GPUS["H100"].shares[row.kind][2] == pytest.approx(0.463, abs=5e-4)
+    # the only published run of our stage 1's like lies in the range that is assumed where nothing is published
+    assert plan.V100_SHARES[0] < plan.PUBLISHED["A6000", "images"].share < plan.V100_SHARES[2]
 
 
 def test_a_measured_run_takes_the_place_of_assumptions(plan, costs, tmp_path, monkeypatch, capsys):

@@ -78,7 +78,7 @@ class AutoencoderStage:
         l1 = (reconstruction - pixels).abs().mean()
         kl = 0.5 * (mean.pow(2) + log_variance.exp() - 1.0 - log_variance).mean()
         psnr = -10.0 * torch.log10((reconstruction.detach() - pixels).pow(2).mean() / 4.0)
-        return l1 + self.kl_weight * kl, {"l1": l1.item(), "kl": kl.item(), "psnr": psnr.item()}
+        return l1 + self.kl_weight * kl, {"l1": l1, "kl": kl, "psnr": psnr}
 
     def evaluate(self) -> dict[str, float]:
         """Mean over held-out pictures of the peak signal-to-noise ratio in dB of the clipped reconstruction."""
