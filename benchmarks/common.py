@@ -50,28 +50,54 @@ def compare(
         `dict`: medians of wall-clock seconds and of what `clock` says (`..._cpu_s`) of both, and `ratio`: the median
         over rounds of ours divided by baseline by `clock`, with the distance of its quartiles as `ratio_spread`.
     """
+    timed = time_in_turns({"ours": ours, "baseline": baseline}, rounds, warmup, clock, enough_seconds)
+    return summarise(timed["ours"], timed["baseline"])
+
+
+def time_in_turns(
+    functions: dict[str, Callable[[], object]],
+    rounds: int,
+    warmup: int = 1,
+    clock: Callable[[], float] = time.process_time,
+    enough_seconds: float = 20.0,
+) -> dict[str, list[tuple[float, float]]]:
+    """Time any number of callables in turns, each round in the reverse order of the one before.
+
+    Args:
+        functions (`dict[str, Callable]`): What to time, by name.
+        rounds (`int`): Most timed calls of each.
+        warmup, clock, enough_seconds: As in [`compare`].
+
+    Returns:
+        `dict[str, list[tuple[float, float]]]`: wall-clock seconds of each call and what `clock` says, by name.
+    """
     for _ in range(warmup):
-        ours(), baseline()
+        for function in functions.values():
+            function()
     gc.collect()
     gc.disable()  # a collection in the middle of one side's turn would be charged to it
-    timed = {"ours": [], "baseline": []}
-    pair = [("ours", ours), ("baseline", baseline)]
+    timed = {name: [] for name in functions}
     began = time.perf_counter()
     for index in range(rounds):
         if index >= 3 and time.perf_counter() - began > enough_seconds:
             break
-        for name, function in pair if index % 2 == 0 else reversed(pair):
+        for name in functions if index % 2 == 0 else reversed(functions):
             wall, cpu = time.perf_counter(), clock()
-            function()
+            functions[name]()
             timed[name].append((time.perf_counter() - wall, clock() - cpu))
     gc.enable()
-    ratios = [a[1] / b[1] for a, b in zip(timed["ours"], timed["baseline"], strict=True)]
+    return timed
+
+
+def summarise(ours: list[tuple[float, float]], baseline: list[tuple[float, float]]) -> dict:
+    """Medians and ratio, as [`compare`] gives them, of two sides that [`time_in_turns`] has timed."""
+    ratios = [a[1] / b[1] for a, b in zip(ours, baseline, strict=True)]
     quarters = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
     return {
-        "ours_s": statistics.median(wall for wall, _ in timed["ours"]),
-        "baseline_s": statistics.median(wall for wall, _ in timed["baseline"]),
-        "ours_cpu_s": statistics.median(cpu for _, cpu in timed["ours"]),
-        "baseline_cpu_s": statistics.median(cpu for _, cpu in timed["baseline"]),
+        "ours_s": statistics.median(wall for wall, _ in ours),
+        "baseline_s": statistics.median(wall for wall, _ in baseline),
+        "ours_cpu_s": statistics.median(cpu for _, cpu in ours),
+        "baseline_cpu_s": statistics.median(cpu for _, cpu in baseline),
         "ratio": statistics.median(ratios),
         "ratio_spread": quarters[2] - quarters[0],
         "rounds": len(ratios),

@@ -34,6 +34,7 @@ from seed_hf.data.rows import load_rows
 from seed_hf.hub.fetch import emoji_folder
 from seed_hf.mini import mini_pipeline_path
 from seed_hf.models import SeedImageProcessorTorchvision
+from seed_hf.packed import pack_vision_model
 from seed_hf.provenance import describe_machine, describe_model, package_versions
 
 
@@ -119,6 +120,8 @@ def variations(subject: Subject) -> Iterator[tuple[str, Callable[[], torch.Tenso
     model = subject.model
     for name in ("bfloat16", "float16"):
         yield name, lambda name=name: subject.encode(copy.deepcopy(model).to(getattr(torch, name)))
+    if model.device.type == "cpu":
+        yield "int8 weights of the ViT", lambda: subject.encode(pack_vision_model(copy.deepcopy(model), "int8"))
     for size in (1, 7):
         yield f"batch of {size}", lambda size=size: subject.encode(batch_size=size)
     yield "eager attention", lambda: subject.encode(with_attention(model, "eager"))

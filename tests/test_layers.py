@@ -11,7 +11,7 @@ LAYERS = (
     ("loopback", "provenance", "licences", "sealed_files", "missing_packages", "models"),
     ("hub",),
     ("image_tokenizers",),
-    ("data", "convert", "edits", "inference"),
+    ("data", "convert", "edits", "inference", "packed"),
     ("mini",),
     ("evaluation", "loading"),
     ("export", "rewards", "studio", "trainer"),
