@@ -2,12 +2,12 @@
 
     python training/mini/evaluate_mini.py && python training/mini/results_table.py
 
-Held-out drawings are of concepts that training has shown in other styles; held-out concepts are shown nowhere. Flags,
-which are near-duplicates over styles, are left out unless a row says otherwise. Retrieval is among the captions of the
-split. A picture counts as recognised when the retrieval model, looking at it, has its concept among its top 10
-of all captions of the data set without flags; one drawing of each caption is taken for that. Because that model was
-trained with what it judges, a second judge that was not (`seed_hf.mini.judge`) looks at the same pictures; its gallery holds
-all drawings of three sets and never the drawing that a picture was made from.
+Held-out drawings are of concepts that training has shown in other styles; held-out concepts are shown nowhere.
+Flags, which are near-duplicates over styles, are left out unless a row says otherwise. Retrieval is among the
+captions of the split. A picture counts as recognised when the retrieval model, looking at it, has its concept among
+its top 10 of all captions of the data set without flags; one drawing of each caption is taken for that. Because that
+model was trained with what it judges, a second judge that was not (`seed_hf.mini.judge`) looks at the same pictures;
+its gallery holds all drawings of three sets and never the drawing that a picture was made from.
 """
 
 import argparse
