@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -132,6 +133,8 @@ def row(
     Returns:
         `dict`: for [`run`].
     """
+    # a long run that is stopped has then shown what it measured
+    print(f"{case}: {ours}, {baseline}, ratio {ratio}", file=sys.stderr, flush=True)
     fields = {"case": case, "ours": ours, "baseline": baseline, "ratio": ratio, "goal": goal, "met": met}
     return {**fields, "better": better, **({"point": point} if point else {}), **details}
 
