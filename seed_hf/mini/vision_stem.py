@@ -57,7 +57,8 @@ def whiten_projection(stem: SeedConvStem, features: torch.Tensor, floor: float =
 
     Args:
         stem ([`SeedConvStem`]): Changed in place.
-        features (`torch.FloatTensor` of shape `(num_images, num_features, rows, columns)`): Of training images.
+        features (`torch.FloatTensor` of shape `(num_images, num_features, rows, columns)`): What the stem gives for
+            training images.
         floor (`float`, defaults to 0.05): Share of the largest standard deviation that is added to each, so that axes
             of noise stay small.
     """
