@@ -33,7 +33,10 @@ def _encoding(
         int, typer.Option(metavar="NUMBER", help="Number of rows in a file, which a kill can cost.")
     ] = 8192,
     dtype: Annotated[
-        str, typer.Option(metavar="DTYPE", help="Type of the weights: take that of inference; 'auto' is as saved.")
+        str,
+        typer.Option(
+            metavar="DTYPE", help="Type of the weights: take that of inference; 'auto' is as saved, on a CPU float32."
+        ),
     ] = "auto",
     max_unreadable_share: MaxUnreadableShare = 0.01,
     revision: Annotated[
