@@ -25,6 +25,10 @@ _LOGIT_TRANSFORMS = {
     "final_logit_softcapping": (None,),
     "logit_scale": (None, 1, 1.0),
     "logits_scaling": (None, 1, 1.0),
+    "lm_head_multiplier": (None, 1, 1.0),
+    "output_multiplier": (None, 1, 1.0),
+    "output_logit_soft_cap": (None,),
+    "softcap": (None,),
 }
 
 
