@@ -82,9 +82,9 @@ def encode_rows(
         num_processes (`int`, defaults to 1): Number of processes on this machine, dealt to its GPUs.
         num_workers (`int`, defaults to 0): Number of processes that read images for each of these.
         rows_per_file (`int`, defaults to 8192): Number of rows in a file, which a kill can cost each process.
-        dtype (`str`, defaults to `"auto"`): Type of the weights, such as `"float16"`; by default as saved on a GPU, and
-            float32 on a CPU, where half precision is slow. Take the type of inference, since half precision changes a
-            few codes.
+        dtype (`str`, defaults to `"auto"`): Type of the weights, such as `"float16"`; by default as saved on a GPU,
+            and float32 on a CPU, where half precision is slow. Take the type of inference, since half precision
+            changes a few codes.
         max_unreadable_share (`float`, defaults to 0.01): Share of images that may be left out.
         image_size (`int`, *optional*): Side of the squares that images are made into, where the model has a choice.
 
