@@ -24,7 +24,6 @@ GOALS = {
     ("ours", "original", 1): 1.0,
     ("ours", "original", 4): 1.25,
     ("packed", "original", 1): 1.0,
-    ("packed", "original", 4): 1.25,
     ("ours", "bare", 0): 0.95,
     ("int8", "ours", 0): 1.6,
 }

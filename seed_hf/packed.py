@@ -62,7 +62,8 @@ def pack_vision_model(
     """
     Packs the linear layers of the ViT, where nearly all the time of encoding goes, for encoding on a CPU.
 
-    With `"float32"` the codes stay as they are up to rounding. With `"int8"` weights take a quarter of the memory and
+    With `"float32"` the codes stay as they are up to rounding; it pays for one image at a time, not for batches, where
+    it can be slower. With `"int8"` weights take a quarter of the memory and
     some codes change: decide on images of your own, since a language model was trained on the codes of float32.
 
     Args:
