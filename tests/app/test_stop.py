@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import httpx
 import pytest
@@ -35,8 +36,10 @@ print("ended")
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_no_file_is_left(tmp_path, number):
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    with subprocess.Popen([sys.executable, "-c", _APP], stdout=subprocess.PIPE, text=True, env=environment) as app:
+    pipe = {"stdout": subprocess.PIPE, "text": True, "env": {**os.environ, "TMPDIR": str(tmp_path)}}
+    # tests under `nohup` would hand down that SIGHUP is ignored
+    heard = partial(signal.signal, number, signal.SIG_DFL)
+    with subprocess.Popen([sys.executable, "-c", _APP], preexec_fn=heard, **pipe) as app:
         url = app.stdout.readline().strip()
         httpx.post(f"{url}gradio_api/upload", files={"files": ("x.png", b"secret")}).raise_for_status()
         assert {path.name for path in tmp_path.rglob("x.png")} == {"x.png"}
