@@ -55,7 +55,7 @@ class Places:
             rests = [path.removeprefix(url) for url in self.urls if path.startswith(url)]
             return any(_goes_down(unquote(rest)) for rest in rests)
         folder, name = os.path.split(path)
-        real = os.path.join(_real_folder(folder), name)
+        real = os.path.join(_real_folder(os.path.abspath(folder)), name)
         if os.path.islink(real) or name in ("", ".", ".."):
             real = os.path.realpath(real)
         return any(os.path.commonpath([real, folder]) == folder for folder in self.real_folders)
@@ -93,7 +93,7 @@ class Places:
 
 @lru_cache(maxsize=256)
 def _real_folder(folder: str) -> str:
-    """Resolves a folder, cached since millions of images lie in few folders."""
+    """Resolves an absolute path of a folder, cached since millions of images lie in few folders."""
     return os.path.realpath(folder)
 
 

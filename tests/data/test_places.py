@@ -79,6 +79,13 @@ def test_a_relative_path_in_the_working_directory_is_no_way_out(tmp_path, secret
     assert load_rows("set/a.parquet")["caption"][:] == ["c1"]
 
 
+def test_a_relative_folder_is_that_of_the_working_directory(tmp_path, monkeypatch):
+    for name in ("first", "second"):
+        (tmp_path / name / "images").mkdir(parents=True)
+        monkeypatch.chdir(tmp_path / name)
+        assert Places(["images"]).hold("images/1.png")
+
+
 def test_rows_of_shards_kept_in_parquet(tmp_path):
     rows = load_rows(write_shards(tmp_path / "set", 1, 3))
     pq.write_table(rows.data.table, tmp_path / "set" / "rows.parquet")

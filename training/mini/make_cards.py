@@ -31,7 +31,7 @@ TEST_SPLITS = ("test_drawings", "test_concepts")
 LOG_FILES = ("training_arguments.json", "training_machine.json", "metrics.jsonl")
 # of the Q-Former's text side, which is no component of the pipeline
 TEXT_TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
-REPORT = Path("evaluation") / f"report-emoji-{TEST_SPLITS[0]}.json"
+REPORT = Path("evaluation") / "report.json"
 PIPELINE, LANGUAGE_MODEL = "seed-mini", "seed-mini-language-model"
 IMAGE_TOKENIZER, CODES = "seed-mini-image-tokenizer", "seed-mini-codes"
 NAMES = (IMAGE_TOKENIZER, PIPELINE, LANGUAGE_MODEL, CODES)
