@@ -23,7 +23,11 @@ def graphs(toy):
     return {name: trace(toy, name) for name in ("encode", "decode")}
 
 
-@pytest.mark.parametrize("format", SUFFIXES)
+# slow, as its process twice died of a segmentation fault after all its tests had passed; the cause is not known
+OPENVINO = pytest.param("openvino", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("format", [OPENVINO, *sorted(set(SUFFIXES) - {"openvino"})])
 def test_batches_of_any_size(toy, graphs, format, tmp_path, monkeypatch):
     need_packages(format)
     encode, decode = (open_graph(write_graph(graph, name, format, tmp_path)) for name, graph in graphs.items())

@@ -51,6 +51,8 @@ def test_onnxruntime_gives_the_same_codes(model, pixel_values, folder):
     assert_codes_of_images(model, pixel_values, codes)
 
 
+# slow: see test_export.py
+@pytest.mark.slow
 def test_openvino_gives_the_same_codes(model, pixel_values, tmp_path):
     need_packages("openvino")
     file = write_graph(trace(model, "encode"), "encode", "openvino", tmp_path)
