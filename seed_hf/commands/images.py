@@ -102,10 +102,24 @@ def encode_files(
                 try:
                     images.append((file, load_rgb_image(file, name=str(file))))
                 except ValueError as error:
-                    failures.add(f"{file}: {error.__cause__ or error}")
+                    failures.add(f"{file}: {reason_of(error)}")
             if images:
                 yield [file for file, _ in images], encode([image for _, image in images])
             bar.update(len(batch))
+
+
+def reason_of(error: ValueError) -> str:
+    """
+    Says why an image could not be read, without its name.
+
+    Args:
+        error (`ValueError`): What reading it raised.
+
+    Returns:
+        `str`: The reason.
+    """
+    cause = error.__cause__ or error
+    return "there is no such file or folder" if isinstance(cause, FileNotFoundError) else str(cause)
 
 
 def read_codes(path: Path) -> tuple[list[str], "torch.Tensor"]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .flags import LANGUAGE_MODEL, Device, ImageSize, announce, model_flag
-from .images import Failures, find_images, has_codes, read_codes
+from .images import Failures, find_images, has_codes, read_codes, reason_of
 
 
 EXAMPLES = """examples:
@@ -63,13 +63,14 @@ def run(
         raise ValueError(f"`--model` names {len(models)} models; allowed: one, with codes or a language model.")
     files = [] if is_codes else find_images(paths, failures)
     about = {"data": [Path(path).name for path in paths]}
+    images = None if is_codes else _read(files[:: max(1, -(-len(files) // limit))], failures)
+    if images == []:
+        raise ValueError(f"`PATHS` is {paths}, with no image that can be read; allowed: images, or a file of codes.")
     if len(models) > 1:
-        images = _read(files[:: max(1, -(-len(files) // limit))], failures)
         reports = _compare(models, images, output, device, image_size, about)
         _write_numbers(output, {"reports": reports})
     else:
         image_tokenizer, speaker = _load(models[0], language_model, device, image_size)
-        images = None if is_codes else _read(files[:: max(1, -(-len(files) // limit))], failures)
         report = _report(models[0], image_tokenizer, paths, images, speaker) | about
         if language_model is not None:
             report["language_model"]["name"] = language_model
@@ -149,7 +150,7 @@ def _read(files: list[Path], failures: Failures) -> list:
         try:
             images.append(load_rgb_image(file, name=str(file)))
         except ValueError as error:
-            failures.add(f"{file}: {error.__cause__ or error}")
+            failures.add(f"{file}: {reason_of(error)}")
     return images
 
 

@@ -52,6 +52,9 @@ def run(
         for batch, codes in encode_files(files, encode, failures, batch_size):
             write([{"file": str(file), "codes": row} for file, row in zip(batch, codes.tolist(), strict=True)])
             count += len(batch)
+        if output and not count:
+            # what is there already stays
+            raise ValueError(f"`PATHS` is {paths}, with no image that can be read; {str(output)!r} is not written.")
     if output:
         print(f"wrote {output} with the codes of {counted(count, 'image')}", file=sys.stderr)
     return failures.finish()

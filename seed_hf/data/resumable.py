@@ -252,7 +252,11 @@ def write_whole(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".incomplete-{path.name}")
-    yield temporary
+    try:
+        yield temporary
+    except Exception:
+        temporary.unlink(missing_ok=True)
+        raise
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     os.replace(temporary, path)

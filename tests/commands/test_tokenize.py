@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -88,3 +89,13 @@ def test_errors_are_one_line(flags, problem, capsys):
     assert main(["tokenize", mini_image("owl"), *flags]) == 1
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("seed-hf tokenize: ") and problem in line
+
+
+def test_where_no_image_can_be_read_the_file_that_is_there_stays(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("codes.jsonl").write_text("made before\n")
+    assert main(["tokenize", "imagse", "--output", "codes.jsonl"]) == 1
+    said = capsys.readouterr().err
+    assert "imagse: there is no such file or folder" in said and "`PATHS` is ['imagse'], with no image" in said
+    assert Path("codes.jsonl").read_text() == "made before\n"
+    assert [path.name for path in Path().iterdir()] == ["codes.jsonl"]
