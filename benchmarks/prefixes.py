@@ -207,8 +207,8 @@ def draw_figure(studio: Studio, report: dict, target: Path) -> None:
             style = {"color": f"C{plain.index(base)}", "linestyle": "-" if base == name else "--"}
             axes[split].plot(values.keys(), values.values(), marker="o", markersize=3, label=name, **style)
         axes[split].set(title=title, ylabel="%", xticks=COUNTS, ylim=(0, 100))
-        axes[split].legend(fontsize=7, loc="upper left")
     axes[split].set_xlabel("number of codes")
+    figure.legend(*axes[split].get_legend_handles_labels(), fontsize=8, loc="outside lower left", ncols=4)
     axes["strip"].imshow(strip(studio))
     middle = SIDE / 2
     ticks = [middle + SIDE * number for number in range(len(COUNTS) + 1)]
