@@ -44,8 +44,8 @@ def compare(
         clock (`Callable[[], float]`, *optional*): What the ratio is measured in. CPU seconds of this process by
             default, which a busy machine disturbs far less than the wall clock; `time.perf_counter` for work on a GPU,
             and [`children_time`] for child processes.
-        enough_seconds (`float`, defaults to 20.0): After so many a slow machine has done enough, with at least three
-            pairs.
+        enough_seconds (`float`, defaults to 20.0): Number of seconds after which a slow machine stops, once it has
+            timed three pairs.
 
     Returns:
         `dict`: medians of wall-clock seconds and of what `clock` says (`..._cpu_s`) of both, and `ratio`: the median

@@ -17,7 +17,7 @@ import torch
 from seed_hf import SeedImageTokenizer
 from seed_hf.export.formats import open_graph, write_graph
 from seed_hf.export.graphs import quantize_weights, trace
-from seed_hf.export.parts import load_parts
+from seed_hf.image_tokenizers import load_image_tokenizer
 from seed_hf.mini import mini_pictures_path
 
 
@@ -42,7 +42,8 @@ def measure_case(model: SeedImageTokenizer, encode, name: str, pixel_values: tor
 
 def measure(args) -> list[dict]:
     """Two rows for each format and each precision of the weights."""
-    model, processor = load_parts("seed-mini")
+    loaded = load_image_tokenizer("seed-mini")
+    model, processor = loaded.model, loaded.image_processor
     files = sorted(str(path) for path in Path(mini_pictures_path()).glob("*.png"))
     pixel_values, rows = processor(files, return_tensors="pt")["pixel_values"], []
     for int8 in (False, True):

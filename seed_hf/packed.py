@@ -63,8 +63,8 @@ def pack_vision_model(
     Packs the linear layers of the ViT, where nearly all the time of encoding goes, for encoding on a CPU.
 
     With `"float32"` the codes stay as they are up to rounding; it pays for one image at a time, not for batches, where
-    it can be slower. With `"int8"` weights take a quarter of the memory and
-    some codes change: decide on images of your own, since a language model was trained on the codes of float32.
+    it can be slower. With `"int8"` weights take a quarter of the memory and some codes change: decide on images of
+    your own, since a language model was trained on the codes of float32.
 
     Args:
         model ([`SeedImageTokenizer`]): In float32 on a CPU. It is changed in place, put into evaluation mode, and can
@@ -85,7 +85,8 @@ def pack_vision_model(
     >>> from seed_hf import SeedImageTokenizer
     >>> from seed_hf.mini import mini_pipeline_path
     >>> from seed_hf.packed import pack_vision_model
-    >>> model = SeedImageTokenizer.from_pretrained(mini_pipeline_path(), subfolder="image_tokenizer")
+    >>> settings = {"subfolder": "image_tokenizer", "dtype": torch.float32}
+    >>> model = SeedImageTokenizer.from_pretrained(mini_pipeline_path(), **settings)
     >>> size = model.config.vision_config.image_size
     >>> pack_vision_model(model).encode(torch.zeros(1, 3, size, size)).shape
     torch.Size([1, 32])

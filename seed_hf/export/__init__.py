@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from transformers.image_utils import PILImageResampling
 
+from ..image_tokenizers import load_image_tokenizer, seed_model
 from ..mini import mini_pictures_path
 from ..models.image_processing_seed import SeedImageProcessor
 from ..models.modeling_seed_image_tokenizer import SeedImageTokenizer
 from .formats import PACKAGES, SUFFIXES, import_package, open_graph, write_graph
 from .graphs import INPUTS, quantize_weights, trace
-from .parts import load_parts
 from .readme import write_readme
 
 
@@ -59,7 +59,9 @@ def export_encoder(
     """
     output = Path(output)
     _check(output, format, web)
-    image_tokenizer, processor = load_parts(model)
+    # in float32, since half precision changes some codes
+    loaded = load_image_tokenizer(model)
+    image_tokenizer, processor = seed_model(loaded, "encoder to export"), loaded.image_processor
     if web and processor.resample != PILImageResampling.BICUBIC:
         raise ValueError(f"`web` is True, and `model` resizes by filter {processor.resample}; allowed: 3, bicubic.")
     exported = quantize_weights(image_tokenizer) if int8 else image_tokenizer

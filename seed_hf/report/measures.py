@@ -23,7 +23,7 @@ MAX_QUERY_SIMILARITY = 0.99
 MAX_LEAK = 1e-3
 MAX_RELATIVE_ERROR = 1.0
 BATCH_SIZE = 32
-# of more places than these, only so many, spread over all, are compared with each other: their pairs are too many
+# an image can have thousands of codes: at most this many places, spread over all of them, are compared pair by pair
 MAX_PLACES_COMPARED = 64
 
 

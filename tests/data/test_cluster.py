@@ -41,7 +41,7 @@ def content(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-# A fork of this process, which has threads, could wait for ever; this one has none when it forks.
+# In a process of its own: a fork of one that has threads, as this one does, can hang.
 UNTIL_KILLED = """
 import sys, time
 from datatrove.executor import LocalPipelineExecutor

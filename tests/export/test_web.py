@@ -15,8 +15,8 @@ from tiny.export import need_packages, node_modules, served
 from seed_hf.commands import main
 from seed_hf.export.formats import open_graph, write_graph
 from seed_hf.export.graphs import trace
-from seed_hf.export.parts import load_parts
 from seed_hf.export.readme import RUNS
+from seed_hf.image_tokenizers import load_image_tokenizer
 from seed_hf.mini import mini_image, mini_pictures_path
 
 
@@ -25,7 +25,8 @@ FILES = sorted(Path(mini_pictures_path()).glob("*.png"))
 
 @pytest.fixture(scope="module")
 def parts():
-    return load_parts("seed-mini")
+    loaded = load_image_tokenizer("seed-mini")
+    return loaded.model, loaded.image_processor
 
 
 @pytest.fixture(scope="module")
