@@ -89,10 +89,13 @@ def main(argv: list[str] | None = None) -> None:
         DecoderStage,
         LatentsAndCaptions,
         build_unet,
+        check_prediction_type,
         decode_codes_by_caption,
         encode_latents,
     )
 
+    if args.init_unet:
+        check_prediction_type(args.init_unet, args.prediction_type)
     set_seed(args.seed)
     pictures, held_out = (
         load_pictures(args.dataset, split, args.styles, flags=not args.skip_flags) for split in ("train", "validation")

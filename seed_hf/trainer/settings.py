@@ -88,9 +88,9 @@ class PairSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ConditionSettings:
-    """What the picture decoder draws from: features of a caption, changed in several ways."""
+    """What the picture decoder draws from, a changed feature of a caption, and what it learns to predict."""
 
-    _argument_group_name = "condition"
+    _argument_group_name = "condition and noise"
 
     drop_condition: float = HfArg(default=0.1, help="Share of samples with the features of an empty caption.")
     tag_probability: float = HfArg(default=0.2, help="Share of captions followed by some tags.")
@@ -103,6 +103,16 @@ class ConditionSettings:
     code_ratio: float = HfArg(default=0.5, help="With --image_tokenizer: share of conditions decoded from codes.")
     high_noise: float = HfArg(
         default=1.0, help="Above 1: more steps of high noise, where the condition decides (uniform ** (1 / this))."
+    )
+    prediction_type: Literal["v_prediction", "epsilon"] = HfArg(
+        default="v_prediction",
+        help="What the UNet predicts: the velocity, under a schedule that ends at noise alone, or the noise, under "
+        "Stable Diffusion's own. The saved scheduler says which.",
+    )
+    snr_gamma: float = HfArg(
+        default=0.0,
+        help="Min-SNR weights of the loss, cut at this signal-to-noise ratio (usual: 5); they take back what "
+        "high_noise does. 0: every sample counts the same.",
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from PIL import Image
 from pyarrow.parquet import read_table
 from safetensors.torch import load_file
@@ -219,6 +219,7 @@ def test_train_vae_and_decoder(tmp_path, data, stage1):
     flags += ("--vae", vae, "--target_model", data["bert"], "--widths", 32, 32)
     decoder = assert_resumes("train_decoder", tmp_path / "decoder", *flags)
     before = UNet2DConditionModel.from_pretrained(decoder / "unet")
+    assert DDIMScheduler.load_config(decoder / "scheduler")["prediction_type"] == "v_prediction"
     assert before.config.cross_attention_dim == HIDDEN_SIZE
     AcceleratorState._reset_state(reset_partial_state=True)
     flags += ("--init_unet", decoder / "unet", "--image_tokenizer", stage1, "--code_dataset", data["dataset"])
@@ -231,6 +232,8 @@ def test_train_vae_and_decoder(tmp_path, data, stage1):
         0.5,
         "--name_noise",
         0.3,
+        "--snr_gamma",
+        5,
         "--max_text_tokens",
         tokens,
         "--max_steps",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.training_utils import compute_snr
 from PIL import Image
 from torch.nn import functional as F
 
@@ -52,19 +53,50 @@ def build_unet(
     )
 
 
-def build_scheduler() -> DDIMScheduler:
-    """Noise schedule of Stable Diffusion, ended at zero signal so that white backgrounds can be reached."""
+def build_scheduler(prediction_type: str = "v_prediction") -> DDIMScheduler:
+    """Noise schedule of Stable Diffusion, ended at zero signal so that white backgrounds can be reached.
+
+    Args:
+        prediction_type (`str`, defaults to `"v_prediction"`): What the UNet predicts. `"epsilon"` leaves the end of
+            the schedule as it is: where nothing is left of a picture, the noise says nothing about it.
+    """
     return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",
-        prediction_type="v_prediction",
-        rescale_betas_zero_snr=True,
+        prediction_type=prediction_type,
+        rescale_betas_zero_snr=prediction_type != "epsilon",
         timestep_spacing="trailing",
         # the default cuts latents to [-1, 1], which makes noise of every picture
         clip_sample=False,
         set_alpha_to_one=True,
     )
+
+
+def check_prediction_type(unet: str, prediction_type: str) -> None:
+    """Raises `ValueError` where the scheduler beside a UNet's folder says that the UNet predicts something else."""
+    folder = Path(unet).parent / "scheduler"
+    before = DDIMScheduler.load_config(folder)["prediction_type"] if folder.is_dir() else prediction_type
+    if before != prediction_type:
+        raise ValueError(f"`prediction_type` is {prediction_type!r}; allowed: {before!r}, which {unet} predicts.")
+
+
+def min_snr_weights(scheduler: DDIMScheduler, timesteps: torch.Tensor, gamma: float) -> torch.Tensor:
+    """Weights that make the squared error one of the picture, times the signal-to-noise ratio, of at most `gamma`.
+
+    Source: Hang et al., "Efficient Diffusion Training via Min-SNR Weighting Strategy" (arXiv 2303.09556), section 3.4.
+
+    Args:
+        scheduler (`DDIMScheduler`): Its schedule, and what is predicted.
+        timesteps (`torch.LongTensor` of shape `(batch_size,)`): Steps of the schedule.
+        gamma (`float`): Above 0.
+
+    Returns:
+        `torch.FloatTensor` of shape `(batch_size,)`: In [0, 1]; for the velocity, 0 at the step of noise alone, which
+        is then not learned.
+    """
+    snr = compute_snr(scheduler, timesteps)
+    return snr.clamp(max=gamma) / (snr if scheduler.config.prediction_type == "epsilon" else snr + 1)
 
 
 @torch.no_grad()
@@ -173,7 +205,7 @@ class DecoderStage:
         encoder ([`~seed_hf.evaluation.text_encoders.TextTargetEncoder`]): Gives the condition.
         data (`LatentsAndCaptions`): What to train on.
         held_out ([`~seed_hf.mini.pictures.Pictures`]): Pictures to evaluate on.
-        settings ([`~seed_hf.trainer.settings.ConditionSettings`]): How the condition is changed.
+        settings ([`~seed_hf.trainer.settings.ConditionSettings`]): How the condition is changed, and the loss.
         from_codes (`Mapping[str, torch.Tensor]`): What [`decode_codes_by_caption`] gives; may be empty.
     """
 
@@ -188,7 +220,9 @@ class DecoderStage:
         from_codes: Mapping[str, torch.Tensor],
     ):
         self.run, self.unet, self.vae = run, run.unwrapped_model, vae
-        self.scheduler, self.encoder = build_scheduler(), encoder
+        if settings.snr_gamma < 0:
+            raise ValueError(f"`snr_gamma` is {settings.snr_gamma}; allowed: 0 (no weights), or above.")
+        self.scheduler, self.encoder = build_scheduler(settings.prediction_type), encoder
         self.data, self.held_out, self.settings, self.from_codes = data, held_out, settings, from_codes
         self.held_out_latents = encode_latents(vae, held_out).to(run.device)
         self.unconditional, self.held_out_condition = encoder([""]), encoder(held_out.captions)
@@ -217,14 +251,20 @@ class DecoderStage:
         conditions = [features[text] if isinstance(text, str) else text for text in conditions]
         return {"latents": torch.stack(latents), "condition": torch.stack(conditions), "is_name": is_name}
 
-    def denoising_loss(self, model, latents, condition, generator: torch.Generator | None = None) -> torch.Tensor:
-        """Squared error of the velocity that the UNet predicts, at random noise levels."""
+    def denoising_loss(
+        self, model, latents, condition, generator: torch.Generator | None = None, snr_gamma: float = 0.0
+    ) -> torch.Tensor:
+        """Squared error of what the UNet predicts, at random noise levels."""
         noise = torch.randn(latents.shape, generator=generator).to(latents)
         steps = torch.rand(len(latents), generator=generator) ** (1 / self.settings.high_noise)
         steps = (steps * self.scheduler.config.num_train_timesteps).long().to(latents.device)
-        velocity = self.scheduler.get_velocity(latents, noise, steps)
-        noisy = self.scheduler.add_noise(latents, noise, steps)
-        return F.mse_loss(model(noisy, steps, condition).sample.float(), velocity)
+        is_noise = self.scheduler.config.prediction_type == "epsilon"
+        target = noise if is_noise else self.scheduler.get_velocity(latents, noise, steps)
+        predicted = model(self.scheduler.add_noise(latents, noise, steps), steps, condition).sample.float()
+        if not snr_gamma:
+            return F.mse_loss(predicted, target)
+        errors = F.mse_loss(predicted, target, reduction="none").flatten(1).mean(dim=1)
+        return (min_snr_weights(self.scheduler, steps, snr_gamma) * errors).mean()
 
     def compute_loss(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict]:
         """The denoising loss, with changed conditions."""
@@ -233,10 +273,10 @@ class DecoderStage:
         if self.settings.name_noise:
             blended = blend_names(exact, self.name_features.to(exact), self.settings.name_noise)
             condition = torch.where(batch["is_name"][:, None, None], blended, condition)
-        return self.denoising_loss(self.run.model, batch["latents"], condition), {}
+        return self.denoising_loss(self.run.model, batch["latents"], condition, snr_gamma=self.settings.snr_gamma), {}
 
     def evaluate(self) -> dict[str, float]:
-        """The denoising loss on held-out pictures, and a look at what is drawn."""
+        """The denoising loss on held-out pictures, without weights, and a look at what is drawn."""
         with self.run.averaged_weights():
             condition = self.held_out_condition.to(self.run.device)
             generator = torch.Generator().manual_seed(0)

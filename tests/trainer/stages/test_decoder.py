@@ -1,8 +1,114 @@
-"""What the picture decoder learns to draw from: names of which one cannot be sure, codes of other images."""
+"""What the picture decoder learns to draw from, what it predicts, and what each sample's loss counts."""
 
+import copy
+from types import SimpleNamespace
+
+import diffusers
+import pytest
 import torch
+from diffusers import DDIMScheduler
+from tiny.pictures import build_codes, build_pipeline, build_unet, generators
 
-from seed_hf.trainer.stages.decoder import blend_names, replace_codes
+from seed_hf.trainer.settings import ConditionSettings
+from seed_hf.trainer.stages.decoder import (
+    DecoderStage,
+    blend_names,
+    build_scheduler,
+    check_prediction_type,
+    min_snr_weights,
+    replace_codes,
+)
+
+
+PREDICTIONS = ("v_prediction", "epsilon")
+
+
+@pytest.fixture
+def stage():
+    """Only what the loss needs."""
+
+    def build(**settings):
+        stage = object.__new__(DecoderStage)
+        stage.settings = ConditionSettings(**settings)
+        stage.scheduler = build_scheduler(stage.settings.prediction_type)
+        return stage
+
+    return build
+
+
+class Knowing:
+    """Predicts without error what the stage wants predicted, since it knows the latents; adds `error` to it."""
+
+    def __init__(self, latents, prediction_type, error=0.0):
+        self.latents, self.is_noise, self.error = latents, prediction_type == "epsilon", error
+        self.alphas = build_scheduler(prediction_type).alphas_cumprod
+
+    def __call__(self, noisy, steps, *args, **kwargs):
+        alphas = self.alphas[steps].view(-1, 1, 1, 1)
+        noise = (noisy - alphas.sqrt() * self.latents) / (1 - alphas).sqrt()
+        velocity = alphas.sqrt() * noise - (1 - alphas).sqrt() * self.latents
+        sample = (noise if self.is_noise else velocity) + self.error
+        return SimpleNamespace(sample=sample) if kwargs.get("return_dict", True) else (sample,)
+
+
+@pytest.mark.parametrize("prediction_type", PREDICTIONS)
+def test_the_loss_is_zero_for_what_the_saved_scheduler_samples_back(stage, tmp_path, prediction_type):
+    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    knowing, learning = Knowing(latents, prediction_type), stage(prediction_type=prediction_type)
+    # float32 noise of the smallest noise level, from which the true noise is divided out
+    assert learning.denoising_loss(knowing, latents.expand(200, -1, -1, -1), None) < 1e-5
+    learning.scheduler.save_pretrained(tmp_path / "scheduler")
+    unet = build_unet()
+    unet.forward = knowing
+    pipeline = build_pipeline(unet=unet)
+    drawing = {"codes": build_codes(), "num_inference_steps": 5, "output_type": "latent"}
+    for name in ("DDIMScheduler", "DPMSolverMultistepScheduler"):
+        config = DDIMScheduler.load_config(tmp_path / "scheduler")
+        pipeline.scheduler = getattr(diffusers, name).from_config(config)
+        drawn = pipeline(**drawing, generator=generators(0)).images
+        torch.testing.assert_close(drawn, latents, atol=1e-3, rtol=0)
+    other = next(kind for kind in PREDICTIONS if kind != prediction_type)
+    pipeline.scheduler = build_scheduler(other)
+    assert (pipeline(**drawing, generator=generators(0)).images - latents).abs().max() > 0.1
+    check_prediction_type(str(tmp_path / "unet"), prediction_type)
+    with pytest.raises(ValueError, match=f"`prediction_type` is '{other}'; allowed: '{prediction_type}'"):
+        check_prediction_type(str(tmp_path / "unet"), other)
+
+
+def test_min_snr_weights_are_those_of_the_paper():
+    steps = torch.arange(1000)
+    for prediction_type in PREDICTIONS:
+        scheduler = build_scheduler(prediction_type)
+        alphas = scheduler.alphas_cumprod.double()
+        snr = alphas / (1 - alphas)
+        of_picture = torch.minimum(snr, torch.tensor(5.0))
+        # how much of an error of the prediction one of the picture is, squared, from x0 = a x - s v = (x - s e) / a
+        share = (1 - alphas) if prediction_type == "v_prediction" else (1 - alphas) / alphas
+        # the square root and the square of float32 lose some digits where the ratio is largest
+        torch.testing.assert_close(
+            min_snr_weights(scheduler, steps, 5.0).double(), of_picture * share, rtol=2e-3, atol=1e-7
+        )
+    assert min_snr_weights(build_scheduler(), steps, 5.0)[-1] == 0
+
+
+@pytest.mark.parametrize("prediction_type", PREDICTIONS)
+def test_the_weighted_loss_weights_every_sample_by_its_own_step(stage, prediction_type):
+    latents = torch.zeros(16, 4, 8, 8)
+    wrong = Knowing(latents, prediction_type, error=1.0)  # the same error at every step
+    learning = stage(prediction_type=prediction_type, high_noise=2.0)
+    seen = []
+    probe = copy.copy(wrong)
+    loss = learning.denoising_loss(
+        lambda noisy, steps, condition: seen.append(steps) or probe(noisy, steps),
+        latents,
+        None,
+        torch.Generator().manual_seed(0),
+        snr_gamma=5.0,
+    )
+    expected = min_snr_weights(learning.scheduler, seen[0], 5.0).mean()
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=0)
+    plain = learning.denoising_loss(wrong, latents, None, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(plain, torch.tensor(1.0), rtol=1e-4, atol=0)
 
 
 def test_blended_names():
