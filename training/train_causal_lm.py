@@ -46,6 +46,9 @@ class Arguments(LanguageModelSettings, LoraSettings, PairSettings, CompileSettin
     pack_length: int = HfArg(
         default=0, help="Number of tokens of a row that holds several samples; 0: one sample a row, padded."
     )
+    label_smoothing: float = HfArg(
+        default=0.0, help="Share of the target that goes to all tokens alike, where the target is text."
+    )
     num_eval_images: int = HfArg(default=64, help="Number of captions written at each evaluation.")
     picture_decoder: str | None = HfArg(
         default=None, help="SeedPipeline folder that draws written codes at each evaluation."
@@ -99,6 +102,7 @@ def main(argv: list[str] | None = None) -> None:
         held_out,
         attn_implementation=args.attn_implementation,
         pack_length=args.pack_length,
+        label_smoothing=args.label_smoothing,
         picture_decoder=args.picture_decoder,
     )
     run.fit(

@@ -151,3 +151,8 @@ def make_questions(row: dict[str, Any], rng: random.Random) -> list[tuple[str, s
         questions.append((f"Is this {rng.choice(wrong)}?", "no"))
     rng.shuffle(questions)
     return questions
+
+
+def question_texts() -> list[str]:
+    """All that [`make_questions`] can ask and answer, but for names, each with a space before it."""
+    return [f" Is this {kind}?" for kind in KINDS] + [f" {name}" for name in SUBGROUP_NAMES.values()]

@@ -4,6 +4,8 @@ Its tokenizer is trained on the texts at hand; its token vectors start from thos
 like meaning begin alike.
 """
 
+import json
+
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
@@ -14,12 +16,15 @@ from seed_hf import SeedForCausalLM, SeedImageTokenizer
 END_OF_TEXT = "<|endoftext|>"
 
 
-def train_tokenizer(texts: list[str], vocab_size: int) -> PreTrainedTokenizerFast:
+def train_tokenizer(texts: list[str], vocab_size: int, whole_words: bool = False) -> PreTrainedTokenizerFast:
     """Byte-level BPE: frequent words are one token, and any text can be written.
 
     Args:
         texts (`list[str]`): Texts to learn words from.
         vocab_size (`int`): Tokens at most.
+        whole_words (`bool`, defaults to `False`): Give every other word of the texts a token too, beyond `vocab_size`.
+            What is trained on these texts then never sees a piece as a target, and does not put words together that
+            do not exist; pieces are left for words that only a user knows.
 
     Returns:
         `PreTrainedTokenizerFast`: with one special token, the end of text.
@@ -34,8 +39,20 @@ def train_tokenizer(texts: list[str], vocab_size: int) -> PreTrainedTokenizerFas
             vocab_size=vocab_size, special_tokens=[END_OF_TEXT], initial_alphabet=alphabet, show_progress=False
         ),
     )
+    if whole_words:
+        backend = _add_words(backend, texts)
     names = dict.fromkeys(("bos_token", "eos_token", "pad_token"), END_OF_TEXT)
     return PreTrainedTokenizerFast(tokenizer_object=backend, **names)
+
+
+def _add_words(backend: Tokenizer, texts: list[str]) -> Tokenizer:
+    """The tokenizer with each word of the texts as one token, whatever its merges say."""
+    words = {word for text in set(texts) for word, _ in backend.pre_tokenizer.pre_tokenize_str(text)}
+    state = json.loads(backend.to_str())
+    vocabulary = state["model"]["vocab"]
+    vocabulary |= {word: len(vocabulary) + place for place, word in enumerate(sorted(words - vocabulary.keys()))}
+    state["model"]["ignore_merges"] = True  # a word that has a token is not put together
+    return Tokenizer.from_str(json.dumps(state))
 
 
 @torch.no_grad()

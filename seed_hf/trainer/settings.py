@@ -45,7 +45,12 @@ class LanguageModelSettings:
     language_model_config: str | None = HfArg(
         default=None, help="Configuration file of a small language model with new weights, to train instead."
     )
-    vocab_size: int = HfArg(default=3000, help="Number of words of that small language model.")
+    vocab_size: int = HfArg(default=3000, help="Number of words, and pieces of them, of that small language model.")
+    whole_words: bool = HfArg(
+        default=False,
+        help="Every other word of captions, tags and questions is a token of it too, so that it writes none that does "
+        "not exist.",
+    )
     init_model: str | None = HfArg(
         default=None, help="SeedForCausalLM folder to go on from, image tokens and all (an adapter: --init_adapter)."
     )

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from ...image_tokenizers import ImageTokenizer, SeedAdapter, load_image_tokenizer, seed_model
 from ...inference import generate_texts
 from ...mini.base_model import base_model_folder, load_base_tokenizer
+from ...mini.emoji import question_texts
 from ...mini.small_language_model import build_small_language_model, start_image_tokens, train_tokenizer
 from ...models.modeling_seed import SeedForCausalLM
 from ...models.pipeline_seed import SeedPipeline
@@ -99,7 +100,8 @@ def _load_language_model(settings: LanguageModelSettings, dtype: str | torch.dty
     )
     if not settings.language_model_config:
         return language_model, tokenizer, folder
-    small_tokenizer = train_tokenizer(list_texts(rows), settings.vocab_size)
+    texts = list_texts(rows) + (question_texts() if settings.whole_words else [])
+    small_tokenizer = train_tokenizer(texts, settings.vocab_size, settings.whole_words)
     small = build_small_language_model(settings.language_model_config, small_tokenizer, language_model, tokenizer)
     small.set_attn_implementation(settings.attn_implementation)
     return small, small_tokenizer, folder
@@ -139,6 +141,16 @@ def enable_gradient_checkpointing(model: PreTrainedModel | PeftModel) -> None:
     enable({"use_reentrant": False})
 
 
+def _pull_to_uniform(logits: torch.Tensor, targets: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+    """What the cross-entropy to all tokens alike has beyond that to the target, as a mean over all targets.
+
+    A share of it, added to a model's own mean loss, is `label_smoothing` of PyTorch's cross-entropy where `counted`.
+    """
+    logits = logits.float()
+    excess = logits.gather(1, targets[:, None])[:, 0] - logits.mean(dim=1)
+    return (excess * counted).mean()
+
+
 class LanguageModelStage:
     """Stage 3, as [`~seed_hf.trainer.TrainingRun.fit`] takes it.
 
@@ -149,10 +161,12 @@ class LanguageModelStage:
         held_out (`list[dict]`): Rows to evaluate on, with codes.
         attn_implementation (`str`, defaults to `"sdpa"`): That of the model.
         pack_length (`int`, defaults to 0): Number of tokens of a row of several samples; 0 gives each a row.
+        label_smoothing (`float`, defaults to 0): Share of the target that goes to all tokens alike, where it is text.
         picture_decoder (`str`, *optional*): Folder of a [`SeedPipeline`] that draws written codes at each evaluation.
 
     Raises:
-        ValueError: If samples are to be packed and the model does not keep them apart.
+        ValueError: If samples are to be packed and the model does not keep them apart, or if `label_smoothing` is not
+            in [0, 1).
     """
 
     def __init__(
@@ -164,12 +178,15 @@ class LanguageModelStage:
         *,
         attn_implementation: str = "sdpa",
         pack_length: int = 0,
+        label_smoothing: float = 0.0,
         picture_decoder: str | None = None,
     ):
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"`label_smoothing` is {label_smoothing}; allowed: 0 to below 1.")
         self.run, self.model = run, run.unwrapped_model
         self.maker, self.processor, self.held_out = maker, maker.processor, held_out
         self.attn_implementation, self.pack_length = attn_implementation, pack_length
-        self.picture_decoder = picture_decoder
+        self.label_smoothing, self.picture_decoder = label_smoothing, picture_decoder
         if pack_length:
             probes = [maker.make(row, row["codes"], "caption") for row in (rows[0], rows[1])]
             check_packing(self.model.eval(), probes, self._pad_token_id, attn_implementation)
@@ -195,7 +212,10 @@ class LanguageModelStage:
         with torch.no_grad():
             is_right = output.logits.argmax(-1) == targets[is_target]
             of_image = batch["is_image"][:, 1:][is_target]
-        return output.loss, {
+        loss = output.loss
+        if self.label_smoothing:
+            loss = loss + self.label_smoothing * _pull_to_uniform(output.logits, targets[is_target], ~of_image)
+        return loss, {
             "text_accuracy": is_right[~of_image].float().mean(),
             "code_accuracy": is_right[of_image].float().mean(),
             "tokens": (batch["sample_ids"] > 0).sum(),

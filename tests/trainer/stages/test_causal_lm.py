@@ -1,0 +1,74 @@
+"""Stage 3's loss: smoothed where the target is text, and that of one big batch however it is cut."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tiny.language import build_seed_model
+from torch.nn import functional as F
+
+from seed_hf.trainer.packing import collate_samples
+from seed_hf.trainer.stages.causal_lm import LanguageModelStage
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build_seed_model("llama", "learned")[0]
+
+
+@pytest.fixture
+def samples(model):
+    """Captions and images in turns, of unequal lengths."""
+    generator, samples = torch.Generator().manual_seed(0), []
+    for number, length in enumerate((9, 14, 7, 11)):
+        ids = torch.randint(1, 300, (length,), generator=generator).tolist()
+        samples.append({"input_ids": ids, "labels": [-100] * 4 + ids[4:], "is_image_task": number % 2 == 1})
+    return samples
+
+
+def stage_of(model, label_smoothing):
+    """Only what the loss needs."""
+    stage = object.__new__(LanguageModelStage)
+    stage.run, stage.model = SimpleNamespace(model=model), model
+    stage.attn_implementation, stage.label_smoothing = "sdpa", label_smoothing
+    return stage
+
+
+@torch.no_grad()
+def expected_loss(model, sample, label_smoothing):
+    """Sum over the targets of one sample, by PyTorch's own label smoothing."""
+    ids = torch.tensor([sample["input_ids"]])
+    logits = model(input_ids=ids).logits[0, 3:-1]
+    smoothing = 0.0 if sample["is_image_task"] else label_smoothing
+    return F.cross_entropy(logits, ids[0, 4:], label_smoothing=smoothing, reduction="sum").item()
+
+
+@pytest.mark.parametrize("row_length", [0, 48])
+def test_label_smoothing_is_pytorchs_for_text_and_none_for_codes(model, samples, row_length):
+    stage, plain = stage_of(model, 0.2), stage_of(model, 0.0)
+    batch = collate_samples(samples, 0, row_length)
+    count = stage.count_targets(batch)
+    with torch.no_grad():
+        loss, without = (each.compute_loss(batch)[0] for each in (stage, plain))
+        parts = [collate_samples(part, 0, row_length) for part in (samples[:1], samples[1:])]
+        # weighted as OptimizerUpdate weights micro-batches
+        cut = sum(stage.compute_loss(part)[0] * stage.count_targets(part) for part in parts) / count
+    assert loss.item() == pytest.approx(sum(expected_loss(model, each, 0.2) for each in samples) / count, rel=1e-5)
+    assert without.item() == pytest.approx(sum(expected_loss(model, each, 0) for each in samples) / count, rel=1e-5)
+    assert cut.item() == pytest.approx(loss.item(), rel=1e-5)
+    assert abs(loss - without) > 1e-3
+
+
+def test_its_gradient_is_pytorchs(model, samples):
+    table = model.get_input_embeddings().weight
+    (got,) = torch.autograd.grad(stage_of(model, 0.2).compute_loss(collate_samples(samples[:1], 0))[0], table)
+    ids = torch.tensor([samples[0]["input_ids"]])
+    wanted_loss = F.cross_entropy(model(input_ids=ids).logits[0, 3:-1], ids[0, 4:], label_smoothing=0.2)
+    (wanted,) = torch.autograd.grad(wanted_loss, table)
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_shares_out_of_range_are_refused(model):
+    for share in (-0.1, 1.0):
+        with pytest.raises(ValueError, match=f"`label_smoothing` is {share}; allowed"):
+            LanguageModelStage(None, None, [], [], label_smoothing=share)
