@@ -176,13 +176,19 @@ def test_own_text_feature_as_the_target_and_learned_codes_that_start_from_image_
     assert sum(lines[-5:]) < 0.9 * sum(lines[:5])
     save_language_model(tmp_path / "lm")
     AcceleratorState._reset_state(reset_partial_state=True)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+    (tmp_path / "small.json").write_text(json.dumps({"model_type": "llama", "tie_word_embeddings": True, **sizes}))
     flags = (*causal_lm_flags(data, second, tmp_path / "lm"), "--image_token_embedding", "learned", "--lora_rank", 0)
+    flags += ("--language_model_config", tmp_path / "small.json", "--vocab_size", 300, "--whole_words")
+    flags += ("--label_smoothing", 0.1)
     run_script("train_causal_lm", third, *flags, "--start_image_tokens", "--learning_rate", 0, "--max_steps", 1)
     AcceleratorState._reset_state(reset_partial_state=True)
     again = (*flags, "--init_model", third, "--image_tokenizer_id", "mine", "--learning_rate", 0, "--max_steps", 1)
     run_script("train_causal_lm", tmp_path / "fourth", *again)
     before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("third", "fourth"))
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    tokenizer = SeedProcessor.from_pretrained(third).tokenizer
+    assert len(tokenizer.tokenize(" religious building")) == 2 and len(tokenizer.tokenize(" wearyster")) > 1
     assert SeedProcessor.from_pretrained(tmp_path / "fourth").tokenizer.image_tokenizer_id == "mine"
     AcceleratorState._reset_state(reset_partial_state=True)
     with pytest.raises(ValueError, match="`start_image_tokens` with `image_token_embedding` 'projected_codes'"):

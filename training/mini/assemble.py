@@ -49,7 +49,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--scheduler", default="DDIMScheduler", help="A scheduler class of diffusers.")
     parser.add_argument("--guidance_scale", type=float, default=2.0, help="Default of the pipeline's calls.")
     parser.add_argument("--num_inference_steps", type=int, default=12, help="Default of the pipeline's calls.")
-    parser.add_argument("--max_file_size", type=int, default=24, help="Largest size of a weight file, in MB.")
+    parser.add_argument("--max_file_size", type=float, default=16, help="Largest size of a weight file, in MB.")
     return parser.parse_args(argv)
 
 
@@ -110,12 +110,12 @@ def save(pipeline: SeedPipeline, args: argparse.Namespace) -> None:
             shutil.copyfile(args.image_tokenizer / name, args.output / "image_tokenizer" / name)
 
 
-def save_language_model(source: Path, output: Path) -> None:
+def save_language_model(source: Path, output: Path, max_file_size: float) -> None:
     """The language model in float16, without the image tokenizer, with its processor; `output` is replaced."""
     model = SeedForCausalLM.from_pretrained(source, image_tokenizer=None)
     processor = SeedProcessor.from_pretrained(source)
     shutil.rmtree(output, ignore_errors=True)
-    model.half().save_pretrained(output)
+    model.half().save_pretrained(output, max_shard_size=f"{max_file_size}MB")
     processor.save_pretrained(output)
     leave_code_out(output)
     # four thousand image tokens, written in nine lines each otherwise
@@ -144,19 +144,23 @@ def name_classes(folder: Path) -> None:
             (place / f"{entry[0]}.py").write_text(text.format(*entry), encoding="utf-8")
 
 
-def check(folder: Path, max_file_size: int) -> int:
-    """Bytes of the whole folder; raises `ValueError` for a file that is too large or a picture with NaN."""
+def check_sizes(folder: Path, max_file_size: float) -> int:
+    """Bytes of the whole folder; raises `ValueError` for a file that is too large."""
     sizes = {file: file.stat().st_size for file in folder.rglob("*") if file.is_file()}
     large = {str(file): size for file, size in sizes.items() if size > (max_file_size + 1) * 10**6}
     if large:
         raise ValueError(f"`--max_file_size` is {max_file_size} MB but a single tensor is larger: {large}.")
+    return sum(sizes.values())
+
+
+def check_picture(folder: Path) -> None:
+    """Loads the pipeline and draws; raises `ValueError` for a picture with NaN."""
     pipeline = SeedPipeline.from_pretrained(folder)
     config = pipeline.image_tokenizer.config
     codes = torch.arange(config.num_query_tokens)[None] % config.codebook_size
     pixels = pipeline(codes=codes, num_inference_steps=2, output_type="pt").images
     if not bool(pixels.isfinite().all()):
         raise ValueError(f"`--output` {folder} draws a picture that is not finite; look at the weights.")
-    return sum(sizes.values())
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -164,14 +168,15 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     pipeline = build_pipeline(args)
     save(pipeline, args)
-    total = check(args.output, args.max_file_size)
+    total = check_sizes(args.output, args.max_file_size)
+    check_picture(args.output)
     for name, component in pipeline.components.items():
         if isinstance(component, torch.nn.Module):
             print(f"{name}: {sum(parameter.numel() for parameter in component.parameters()) / 1e6:.2f} M parameters")
     print(f"{args.output}: {total / 1e6:.1f} MB")
     if args.language_model:
-        save_language_model(args.language_model, args.language_output)
-        total = sum(file.stat().st_size for file in args.language_output.iterdir())
+        save_language_model(args.language_model, args.language_output, args.max_file_size)
+        total = check_sizes(args.language_output, args.max_file_size)
         print(f"{args.language_output}: {total / 1e6:.1f} MB")
 
 

@@ -5,6 +5,7 @@ import importlib
 import pytest
 import torch
 from safetensors import safe_open
+from tiny.demo import build_seed
 from tiny.pictures import (
     GENERATION_DIM,
     IMAGE_SIZE,
@@ -20,7 +21,7 @@ from tiny.pictures import (
 from tiny.training_data import save_bert
 from transformers import AutoTokenizer
 
-from seed_hf import SeedImageProcessor, SeedImageTokenizer, SeedPipeline
+from seed_hf import SeedForCausalLM, SeedImageProcessor, SeedImageTokenizer, SeedPipeline
 
 
 @pytest.fixture
@@ -91,6 +92,28 @@ def test_again_with_another_scheduler(script, flags):
     assert pipeline.scheduler.config.prediction_type == "v_prediction"
     pixels = pipeline(codes=build_codes(), generator=generators(0), output_type="pt").images
     assert pixels.isfinite().all()
+
+
+def test_weights_in_several_files(script, flags, tmp_path):
+    """All parts load from them, in whichever layout: that of diffusers and that of transformers."""
+    whole = run(script, flags)
+    cut = run(script, {**flags, "output": tmp_path / "cut", "max_file_size": 0.04})
+    for name in ("unet", "vae", "image_tokenizer"):
+        files = sorted((tmp_path / "cut" / name).glob("*.safetensors"))
+        assert len(files) > 1, name
+        got, expected = getattr(cut, name).state_dict(), getattr(whole, name).state_dict()
+        assert got.keys() == expected.keys() and all(torch.equal(got[key], expected[key]) for key in expected)
+    for part in build_seed(SeedImageTokenizer.from_pretrained(flags["image_tokenizer"])):
+        part.save_pretrained(tmp_path / "saved")
+    script.save_language_model(tmp_path / "saved", tmp_path / "language_model", 0.02)
+    assert len(list((tmp_path / "language_model").glob("*.safetensors"))) > 1
+    folders = (tmp_path / "saved", tmp_path / "language_model")
+    before, after = (SeedForCausalLM.from_pretrained(folder, image_tokenizer=None) for folder in folders)
+    for name, value in before.state_dict().items():
+        # float16 in the files
+        torch.testing.assert_close(after.state_dict()[name].float(), value, rtol=1e-3, atol=1e-4)
+    with pytest.raises(ValueError, match="`--max_file_size` is -1 MB but a single tensor is larger: .*safetensors"):
+        script.check_sizes(tmp_path / "cut", -1)
 
 
 def test_refuses_to_replace_another_folder(script, flags):
