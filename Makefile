@@ -8,6 +8,7 @@ CONSTRAINTS ?= constraints.txt
 IMAGE ?=
 PROMPT ?=
 RUNS ?=
+TRAINED ?=
 SECONDS ?= 180
 SEED ?=
 
@@ -33,7 +34,7 @@ TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_
 export IMAGE PROMPT
 
 .PHONY: demo test test-anywhere test-anywhere-sse test-anywhere-avx2 test-slow test-upstream test-package test-versions fuzz \
-	lint quality style docs bench tables cards screenshots train-mini clean
+	lint quality style docs bench tables cards screenshots train-mini mini-results clean
 
 demo: $(VENV)/.installed-package
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m seed_hf.demo $(if $(IMAGE),--image "$$IMAGE") $(if $(PROMPT),--prompt "$$PROMPT")
@@ -92,6 +93,10 @@ bench: $(VENV)/.installed-dev
 
 train-mini: $(VENV)/.installed-dev
 	@HF_HUB_OFFLINE=1 $(BIN)/python training/train_mini.py --output_dir out/mini
+
+# After a training: make mini-results TRAINED=out/mini ships its weights, and makes all numbers, cards and pictures anew.
+mini-results: $(VENV)/.installed-dev
+	@HF_HUB_OFFLINE=1 $(BIN)/python training/mini_results.py $(if $(TRAINED),--trained $(TRAINED))
 
 tables: $(VENV)/.installed-dev
 	@HF_HUB_OFFLINE=1 $(BIN)/python training/mini/make_tables.py --output_dir runs/tables --readme docs/numbers.md

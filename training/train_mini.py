@@ -10,13 +10,9 @@ bfloat16.
 """
 
 import argparse
-import json
-import os
 import re
 import shlex
-import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +21,7 @@ import seed_hf_script  # isort: skip  # noqa: F401
 
 from seed_hf.trainer.curves import plot_metrics, read_metrics
 from seed_hf.trainer.flags import HelpFormatter, read_recipe
+from seed_hf.trainer.progress import Progress
 
 
 ROOT = Path(__file__).parents[1]
@@ -119,44 +116,6 @@ def final_commands(output_dir: Path) -> list[list[str]]:
     ]
 
 
-def run(command: list[str]) -> None:
-    """Runs a command from the repository's root."""
-    print("$", shlex.join(command).replace(f"{ROOT}/", ""), flush=True)
-    subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
-
-
-class Progress:
-    """Which commands have ended, and how long each took over all starts; kept in a file.
-
-    Args:
-        file (`Path`): JSON file; made when the first command ends or fails.
-    """
-
-    def __init__(self, file: Path):
-        self.file = file
-        self.state = json.loads(file.read_text()) if file.is_file() else {}
-
-    @property
-    def seconds(self) -> dict[str, float]:
-        """Time of each command so far."""
-        return {name: entry["seconds"] for name, entry in self.state.items()}
-
-    def run(self, name: str, command: list[str]) -> None:
-        """Runs a command, unless the same one has ended well before."""
-        entry = self.state.setdefault(name, {"seconds": 0.0, "done": None})
-        if entry["done"] == command:
-            print(f"{name}: done before, in {entry['seconds'] / 60:.1f} minutes", flush=True)
-            return
-        started = time.monotonic()
-        try:
-            run(command)
-            entry["done"] = command
-        finally:
-            entry["seconds"] += time.monotonic() - started
-            self.file.write_text(json.dumps(self.state, indent=2))
-        print(f"{name}: {entry['seconds'] / 60:.1f} minutes", flush=True)
-
-
 def write_report(out: Path, seconds: dict[str, float]) -> Path:
     """Curves, last numbers and newest pictures of every stage, as one page of markdown; returns its path."""
     lines = [f"# seed-mini, trained in {sum(seconds.values()) / 60:.1f} minutes", ""]
@@ -203,7 +162,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     out = args.output_dir
     out.mkdir(parents=True, exist_ok=True)
-    progress = Progress(out / "stages.json")
+    progress = Progress(out / "stages.json", ROOT)
     for stage in STAGES:
         progress.run(stage.recipe, command_of(stage, args))
     for name, command in zip(("assemble", "demo"), final_commands(out), strict=True):
