@@ -130,9 +130,10 @@ def main(argv: list[str] | None = None) -> None:
         picture_decoder=args.picture_decoder,
     )
     if args.init_codebook_images and run.step == 0:
-        stage.start_codebook(run.make_batches(stage.views, collate_fn=stage.collate), args.init_codebook_images)
+        batches = run.make_batches(stage.views, collate_fn=stage.collate)
+        stage.start_codebook(stage.with_views(batches), args.init_codebook_images)
     batches = run.make_batches(stage.views, collate_fn=stage.collate)
-    run.fit(batches, stage.compute_loss, evaluate=stage.evaluate, save_final=stage.save)
+    run.fit(stage.with_views(batches), stage.compute_loss, evaluate=stage.evaluate, save_final=stage.save)
 
 
 if __name__ == "__main__":

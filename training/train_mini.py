@@ -10,6 +10,7 @@ bfloat16.
 """
 
 import argparse
+import os
 import re
 import shlex
 import sys
@@ -92,11 +93,20 @@ STAGES = (
 )
 
 
+def num_readers() -> int:
+    """Processes that make views beside a GPU; beside a model on the CPU they would only take its cores."""
+    import torch  # here, so that --help needs none
+
+    return min(16, (os.cpu_count() or 1) - 1) if torch.cuda.is_available() else 0
+
+
 def command_of(stage: Stage, args: argparse.Namespace) -> list[str]:
     """The command that trains a stage."""
     out = shlex.quote(str(args.output_dir))
     recipe = RECIPES / f"{stage.recipe}.yaml"
     flags = f"--recipe {shlex.quote(str(recipe))} --output_dir {out}/{stage.folder} {stage.flags.format(out=out)}"
+    if stage.script in ("train_qformer", "train_codebook") and (count := num_readers()):
+        flags += f" --num_workers {count}"
     if args.share < 1:
         steps = max(args.min_steps, round(args.share * read_recipe(recipe)["max_steps"]))
         flags += f" --max_steps {steps} --warmup_steps {steps // 10} --log_every {max(1, steps // 20)} --eval_every 0"

@@ -119,7 +119,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     batches = run.make_batches(stage.views, transform=stage.transform, collate_fn=stage.collate)
     run.fit(
-        batches,
+        stage.with_views(batches),
         stage.compute_loss,
         evaluate=stage.evaluate,
         save_final=stage.save,

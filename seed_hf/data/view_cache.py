@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -36,6 +36,34 @@ class AugmentedViews(torch.utils.data.Dataset):
         """One image of a group: a view, a caption, and the tags."""
         image, caption, tags = self.data.draw(index, generator)
         return self.augment(image, generator), caption, tags
+
+
+class ViewsInOrder(torch.utils.data.Dataset):
+    """The views that a cache holds, made in whichever process reads them: each with the reason why it has no image.
+
+    Args:
+        rows (`Sequence[dict]`): Rows of images; a pass over all of them gives the next view of each.
+        augment (`Callable`): From an image and a generator to a view.
+        numbers (`range`): Numbers of the views.
+        seed (`int`): Seed of the first view.
+    """
+
+    def __init__(self, rows: Sequence[dict], augment: Augment, numbers: range, seed: int):
+        self.rows, self.augment, self.numbers, self.seed = rows, augment, numbers, seed
+
+    def __len__(self) -> int:
+        """Number of views."""
+        return len(self.numbers)
+
+    def __getitem__(self, place: int) -> tuple[Image.Image, int, UnreadableSampleError | None]:
+        """A view, the number of its row, and what is wrong with that."""
+        number, error = self.numbers[place], None
+        row = number % len(self.rows)
+        try:
+            image = open_image(self.rows[row])
+        except UnreadableSampleError as failure:
+            image, error = Image.new("RGB", (8, 8)), failure
+        return self.augment(image, torch.Generator().manual_seed(self.seed + number)), row, error
 
 
 class ViewStore:
@@ -108,6 +136,10 @@ class CachedViews(torch.utils.data.Dataset):
             it. Defaults to memory.
         made_with (`dict`, *optional*): Settings that the values depend on, as JSON can hold them; a file that was made
             with others, or whose first values are no longer what `encode` gives, is made anew.
+        num_workers (`int`, defaults to 0): Additional processes that make views; values do not depend on it.
+
+    Attributes:
+        values (`torch.Tensor`): What `encode` gave: first one view of each image, then another.
     """
 
     def __init__(
@@ -120,46 +152,49 @@ class CachedViews(torch.utils.data.Dataset):
         batch_size: int = 128,
         file: str | os.PathLike | None = None,
         made_with: dict | None = None,
+        num_workers: int = 0,
     ):
         self.data, self.num_views = data, num_views
         self.unreadable: dict[int, UnreadableSampleError] = {}
         store = ViewStore(file, {"rows": len(data.rows), "views": num_views, "seed": seed, **(made_with or {})})
-        for row in store.unreadable:
-            self._open(row)
+        self._note(ViewsInOrder(data.rows, lambda image, _: image, store.unreadable, seed))
         total = num_views * len(data.rows)
 
-        def encode_from(start: int) -> torch.Tensor:
-            numbers = range(start, min(start + batch_size, total))
-            views = [augment(self._open(n % len(data.rows)), torch.Generator().manual_seed(seed + n)) for n in numbers]
-            with torch.no_grad():
-                return encode(views)
+        def encoded(start: int, num_workers: int) -> Iterator[torch.Tensor]:
+            views = ViewsInOrder(data.rows, augment, range(start, total), seed)
+            # a generator of its own: making views must not change what is random elsewhere
+            loading = {"num_workers": num_workers, "collate_fn": list, "generator": torch.Generator()}
+            for batch in torch.utils.data.DataLoader(views, batch_size, **loading):
+                self._note(batch)
+                with torch.no_grad():
+                    rows = encode([view for view, _, _ in batch])
+                yield rows
 
         # weights may have changed since, which no setting tells
-        if store.done and not store.begins_with(encode_from(0)):
+        if store.done and not store.begins_with(next(encoded(0, num_workers=0))):
             store.done = 0
-        for start in tqdm(range(store.done, total, batch_size), desc=f"{num_views} views", mininterval=10):
-            store.write(start, encode_from(start), total, sorted(self.unreadable))
+        starts = range(store.done, total, batch_size)
+        batches = zip(starts, encoded(store.done, num_workers), strict=True)
+        for start, rows in tqdm(batches, total=len(starts), desc=f"{num_views} views", mininterval=10):
+            store.write(start, rows, total, sorted(self.unreadable))
         self.values = store.values
 
-    def _open(self, row: int) -> Image.Image:
-        try:
-            return open_image(self.data.rows[row])
-        except UnreadableSampleError as error:
-            self.unreadable[row] = error
-            return Image.new("RGB", (8, 8))
+    def _note(self, views: Iterable[tuple]) -> None:
+        """Keeps what is wrong with images."""
+        self.unreadable |= {row: error for _, row, error in views if error}
 
     def __len__(self) -> int:
         """Number of groups."""
         return len(self.data)
 
-    def draw(self, index: int, generator: torch.Generator) -> tuple[torch.Tensor, str, list[str]]:
-        """One image of a group: what `encode` gave for one view of it, a caption, and the tags."""
+    def draw(self, index: int, generator: torch.Generator) -> tuple[int, str, list[str]]:
+        """One image of a group: the number of one view of it among `values`, a caption, and the tags."""
         number = self.data.draw_row(index, generator)
         if number in self.unreadable:
             raise self.unreadable[number]
         view = int(torch.randint(self.num_views, (1,), generator=generator))
         row = self.data.rows[number]
-        return self.values[view * len(self.data.rows) + number], draw_caption(row, generator), row.get("tags") or []
+        return view * len(self.data.rows) + number, draw_caption(row, generator), row.get("tags") or []
 
 
 __all__ = ["AugmentedViews", "CachedViews"]

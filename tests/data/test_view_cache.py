@@ -37,7 +37,7 @@ def test_cached_views_belong_to_their_images(data):
     means = [float(np.asarray(data.draw(index, torch.Generator())[0]).mean()) for index in (0, 1)]
     drawn = [cached.draw(index, torch.Generator().manual_seed(seed)) for index in (0, 1) for seed in range(40)]
     assert {caption for _, caption, _ in drawn} == {"a dog", "a cat"}
-    cats = [view for view, caption, _ in drawn if caption == "a cat"]
+    cats = [cached.values[number] for number, caption, _ in drawn if caption == "a cat"]
     assert {view[0].item() for view in cats} == {means[1]} and len({view[1].item() for view in cats}) == 3
     with pytest.raises(UnreadableSampleError):
         cached.draw(2, torch.Generator())
@@ -57,10 +57,11 @@ def test_kept_views_are_made_once(data, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         CachedViews(data, encode, shift, 3, **settings)
     encoded.clear()
+    state = torch.get_rng_state()
     kept = CachedViews(data, encode, shift, 3, **settings)
     assert sum(encoded) == 2 + 3 * 4 - 8  # the first ones again, to see that they are still the same
-    values = CachedViews(data, torch.stack, shift, 3, seed=0).values
-    assert torch.equal(kept.values, values)
+    values = CachedViews(data, torch.stack, shift, 3, seed=0, batch_size=5, num_workers=2).values
+    assert torch.equal(kept.values, values) and torch.equal(torch.get_rng_state(), state)
     encoded.clear()
     with pytest.raises(UnreadableSampleError):
         CachedViews(data, encode, shift, 3, **settings).draw(2, torch.Generator())

@@ -32,6 +32,16 @@ def test_every_command_is_one_that_its_script_takes(train_mini, tmp_path, share)
     assert "my models/pipeline" in shlex.join(demo)
 
 
+def test_beside_a_gpu_other_processes_make_the_views(train_mini, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_mini, "num_readers", lambda: 7)
+    args = train_mini.parse_args(["--output_dir", str(tmp_path), "--share", "1"])
+    readers = {}
+    for stage in train_mini.STAGES:
+        _, script, *flags = train_mini.command_of(stage, args)
+        readers[stage.recipe] = importlib.import_module(Path(script).stem).parse_args(flags).num_workers
+    assert {recipe for recipe, count in readers.items() if count == 7} == {"stage1", "stage2"}
+
+
 def test_the_report_shows_numbers_curves_and_newest_pictures(train_mini, tmp_path):
     for folder in {stage.folder for stage in train_mini.STAGES}:
         (tmp_path / folder).mkdir()

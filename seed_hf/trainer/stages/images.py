@@ -20,6 +20,13 @@ from ..run import TrainingRun
 ROWS_AT_ONCE = 256
 
 
+def move_if_it_fits(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Values on a GPU, if they take no more than half of the memory that is free there; else where they are."""
+    if device.type != "cuda" or values.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
+        return values
+    return values.to(device)
+
+
 class ImageStage:
     """Base of the stages that train an image tokenizer.
 
@@ -65,8 +72,10 @@ class ImageStage:
             file = Path(run.args.output_dir) / "views.bin" if keeps_views else None
             made_with = {"augmentation": [getattr(augmentation, field.name) for field in fields(Augmentation)]}
             # a CPU is faster with what fits into its caches
-            settings = {"file": file, "made_with": made_with, "batch_size": 128 if run.device.type == "cuda" else 16}
+            settings = {"file": file, "made_with": made_with, "batch_size": 512 if run.device.type == "cuda" else 16}
+            settings["num_workers"] = run.args.num_workers
             self.views = CachedViews(data, self.encode, self.augment, num_cached_views, run.args.seed, **settings)
+            self.cached = move_if_it_fits(self.views.values, run.device)
         else:
             self.views = AugmentedViews(data, self.augment)
 
@@ -84,10 +93,18 @@ class ImageStage:
             return getattr(self.model, self.frozen_part)(self.pixel_values(images).to(self.run.device)).half().cpu()
 
     def image_inputs(self, views: list) -> dict[str, torch.Tensor]:
-        """Arguments of the model for a batch of views."""
+        """Arguments of the model for a batch of views; of cached ones their numbers, for [`ImageStage.with_views`]."""
         if self.is_cached:
-            return {self.cached_input: torch.stack(views).float()}
+            return {"views": torch.tensor(views)}
         return {"pixel_values": self.pixel_values(views)}
+
+    def with_views(self, batches: Iterator[dict]) -> Iterator[dict]:
+        """Batches with what is cached in place of the numbers of views, on the device where it is there."""
+        for batch in batches:
+            if self.is_cached:
+                numbers = batch.pop("views").to(self.cached.device, non_blocking=True)
+                batch[self.cached_input] = self.cached[numbers].float()
+            yield batch
 
     def text_inputs(self, captions: list[str]) -> dict[str, torch.Tensor]:
         """Arguments of the model for a batch of captions."""
