@@ -4,9 +4,9 @@ import os
 import signal
 import subprocess
 import sys
-from functools import partial
 
 import httpx
+import processes
 import pytest
 
 
@@ -14,6 +14,9 @@ pytest.importorskip("gradio", reason="the app needs gradio")
 
 # a toy without weights: what is stopped is the server around it
 _APP = """
+import signal
+# tests under `nohup` would hand down that it is ignored
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from contextlib import contextmanager
 import gradio as gr
 from seed_hf.app import page
@@ -37,9 +40,7 @@ print("ended")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_no_file_is_left(tmp_path, number):
     pipe = {"stdout": subprocess.PIPE, "text": True, "env": {**os.environ, "TMPDIR": str(tmp_path)}}
-    # tests under `nohup` would hand down that SIGHUP is ignored
-    heard = partial(signal.signal, number, signal.SIG_DFL)
-    with subprocess.Popen([sys.executable, "-c", _APP], preexec_fn=heard, **pipe) as app:
+    with processes.Popen([sys.executable, "-c", _APP], **pipe) as app:
         url = app.stdout.readline().strip()
         httpx.post(f"{url}gradio_api/upload", files={"files": ("x.png", b"secret")}).raise_for_status()
         assert {path.name for path in tmp_path.rglob("x.png")} == {"x.png"}
