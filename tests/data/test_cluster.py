@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import processes
 import pytest
 from tiny import ROOT
 from tiny.image_tokenizer import tiny_image_tokenizer
@@ -66,7 +67,7 @@ def test_files_are_the_same_and_killed_tasks_go_on(tmp_path, job):
     output, logs = tmp_path / "codes", tmp_path / "logs"
     command = [sys.executable, "-c", UNTIL_KILLED, *map(str, (model, dataset, output, logs))]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
+    process = processes.Popen(command, env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
     while len(found := sorted(output.glob("data/train-*.parquet"))) < 2:
         assert process.poll() is None
         time.sleep(0.1)
