@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import processes
 import pytest
 import torch
 from datasets import Dataset
@@ -14,6 +15,7 @@ from tiny.pictures import build_images
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from seed_hf.commands import main
+from seed_hf.data import resumable
 from seed_hf.data.reading import TooManyUnreadableSamplesError
 from seed_hf.evaluation import (
     EvaluationReport,
@@ -201,6 +203,7 @@ def test_processes_and_parts_give_the_same_captions(models, coco, tmp_path, monk
         return predictor.run_predictor(predicts, rows, work_dir, description, run, rows_per_part=2)
 
     monkeypatch.setattr(measuring, "run_predictor", in_parts)
+    monkeypatch.setattr(resumable, "torch", processes.TORCH)
     arguments = {"model": models / "language_model", "dataset": str(coco), "metrics": ["BLEU-4"], "num_beams": 2}
     alone = evaluate_captions(**arguments, settings=RunSettings(batch_size=2))
     assert alone.settings["prompt"] == "<image>a photo of" and alone.data["num_skipped"] == 1
