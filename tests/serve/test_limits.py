@@ -9,6 +9,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import processes
 import pytest
 import torch
 from PIL import Image
@@ -169,7 +170,7 @@ def test_the_command_finishes_its_work_when_it_is_told_to_stop(studio, tmp_path)
     studio.pipeline.save_pretrained(tmp_path / "toy")
     code = "import sys, seed_hf_script; sys.exit(seed_hf_script.main())"
     command = [sys.executable, "-c", code, "serve", "--model", str(tmp_path / "toy"), "--port", "0"]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+    with processes.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         line = next(line for line in process.stderr if "serving at" in line)
         url = line.split()[-1].removesuffix("/v1")
         assert httpx.get(f"{url}/v1/models").json()["data"][0]["id"] == "toy"
