@@ -3,11 +3,11 @@
 import json
 import os
 import random
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
+import processes
 import pytest
 from accelerate.state import AcceleratorState
 from fuzz.checkpoints import Checkpoints
@@ -46,7 +46,7 @@ def test_damage_on_disk(tmp_path, target, num_inputs):
 def fuzz(tmp_path, *flags):
     command = [sys.executable, RUN, "--output", tmp_path / "counts.json", "--failures", tmp_path / "failures", *flags]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    done = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True, timeout=600)
+    done = processes.run([*map(str, command)], env=environment, capture_output=True, text=True, timeout=600)
     return done, json.loads((tmp_path / "counts.json").read_text()), sorted((tmp_path / "failures").glob("*"))
 
 
