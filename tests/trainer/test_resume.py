@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import torch
 from accelerate.state import AcceleratorState
@@ -79,7 +80,7 @@ def test_a_process_killed_by_the_system_goes_on(tmp_path):
         "3",
     ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
-    process = subprocess.Popen(
+    process = processes.Popen(
         [*command, "--seconds_per_step", "0.2"], cwd=TESTS, env=environment, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 300
