@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 
+import processes
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -24,6 +25,7 @@ from transformers.image_utils import SizeDict
 
 from seed_hf import SeedImageProcessor
 from seed_hf.commands import main
+from seed_hf.data import resumable
 from seed_hf.data.codes import read_codes, split_name
 from seed_hf.data.encode import _CodeParts, encode_once, encode_rows
 from seed_hf.data.reading import TooManyUnreadableSamplesError, read_image, read_image_bytes, try_image
@@ -319,10 +321,13 @@ def test_a_damaged_description_is_named(tmp_path, encoded):
 def start_command(*arguments):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", ENCODE, "encode", *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return processes.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def test_a_killed_process_loses_and_repeats_nothing_and_two_others_finish(tmp_path, image_tokenizer, capfd):
+def test_a_killed_process_loses_and_repeats_nothing_and_two_others_finish(
+    tmp_path, image_tokenizer, capfd, monkeypatch
+):
+    monkeypatch.setattr(resumable, "torch", processes.TORCH)
     dataset = write_shards(tmp_path / "shards", num_shards=4, samples_per_shard=50)
     rows, output = load_rows(dataset), tmp_path / "codes"
     other = start_command(image_tokenizer, dataset, output, "--batch-size", 1, "--rows-per-file", 20)
