@@ -1,8 +1,8 @@
 """Objectives, and the gather over real processes."""
 
-import subprocess
 import sys
 
+import processes
 import pytest
 import torch
 from once import make_once
@@ -51,9 +51,8 @@ def one_process_gradients(mode):
 def launch_two_processes(folder):
     script = folder / "two.py"
     script.write_text(TWO_PROCESSES)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
-    command += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0", str(script), str(folder / "gradients.pt")]
-    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    ended = processes.run_ranks([sys.executable, str(script), str(folder / "gradients.pt")])
+    assert [code for code, _ in ended] == [0, 0], ended
 
 
 @pytest.fixture(scope="module")
