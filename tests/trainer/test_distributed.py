@@ -3,11 +3,12 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
 
+import processes
 import pytest
 import torch
+from accelerate.commands import launch
 from accelerate.state import AcceleratorState
 from distributed_checks import as_lists, contrastive_gradient
 from one_update import assert_same_update, update_stage_1
@@ -27,19 +28,25 @@ def fresh_accelerator():
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def run_two_processes(folder):
+def run_two_processes(folder, monkeypatch):
+    """By `accelerate launch`, whose processes torch's agent would start without anything imported."""
     config = TESTS.parent / "training" / "accelerate" / "cpu_2proc.yaml"
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
-    command = [*launch, "--main_process_port", "0", "distributed_checks.py", str(folder)]
-    done = subprocess.run(command, cwd=TESTS, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[done.stderr.find("Traceback") :][:3000]
+
+    def run_agent(args):
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
+        command = [sys.executable, args.training_script, *args.training_script_args]
+        ended = processes.run_ranks(command, int(args.nproc_per_node), env=environment, cwd=TESTS)
+        assert not any(code for code, _ in ended), [said[said.find("Traceback") :][:3000] for _, said in ended]
+
+    monkeypatch.setattr("torch.distributed.run.run", run_agent)
+    flags = ["--config_file", str(config), "--main_process_port", "0", "distributed_checks.py", str(folder)]
+    launch.launch_command(launch.launch_command_parser().parse_args(flags))
     return json.loads((folder / "results.json").read_text())
 
 
-def test_two_processes_learn_what_one_learns_from_the_whole_batch(tmp_path):
+def test_two_processes_learn_what_one_learns_from_the_whole_batch(tmp_path, monkeypatch):
     # One test, because starting real processes takes most of its time.
-    two = run_two_processes(tmp_path)
+    two = run_two_processes(tmp_path, monkeypatch)
     assert two["num_processes"] == 2
 
     indices = []
