@@ -1,18 +1,22 @@
 """Run by test_remote_code.py in a process of its own, in which `seed_hf` cannot be imported.
 
-    python remote_code_checks.py WANTED.pt RESAVED LM ADAPTER [LM ADAPTER ...]
+    python remote_code_checks.py FOLDER LM ADAPTER [LM ADAPTER ...]
 
 Loads each language model and adapter (a folder or a repository id) by every Auto class, with the code that lies beside
-the weights, and compares with what the installed package computed.
+the weights, and compares with what the installed package computed, FOLDER/wanted.pt. Of the pipeline and the image
+processor in FOLDER it saves what they give.
 """
 
 import os
 import sys
+from pathlib import Path
 
 
 sys.modules["seed_hf"] = None  # any import of it fails
 
+import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from diffusers import DiffusionPipeline  # noqa: E402
 from peft import AutoPeftModelForCausalLM  # noqa: E402
 from rounding import assert_equal_up_to_rounding, assert_same_picture  # noqa: E402
 from transformers import (  # noqa: E402
@@ -85,16 +89,39 @@ def check_adapter(name: str, wanted: dict):
         torch.testing.assert_close(model(wanted["ids"]).logits, wanted["adapter_logits"])
 
 
-def main(wanted_file: str, resaved: str, *names: str):
+def draw_with_pipeline(folder: Path):
+    """By the generic class, then saved, loaded again and used again."""
+    try:
+        DiffusionPipeline.from_pretrained(folder / "drawing")
+    except ValueError as error:
+        assert "trust_remote_code" in str(error), error
+    else:
+        raise AssertionError("code ran without trust_remote_code")
+    pipeline = DiffusionPipeline.from_pretrained(folder / "drawing", **TRUST)
+    image = np.arange(28 * 28 * 3, dtype=np.uint8).reshape(28, 28, 3)
+    inputs = ({"image": image}, {"prompt": "a cat"})
+    drawn = [pipeline(**each, generator=torch.Generator().manual_seed(0), output_type="pt") for each in inputs]
+    pipeline.save_pretrained(folder / "drawing_again")
+    again = DiffusionPipeline.from_pretrained(folder / "drawing_again", **TRUST)
+    later = again.encode_image(image), again.encode_prompt("a cat")
+    torch.save([*drawn[0].values(), *drawn[1].values(), *later], folder / "drawn.pt")
+
+
+def main(folder: str, *names: str):
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    wanted = torch.load(wanted_file, weights_only=False)
+    folder = Path(folder)
+    wanted = torch.load(folder / "wanted.pt", weights_only=False)
     for language_model, adapter in zip(names[::2], names[1::2], strict=True):
         check_refused(language_model)
         model = check_language_model(language_model, wanted)
         processor = check_processor(language_model, model, wanted)
         check_adapter(adapter, wanted)
-    model.save_pretrained(resaved)
-    processor.save_pretrained(resaved)
+    model.save_pretrained(folder / "resaved")
+    processor.save_pretrained(folder / "resaved")
+    draw_with_pipeline(folder)
+    alone = AutoImageProcessor.from_pretrained(folder / "image_processor", **TRUST)
+    assert is_remote(alone)
+    np.save(folder / "pixels.npy", alone(str(folder / "photo.png"), return_tensors="np")["pixel_values"])
 
 
 if __name__ == "__main__":

@@ -2,8 +2,6 @@
 
 import base64
 import http.server
-import subprocess
-import sys
 import threading
 from io import BytesIO
 
@@ -68,29 +66,6 @@ def test_save_and_reload(tmp_path, size):
     assert torch.equal(
         processor(photo, return_tensors="pt").pixel_values, again(photo, return_tensors="pt").pixel_values
     )
-
-
-def test_loads_as_remote_code_without_the_package(tmp_path):
-    """The saved folder carries its code: a process that cannot import seed_hf gives the same pixels."""
-    folder, photo_path, pixels_path = tmp_path / "repo", tmp_path / "photo.png", tmp_path / "pixels.npy"
-
-    class_name = SeedImageProcessor._auto_class
-    SeedImageProcessor.register_for_auto_class()
-    try:
-        SeedImageProcessor(size=16).save_pretrained(folder)
-    finally:
-        SeedImageProcessor._auto_class = class_name
-    make_photo().save(photo_path)
-    program = (
-        "import sys; sys.modules['seed_hf'] = None\n"
-        "import numpy as np\n"
-        "from transformers import AutoImageProcessor\n"
-        f"processor = AutoImageProcessor.from_pretrained({str(folder)!r}, trust_remote_code=True)\n"
-        f"np.save({str(pixels_path)!r}, processor({str(photo_path)!r}, return_tensors='np')['pixel_values'])\n"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path, timeout=300)
-    expected = SeedImageProcessor(size=16)(make_photo(), return_tensors="np")["pixel_values"]
-    np.testing.assert_allclose(np.load(pixels_path), expected, atol=1e-6)
 
 
 def test_auto_class_finds_it(tmp_path):

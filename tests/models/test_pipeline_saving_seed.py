@@ -1,18 +1,15 @@
-"""SeedPipeline as a whole: where its parts lie, what is saved, what loads. Real classes at toy size."""
+"""SeedPipeline as a whole: where its parts lie, what is saved, what loads. Real classes at toy size.
+
+What loads without the package: test_remote_code.py.
+"""
 
 import inspect
 import json
-import os
 import shutil
-import subprocess
-import sys
-import textwrap
 
-import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline, EulerDiscreteScheduler
-from rounding import assert_codes_of_images, assert_codes_of_prompt
 from tiny.pictures import (
     PICTURE_SIZE,
     build_codes,
@@ -219,56 +216,6 @@ class TestSaving:
             file.write_text("raise RuntimeError('code of the repository was run')\n")
         loaded = load("someone/toy", cache_dir=tmp_path, local_files_only=True)
         assert distance(draw(loaded, codes=build_codes()), draw(pipeline, codes=build_codes())) < 1e-5
-
-    def test_without_the_package(self, tmp_path, prompt_pipeline):
-        """Another process in which `seed_hf` cannot be imported loads the folder, draws, saves; we load that."""
-        pipeline = prompt_pipeline
-        pipeline.save_pretrained(tmp_path / "saved")
-        script = f"""
-            import sys
-            sys.modules["seed_hf"] = None  # any import of it now fails
-            import numpy as np
-            import torch
-            from diffusers import DiffusionPipeline
-            torch.set_num_threads({torch.get_num_threads()})
-            try:
-                DiffusionPipeline.from_pretrained({str(tmp_path / "saved")!r})
-            except ValueError as error:
-                assert "trust_remote_code" in str(error), error
-            else:
-                raise AssertionError("code ran without trust_remote_code")
-            pipeline = DiffusionPipeline.from_pretrained({str(tmp_path / "saved")!r}, trust_remote_code=True)
-            generator = lambda: torch.Generator().manual_seed(0)
-            image = np.arange(28 * 28 * 3, dtype=np.uint8).reshape(28, 28, 3)
-            output = pipeline(image, generator=generator(), output_type="pt")
-            drawn = pipeline(prompt="a cat", generator=generator(), output_type="pt")
-            pipeline.save_pretrained({str(tmp_path / "again")!r})
-            again = DiffusionPipeline.from_pretrained({str(tmp_path / "again")!r}, trust_remote_code=True)
-            later = again.encode_image(image), again.encode_prompt("a cat")
-            torch.save([*output.values(), *drawn.values(), *later], {str(tmp_path / "output.pt")!r})
-        """
-        environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_MODULES_CACHE": str(tmp_path / "modules")}
-        environment.pop("PYTHONPATH", None)
-        command = [sys.executable, "-c", textwrap.dedent(script)]
-        result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert result.returncode == 0, result.stderr
-        images, codes, drawn, written, *later = torch.load(tmp_path / "output.pt")
-        image = np.arange(28 * 28 * 3, dtype=np.uint8).reshape(28, 28, 3)
-        pixel_values = pipeline.image_processor(image, return_tensors="pt")["pixel_values"]
-        for seen in (codes, later[0]):
-            assert_codes_of_images(pipeline.image_tokenizer, pixel_values, seen)
-        for prompted in (written, later[1]):
-            assert_codes_of_prompt(pipeline, "a cat", prompted)
-        for pictures, shown in ((images, codes), (drawn, written)):
-            assert distance(pictures, draw(pipeline, 0, codes=shown)) < 1e-5
-        loaded = load(tmp_path / "again")
-        assert distance(draw(loaded, codes=codes), draw(pipeline, codes=codes)) < 1e-5
-        saved, again = (
-            sorted(p.relative_to(tmp_path / n) for p in (tmp_path / n).rglob("*.py")) for n in ("saved", "again")
-        )
-        assert saved == again
-        generic = DiffusionPipeline.from_pretrained(tmp_path / "again", trust_remote_code=True)
-        assert type(generic).__name__ == "SeedPipeline"
 
     def test_the_shipped_folder_by_the_generic_class(self):
         settings = {"trust_remote_code": True, DTYPE: torch.float32}
