@@ -1,5 +1,6 @@
 """The shipped emoji data is what its card says, its splits cannot leak, and its questions are true and repeatable."""
 
+import io
 import random
 import re
 from collections import Counter, defaultdict
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
 from datasets.table import InMemoryTable
+from PIL import Image
 from tiny import EMOJI
 
 from seed_hf.mini.emoji import KINDS, SPLITS, SUBGROUP_NAMES, make_questions
@@ -66,15 +68,13 @@ def test_schema(splits):
 def test_every_picture_decodes_to_rgb_on_white(splits):
     """Also that none is blank, and that the frame of the pictures is white: nothing is cut off."""
     for data in splits.values():
-        borders, contents = [], []
-        for row in data:
-            pixels = np.asarray(row["image"])
-            assert pixels.shape == (64, 64, 3), row["image"]
-            edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-            borders.append(edge.min())
-            contents.append(pixels.astype(float).std())
-        assert min(contents) > 1
-        assert min(borders) > 200, np.argmin(borders)
+        images = [Image.open(io.BytesIO(image["bytes"])) for image in data.data.column("image").to_pylist()]
+        assert {(image.mode, image.size) for image in images} == {("RGB", (64, 64))}
+        pixels = np.stack([np.asarray(image) for image in images])
+        edges = [pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]]
+        borders = np.concatenate(edges, axis=1).min(axis=(1, 2))
+        assert (pixels.std(axis=(1, 2, 3), dtype=np.float32) > 1).all()
+        assert borders.min() > 200, borders.argmin()
 
 
 def test_size_limit():
@@ -156,10 +156,7 @@ def test_splits_are_the_seeded_hash_of_the_build_script(rows):
 def test_drawing_is_upright_whole_and_on_white():
     """A red square in the upper left of an SVG stays there; relative size survives; a large drawing is not cut."""
     pytest.importorskip("resvg_py")
-    from io import BytesIO
-
     from build_emoji_dataset import encode, extent, icon_svg, render
-    from PIL import Image
 
     icons = {
         "icons": {"a": {"body": '<path fill="#f00" d="M0 0h8v8H0z"/><path fill="#00f" d="M8 8h24v24H8z"/>'}},
@@ -171,16 +168,16 @@ def test_drawing_is_upright_whole_and_on_white():
     assert extent(image) == 1
 
     def read(data):
-        return np.asarray(Image.open(BytesIO(data)).convert("RGB")).astype(int)
+        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
 
     pixels = read(encode(image, scale=2.0))
     assert pixels[8, 8, 0] > 200 > 60 > pixels[8, 8, 2]
     assert pixels[40, 40, 2] > 200 > 60 > pixels[40, 40, 0]
     assert pixels[8, 50].min() > 240
     assert pixels[0].min() > 200  # shrunk into the frame although twice the size was asked for
-    flipped = np.asarray(Image.open(BytesIO(encode(render(icon_svg(icons, "b")), scale=0.9))).convert("RGB")).astype(
-        int
-    )
+    flipped = np.asarray(
+        Image.open(io.BytesIO(encode(render(icon_svg(icons, "b")), scale=0.9))).convert("RGB")
+    ).astype(int)
     assert flipped[8, 55, 0] > 200 > 60 > flipped[8, 55, 2]
 
 
