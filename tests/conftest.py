@@ -26,7 +26,8 @@ torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 def seed_every_generator():
     random.seed(0)
     np.random.seed(0)
-    torch.manual_seed(0)
+    # `torch.manual_seed` also writes down where it was called, for each accelerator that is not in use
+    (torch.manual_seed if torch.cuda.is_initialized() else torch.default_generator.manual_seed)(0)
 
 
 @pytest.fixture(autouse=True)

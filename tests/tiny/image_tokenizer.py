@@ -45,6 +45,8 @@ TINY = {
     "use_text_tower": True,
     "use_reconstruction_decoder": True,
 }
+# for what traces a graph, which takes a second for each layer
+SHALLOW = {part: {**TINY[part], "num_hidden_layers": 1} for part in TINY if part.endswith("_config")}
 
 
 def tiny_image_tokenizer(seed: int = 0, **config) -> SeedImageTokenizer:
