@@ -1,18 +1,20 @@
 """What is refused before Gradio sees it."""
 
+import importlib.util
 import json
 
 import pytest
 
 
-pytest.importorskip("gradio", reason="the app needs gradio")
+# gradio takes seconds to import, which only the worker that runs these tests should spend
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="the app needs gradio")
+
+pytest.importorskip("starlette", reason="the app needs gradio, which brings starlette")
 from starlette.applications import Starlette  # noqa: E402
 from starlette.formparsers import MultiPartException  # noqa: E402
 from starlette.responses import PlainTextResponse  # noqa: E402
 from starlette.routing import Route  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402
-
-from seed_hf.app.guard import Guard, LocalOnly  # noqa: E402
 
 
 async def echo(request):
@@ -29,6 +31,8 @@ async def upload(request):
 
 @pytest.fixture
 def client(tmp_path):
+    from seed_hf.app.guard import Guard
+
     routes = [Route("/gradio_api/queue/join", echo, methods=["POST"])]
     routes += [Route("/gradio_api/upload", upload, methods=["POST"])]
     limits = {"most_bytes": 1000, "upload_bytes": 3000, "folder_bytes": 5000}
@@ -92,6 +96,8 @@ def test_deep_nesting_is_no_way_around(client):
     ],
 )
 def test_a_page_of_this_machine_answers_itself_alone(client, headers, status):
+    from seed_hf.app.guard import LocalOnly
+
     client.app = LocalOnly(client.app)
     answer = TestClient(client.app).post("/gradio_api/queue/join", headers=headers, json={})
     assert answer.status_code == status

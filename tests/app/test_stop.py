@@ -1,5 +1,6 @@
 """What visitors leave behind is deleted, however the app is stopped."""
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import processes
 import pytest
 
 
-pytest.importorskip("gradio", reason="the app needs gradio")
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="the app needs gradio")
 
 # a toy without weights: what is stopped is the server around it
 _APP = """

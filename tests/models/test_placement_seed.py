@@ -4,7 +4,7 @@ import pytest
 import torch
 from accelerate import cpu_offload
 from rounding import assert_equal_up_to_rounding
-from tiny.image_tokenizer import tiny_image_tokenizer, tiny_pixels
+from tiny.image_tokenizer import SHALLOW, tiny_image_tokenizer, tiny_pixels
 from tiny.language import (
     CACHE_NAME,
     build_codes,
@@ -137,12 +137,12 @@ def compiled():
 
 
 def test_the_encoder_compiles_whole(compiled):
-    model, pixels = tiny_image_tokenizer(), tiny_pixels(3)
+    model, pixels = tiny_image_tokenizer(**SHALLOW), tiny_pixels(3)
     assert torch.equal(compiled(model.encode)(pixels), model.encode(pixels))
 
 
 def test_the_decoder_compiles_whole(compiled):
-    model = tiny_image_tokenizer()
+    model = tiny_image_tokenizer(**SHALLOW)
     codes = model.encode(tiny_pixels(3))
     torch.testing.assert_close(compiled(model.decode)(codes), model.decode(codes))
 
@@ -150,7 +150,7 @@ def test_the_decoder_compiles_whole(compiled):
 @pytest.mark.slow
 def test_the_encoder_compiles_to_machine_code(compiled):
     """Inductor: it needs a C++ compiler, and minutes."""
-    model, pixels = tiny_image_tokenizer(), tiny_pixels(3)
+    model, pixels = tiny_image_tokenizer(**SHALLOW), tiny_pixels(3)
     assert torch.equal(compiled(model.encode, "inductor")(pixels), model.encode(pixels))
 
 

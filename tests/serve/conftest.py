@@ -1,6 +1,5 @@
 """One studio and one server for all tests of the folder."""
 
-import openai
 import pytest
 from tiny.serve import build_studio, serving
 
@@ -18,5 +17,7 @@ def url(studio):
 
 @pytest.fixture(scope="package")
 def client(url):
+    import openai  # which takes a second
+
     with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
         yield client

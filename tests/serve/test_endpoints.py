@@ -7,7 +7,6 @@ import struct
 import zlib
 
 import httpx
-import openai
 import pytest
 import torch
 from rounding import assert_equal_up_to_rounding, assert_same_picture
@@ -172,6 +171,8 @@ def test_embeddings_of_words_and_images(client, studio):
 
 
 def test_models(client, url):
+    import openai  # which takes a second
+
     assert [model.id for model in client.models.list()] == ["toy"]
     assert client.models.retrieve("toy").id == "toy"
     with pytest.raises(openai.NotFoundError, match="`model` is 'other'; allowed: 'toy'"):
