@@ -717,13 +717,15 @@ class TestSchedulers:
         pipeline = build_pipeline()
         config = {**pipeline.scheduler.config, **settings, "timestep_spacing": spacing}
         pipeline.scheduler = scheduler_class.from_config(config)
-        inputs = {"codes": build_codes(2), "num_inference_steps": 5}
+        # as few as each can do with, its history of steps included
+        steps = 4 if scheduler_class is PNDMScheduler else 3
+        inputs = {"codes": build_codes(2), "num_inference_steps": steps}
         pictures = draw(pipeline, 3, 4, **inputs)
         assert pictures.isfinite().all()
         assert pictures.std() > 0
         alone = draw(pipeline, 4, **{**inputs, "codes": build_codes(2)[1:]})
         assert distance(pictures[1:], alone) < 1e-4  # batches are added up in another order
-        draw(pipeline, 3, 4, codes=build_codes(2), num_inference_steps=4)
+        draw(pipeline, 3, 4, codes=build_codes(2), num_inference_steps=steps + 1)
         assert distance(pictures, draw(pipeline, 3, 4, **inputs)) < 1e-5
 
     def test_timesteps_and_sigmas(self):
