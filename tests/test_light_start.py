@@ -6,14 +6,15 @@ import sys
 import pytest
 
 
-HEAVY = "torch", "transformers", "diffusers", "peft", "datasets", "matplotlib"
+HEAVY = {"torch", "torchvision", "transformers", "diffusers", "peft", "datasets", "matplotlib", "tensorboard", "gguf"}
+HEAVY |= {"gradio", "fastapi"}
 
 
 def loaded_after(code: str) -> set[str]:
     """Of HEAVY: what a fresh process has loaded after some code."""
     code += "\nimport sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return set(HEAVY) & set(done.stdout.splitlines()[-1].split())
+    return HEAVY & set(done.stdout.splitlines()[-1].split())
 
 
 @pytest.mark.parametrize("flags", [["--help"], ["--version"], ["nonsense"]])
@@ -28,12 +29,29 @@ def test_the_help_of_every_command_is_light():
     assert loaded_after(code) == set()
 
 
-def test_the_package_registers_and_leaves_diffusers_alone():
-    code = "import seed_hf\nfrom transformers import AutoConfig\nAutoConfig.for_model('seed_image_tokenizer')"
-    assert loaded_after(code) == {"torch", "transformers"}
+REGISTERS = {
+    "the package": "import seed_hf\nassert not torch.cuda.is_initialized()\n"
+    "AutoConfig.for_model('seed_image_tokenizer')",
+    "after a script started": "import seed_hf_script, seed_hf\nseed_hf.SeedConfig\nAutoConfig.for_model('seed')",
+}
+FORKS = """
+import os, sys, torch
+from transformers import AutoConfig
+for code in {codes}:
+    if os.fork() == 0:
+        exec(code)
+        print(*sys.modules, flush=True)
+        os._exit(0)
+    assert os.wait()[1] == 0, code
+"""
 
 
-def test_after_a_script_started_a_class_still_registers():
-    code = "import seed_hf_script, seed_hf\nseed_hf.SeedConfig\n"
-    code += "from transformers import AutoConfig\nAutoConfig.for_model('seed')"
-    assert loaded_after(code) == {"torch", "transformers"}
+def test_what_uses_a_class_registers_it_and_is_light():
+    """Neither the picture nor the training libraries are loaded, and no accelerator is started.
+
+    Forks of one process, whose torch and transformers take seconds.
+    """
+    command = [sys.executable, "-c", FORKS.format(codes=[*REGISTERS.values()])]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded_by = [HEAVY & set(line.split()) for line in done.stdout.splitlines()]
+    assert dict(zip(REGISTERS, loaded_by, strict=True)) == dict.fromkeys(REGISTERS, {"torch", "transformers"})
