@@ -1,5 +1,6 @@
 """`seed-hf edit`: every way writes one picture, and its codes."""
 
+import functools
 import json
 
 import pytest
@@ -7,9 +8,18 @@ from PIL import Image
 
 from seed_hf.commands import main
 from seed_hf.mini import mini_image
+from seed_hf.studio import Studio
 
 
 STRAWBERRY, RAINBOW = mini_image("strawberry"), mini_image("rainbow")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_studio():
+    """One load of seed-mini is enough for all edits, which leave it as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Studio, "load", functools.cache(Studio.load))
+        yield
 
 
 @pytest.mark.parametrize(

@@ -45,9 +45,11 @@ FORMS = {
         "target_modules": "all-linear", "modules_to_save": ["embed_tokens"], "ensure_weight_tying": True,
     },
 }  # fmt: skip
-EMBEDDINGS = ("projected_codes", "learned")
 CASES = [
-    *[(name, kind, tied, "recommended") for name in ARCHITECTURES for kind in EMBEDDINGS for tied in (True, False)],
+    # how a base ties its tables matters most where image tokens are rows of them
+    *[(name, "learned", tied, "recommended") for name in ARCHITECTURES for tied in (True, False)],
+    *[("opt", "projected_codes", tied, "recommended") for tied in (True, False)],
+    *[(name, "projected_codes", name == "gpt2", "recommended") for name in ARCHITECTURES if name != "opt"],
     ("opt", "projected_codes", True, "plain"),
     ("llama", "projected_codes", False, "all-linear"),
     *[("opt", "learned", True, form) for form in ("plain", "tables", "input table", "tied tables")],

@@ -17,9 +17,10 @@ pytestmark = [
 ]
 SETTINGS = {"use_cpu": True, "bf16": False, "report_to": [], "save_strategy": "no", "learning_rate": 1e-2}
 SETTINGS |= {"gradient_checkpointing": False, "max_steps": 6, "logging_steps": 1, "disable_tqdm": True}
+EMBEDDINGS = ("projected_codes", "learned")
 
 
-@pytest.fixture(params=["projected_codes", "learned"])
+@pytest.fixture(params=EMBEDDINGS)
 def parts(request):
     """A model with an image tokenizer inside, and its processor."""
     model, tokenizer = build_seed_model("llama", embedding=request.param)
@@ -56,7 +57,12 @@ ROWS = {
 }
 
 
-@pytest.mark.parametrize("kind", [*ROWS, "packing"])
+# how a chat is written and texts are packed is the same whatever embeds the image tokens
+LAYOUTS = [*((embedding, kind) for embedding in EMBEDDINGS for kind in ("text", "image"))]
+LAYOUTS += [("projected_codes", "chat"), ("learned", "packing")]
+
+
+@pytest.mark.parametrize(("parts", "kind"), LAYOUTS, indirect=["parts"])
 def test_supervised(parts, kind, tmp_path):
     model, processor = parts
     packing = {"packing": True, "max_length": 16} if kind == "packing" else {"max_length": None}
