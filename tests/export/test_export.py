@@ -5,7 +5,7 @@ import pytest
 import torch
 from rounding import assert_codes_of_images, assert_equal_up_to_rounding
 from tiny.export import need_packages
-from tiny.image_tokenizer import tiny_image_tokenizer, tiny_pixels
+from tiny.image_tokenizer import SHALLOW, tiny_image_tokenizer, tiny_pixels
 
 from seed_hf.commands import main
 from seed_hf.export.formats import SUFFIXES, open_graph, write_graph
@@ -15,7 +15,7 @@ from seed_hf.export.readme import RUNS
 
 @pytest.fixture(scope="module")
 def toy():
-    return tiny_image_tokenizer()
+    return tiny_image_tokenizer(**SHALLOW)
 
 
 @pytest.fixture(scope="module")
