@@ -32,7 +32,7 @@ def compare(
     rounds: int,
     warmup: int = 1,
     clock: Callable[[], float] = time.process_time,
-    enough_seconds: float = 20.0,
+    enough_seconds: float = 10.0,
 ) -> dict:
     """Time two callables in turns (A B, B A, A B, ...), so that drift of the machine falls on both alike.
 
@@ -44,7 +44,7 @@ def compare(
         clock (`Callable[[], float]`, *optional*): What the ratio is measured in. CPU seconds of this process by
             default, which a busy machine disturbs far less than the wall clock; `time.perf_counter` for work on a GPU,
             and [`children_time`] for child processes.
-        enough_seconds (`float`, defaults to 20.0): Number of seconds after which a slow machine stops, once it has
+        enough_seconds (`float`, defaults to 10.0): Number of seconds after which a slow machine stops, once it has
             timed three pairs.
 
     Returns:
@@ -60,7 +60,7 @@ def time_in_turns(
     rounds: int,
     warmup: int = 1,
     clock: Callable[[], float] = time.process_time,
-    enough_seconds: float = 20.0,
+    enough_seconds: float = 10.0,
 ) -> dict[str, list[tuple[float, float]]]:
     """Time any number of callables in turns, each round in the reverse order of the one before.
 

@@ -34,8 +34,9 @@ def measure_case(model: SeedImageTokenizer, encode, name: str, pixel_values: tor
         timed = common.compare(partial(encode, batch.numpy()), partial(model.encode, batch), rounds)
         ours, baseline = (f"{batch_size / timed[side]:.3g} images/s" for side in ("ours_s", "baseline_s"))
         speed = 1 / timed["ratio"]
-        case = f"{name}, batch {batch_size}, {equal} of {expected.numel()} codes equal"
+        case, ours = f"{name}, batch {batch_size}", f"{ours}, {equal} of {expected.numel()} codes equal"
         details = {"timed": timed, "codes_equal": equal / expected.numel()}
+        details["version"] = version(name.split(",")[0].lower())
         rows.append(common.row(case, ours, baseline, speed, ">= 1 of torch", speed >= 1, "higher", **details))
     return rows
 
@@ -51,8 +52,8 @@ def measure(args) -> list[dict]:
         for format, name in [*NAMES.items()][:1] if args.quick else NAMES.items():
             with tempfile.TemporaryDirectory() as folder:
                 encode = open_graph(write_graph(graph, "encode", format, Path(folder)))
-                case = f"{name} {version(name.lower())}" + (", weights in 8 bits" if int8 else "")
-                rows += measure_case(model, encode, case, pixel_values, 1 if args.quick else 15)
+                name += ", weights in 8 bits" if int8 else ""
+                rows += measure_case(model, encode, name, pixel_values, 1 if args.quick else 15)
     return rows
 
 

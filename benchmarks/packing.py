@@ -64,7 +64,7 @@ def measure(args) -> list[dict]:
     """One row for each kind of padding."""
     model, words = build_model(args.quick)
     model.train()
-    samples, rounds = draw_samples(8 if args.quick else 64, words), 3 if args.quick else 5
+    samples, rounds = draw_samples(8 if args.quick else 32, words), 3 if args.quick else 5
     useful = sum(len(sample["input_ids"]) for sample in samples)
     packed = model_inputs(collate_samples(samples, 0, ROW_LENGTH))
     longest = model_inputs(collate_samples(samples, 0))

@@ -16,7 +16,7 @@ from seed_hf.models.pipeline_seed import SeedPipeline
 
 
 GOAL = 1.01
-STEPS = 10
+STEPS = 4
 
 
 def build(quick: bool) -> tuple[SeedPipeline, StableDiffusionPipeline]:
