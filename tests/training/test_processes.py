@@ -4,10 +4,10 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
+import processes
 import pytest
 import torch
 from once import make_once
@@ -82,9 +82,7 @@ def run_everything(root):
     plan.write_text(json.dumps(jobs))
     path = os.pathsep.join(str(part) for part in (TESTS.parent, TESTS.parent / "training", TESTS))
     command = [sys.executable, str(TESTS / "distributed_nursery.py"), str(plan)]
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=1800
-    )
+    done = processes.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-3000:]
     for job, codes in zip(jobs, json.loads((root / "ended.json").read_text()), strict=True):
         is_killed = job["kill_at"] is not None or "kill_in" in job
