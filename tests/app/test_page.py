@@ -6,16 +6,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tiny import BENCHMARKS
+from tiny.browser import Watched, chromium
 
-
-pytest.importorskip("gradio", reason="the app needs gradio")
-from tiny import BENCHMARKS  # noqa: E402
-from tiny.browser import Watched, chromium  # noqa: E402
-
-from seed_hf.app import serve_page  # noqa: E402
-from seed_hf.app.limits import Limits  # noqa: E402
-from seed_hf.mini import mini_image  # noqa: E402
-from seed_hf.studio import Studio  # noqa: E402
+from seed_hf.mini import mini_image
+from seed_hf.studio import Studio
 
 
 # the scripts of benchmarks/ are no package
@@ -38,12 +33,17 @@ FIRST_SIGHT = {
 def studio():
     studio = Studio.load("seed-mini", device="cpu")
     # quicker, and good enough to tell pictures apart
-    studio.pipeline.register_to_config(num_inference_steps=4)
+    studio.pipeline.register_to_config(num_inference_steps=2)
     return studio
 
 
 @pytest.fixture(scope="module")
 def url(studio):
+    # at the top of the file its imports would cost every worker seconds
+    pytest.importorskip("gradio", reason="the app needs gradio")
+    from seed_hf.app import serve_page
+    from seed_hf.app.limits import Limits
+
     # time enough for a machine that has much else to do
     with serve_page(studio, Limits(seconds=600, uploads_bytes=15 * 2**20)) as url:
         folder = Path(os.environ["GRADIO_TEMP_DIR"])
@@ -277,6 +277,7 @@ def test_odd_values_are_refused_with_a_reason(url):
 
 
 def test_many_visitors_are_answered_or_refused(url, capsys):
-    counts = app_load.visit(url, users=20, requests=1, pid=os.getpid())
-    assert counts["answered"] + counts["refused"] == 20 and counts["answered"] >= 1
+    # one of ten draws
+    counts = app_load.visit(url, users=10, requests=1, pid=os.getpid())
+    assert counts["answered"] + counts["refused"] == 10 and counts["answered"] >= 1
     assert counts["growth_mib"] < 300
