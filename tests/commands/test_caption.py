@@ -7,7 +7,6 @@ from seed_hf.commands import main
 from seed_hf.inference import generate_texts
 from seed_hf.mini import (
     mini_image,
-    mini_language_model,
     mini_language_model_path,
     mini_pictures_path,
     mini_pipeline_path,
@@ -26,10 +25,10 @@ def test_captions(tmp_path, capsys):
     assert "broken.png" in printed.err and "1 could not be read" in printed.err
 
 
-def test_first_codes_alone(capsys):
+def test_first_codes_alone(load_mini, capsys):
     """As many of them as asked for, no others, and less is said of fewer."""
     files = [mini_image("strawberry"), mini_image("rainbow")]
-    model, processor = mini_language_model()
+    model, processor = load_mini()
     codes = processor.encode_image(files, model.image_tokenizer)
     codes[:, 8:] = 0  # not read
     captions = generate_texts(model, processor, codes[:, :8], processor.caption_prompt, max_new_tokens=20)
@@ -43,8 +42,8 @@ def test_first_codes_alone(capsys):
     assert "`--num-codes` is 33; allowed: 1 to 32." in capsys.readouterr().err
 
 
-def test_answers_are_those_of_the_model(capsys):
-    model, processor = mini_language_model()
+def test_answers_are_those_of_the_model(load_mini, capsys):
+    model, processor = load_mini()
     codes = processor.encode_image(mini_image("owl"), model.image_tokenizer)
     prompt = processor.question_prompt.replace("{question}", QUESTION)
     (answer,) = generate_texts(model, processor, codes, prompt, max_new_tokens=20)

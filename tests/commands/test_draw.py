@@ -7,7 +7,7 @@ from PIL import Image
 
 from seed_hf import SeedPipeline
 from seed_hf.commands import main
-from seed_hf.mini import mini_image, mini_image_generation, mini_language_model, mini_pipeline_path
+from seed_hf.mini import mini_image, mini_image_generation, mini_pipeline_path
 
 
 def pixels(path) -> np.ndarray:
@@ -15,27 +15,28 @@ def pixels(path) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def pipeline():
-    model, processor = mini_language_model()
+def pipeline(load_mini):
+    model, processor = load_mini()
     return SeedPipeline.from_pretrained(mini_pipeline_path(), language_model=model, processor=processor)
 
 
-@pytest.fixture(scope="module")
-def apple(pipeline):
+def draw_apple(pipeline, steps: int) -> np.ndarray:
     settings = {"generation_kwargs": mini_image_generation(pipeline.processor), "guidance_scale": 2.0}
     generator = torch.Generator().manual_seed(3)
-    return np.asarray(pipeline(prompt="red apple", generator=generator, num_inference_steps=12, **settings).images[0])
+    (image,) = pipeline(prompt="red apple", generator=generator, num_inference_steps=steps, **settings).images
+    return np.asarray(image).astype(int)
 
 
-def test_the_picture_is_that_of_the_pipeline(apple, tmp_path, capsys):
-    file = tmp_path / "new" / "apple.png"
+def test_the_picture_is_that_of_the_pipeline(pipeline, tmp_path, capsys):
+    file, apple = tmp_path / "new" / "apple.png", draw_apple(pipeline, 12)
     assert main(["draw", "red apple", "--output", str(file), "--seed", "3"]) == 0
     assert np.array_equal(pixels(file), apple)
     assert capsys.readouterr().err.splitlines()[-1] == f"wrote {file}"
 
 
-def test_several_pictures_go_to_a_folder(apple, tmp_path):
-    assert main(["draw", "sad/face", "red apple", "--count", "2", "--output", str(tmp_path), "--seed", "2"]) == 0
+def test_several_pictures_go_to_a_folder(pipeline, tmp_path):
+    words, apple = ["draw", "sad/face", "red apple", "--count", "2", "--steps", "2"], draw_apple(pipeline, 2)
+    assert main([*words, "--output", str(tmp_path), "--seed", "2"]) == 0
     assert sorted(path.stem for path in tmp_path.iterdir()) == ["red-apple", "red-apple-2", "sad-face", "sad-face-2"]
     # the second is from the next noise; in a batch, up to rounding
     assert np.abs(pixels(tmp_path / "red-apple-2.png") - apple).max() <= 1
