@@ -10,7 +10,8 @@ import pytest
 
 
 LIFE = """
-import atexit, os, sys, time
+import atexit, os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what is started in the background may ignore it
 atexit.register(lambda: print("the end"))
 print(sys.argv, os.getcwd(), os.environ.get("RANK"), os.getsid(0) == os.getpid(), __name__, flush=True)
 print("a warning", file=sys.stderr)

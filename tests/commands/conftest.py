@@ -7,10 +7,12 @@ import pytest
 from seed_hf.mini import mini_language_model
 
 
-@pytest.fixture(scope="package", autouse=True)
+_load = functools.cache(mini_language_model)
+
+
+@pytest.fixture(scope="module", autouse=True)
 def load_mini():
     """What loads it, and gives the same model to all commands, which leave it as it is."""
-    load = functools.cache(mini_language_model)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("seed_hf.loading.mini_language_model", load)
-        yield load
+        patch.setattr("seed_hf.loading.mini_language_model", _load)
+        yield _load
