@@ -12,7 +12,7 @@ from pathlib import Path
 
 import common
 import diffusers
-from prefixes import caption_features, recognised
+from prefixes import Drawings, caption_features, recognised
 
 from seed_hf.data.captioned_images import open_image
 from seed_hf.data.rows import load_rows
@@ -27,13 +27,15 @@ def measure(studio: Studio, split: str, limit: int, names: list[str], steps: lis
     """Percentage of recognised pictures by scheduler and number of steps; one image of each caption is drawn."""
     by_caption = {row["caption"]: row for row in load_rows("emoji", split) if not row["is_flag"]}
     captions = sorted(by_caption)[: limit or None]
-    codes, texts = studio.encode([open_image(by_caption[caption]) for caption in captions]), caption_features(studio)
+    drawings = Drawings(captions, studio.encode([open_image(by_caption[caption]) for caption in captions]))
+    texts = caption_features(studio)
     settings, scores = studio.pipeline.scheduler.config, {}
     for name in names:
         studio.pipeline.scheduler = getattr(diffusers, name).from_config(settings)
         for count in steps:
             studio.pipeline.register_to_config(num_inference_steps=count)
-            scores.setdefault(name, {})[count] = recognised(studio, codes, captions, texts)
+            result = recognised(studio, drawings, drawings.codes.shape[1], texts)
+            scores.setdefault(name, {})[count] = result["recognised"]
             print(f"{split}, {len(captions)} images, {name}, {count} steps: {scores[name][count]:.1f} %", flush=True)
     return scores
 

@@ -12,7 +12,7 @@ def import_path(monkeypatch):
     """The benchmarks are scripts: they import each other from their own folder."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     yield
-    for name in ("common", "history", "quantizer", "run"):
+    for name in ("common", "history", "prefixes", "quantizer", "run", "schedulers"):
         sys.modules.pop(name, None)
 
 
@@ -97,3 +97,14 @@ def test_work_of_child_processes_has_a_clock():
     before = common.children_time()
     subprocess.run([sys.executable, "-c", "sum(range(1_000_000))"], check=True)
     assert common.children_time() > before
+
+
+@pytest.mark.slow
+def test_schedulers_are_compared(tmp_path):
+    """Slow, since all captions of the data set have to be read."""
+    import schedulers
+
+    settings = ["--limit", "3", "--schedulers", "DDIMScheduler", "--steps", "1", "2", "--output_dir", str(tmp_path)]
+    schedulers.main(settings)
+    result = json.loads((tmp_path / "schedulers-validation.json").read_text())
+    assert {*result["recognised"]["DDIMScheduler"]} == {"1", "2"}
