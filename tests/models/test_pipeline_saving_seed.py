@@ -223,3 +223,9 @@ class TestSaving:
         assert type(generic) is SeedPipeline
         inputs = {"codes": torch.arange(32)[None] * 128, "num_inference_steps": 1}
         assert distance(draw(generic, **inputs), draw(load(mini_pipeline_path()), **inputs)) < 1e-5
+
+    def test_the_shipped_folder_and_one_with_its_code_in_one_process(self, tmp_path):
+        """diffusers gives both the same modules."""
+        build_prompt_pipeline().save_pretrained(tmp_path)
+        for folder in (mini_pipeline_path(), tmp_path, mini_pipeline_path()):
+            assert DiffusionPipeline.from_pretrained(folder, trust_remote_code=True).image_tokenizer is not None

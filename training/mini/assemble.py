@@ -134,14 +134,23 @@ def leave_code_out(folder: Path) -> None:
             file.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+# All names: diffusers gives the code of all folders that it loads the same modules, and that of another may need any.
+_MODULE_OF_THE_PACKAGE = '''"""For diffusers: a module of the package."""
+
+from seed_hf.models import {0} as module
+
+
+globals().update({{name: value for name, value in vars(module).items() if not name.startswith("__")}})
+'''
+
+
 def name_classes(folder: Path) -> None:
-    """Writes files that name the package's classes where diffusers looks for code beside the weights."""
+    """Writes files that stand for the package's modules where diffusers looks for code beside the weights."""
     index = json.loads((folder / SeedPipeline.config_name).read_text(encoding="utf-8"))
     for part, entry in index.items():
         if isinstance(entry, list) and entry[0] not in (None, "diffusers", "transformers"):
             place = folder if part == "_class_name" else folder / part
-            text = '"""For diffusers: a class of the package."""\n\nfrom seed_hf.models.{} import {}  # noqa: F401\n'
-            (place / f"{entry[0]}.py").write_text(text.format(*entry), encoding="utf-8")
+            (place / f"{entry[0]}.py").write_text(_MODULE_OF_THE_PACKAGE.format(entry[0]), encoding="utf-8")
 
 
 def check_sizes(folder: Path, max_file_size: float) -> int:

@@ -1,3 +1,6 @@
-"""For diffusers: a class of the package."""
+"""For diffusers: a module of the package."""
 
-from seed_hf.models.modeling_seed_empty_prompt import SeedEmptyPrompt  # noqa: F401
+from seed_hf.models import modeling_seed_empty_prompt as module
+
+
+globals().update({name: value for name, value in vars(module).items() if not name.startswith("__")})

@@ -1,3 +1,6 @@
-"""For diffusers: a class of the package."""
+"""For diffusers: a module of the package."""
 
-from seed_hf.models.image_processing_seed import SeedImageProcessor  # noqa: F401
+from seed_hf.models import image_processing_seed as module
+
+
+globals().update({name: value for name, value in vars(module).items() if not name.startswith("__")})

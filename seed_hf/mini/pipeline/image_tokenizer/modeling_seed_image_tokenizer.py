@@ -1,3 +1,6 @@
-"""For diffusers: a class of the package."""
+"""For diffusers: a module of the package."""
 
-from seed_hf.models.modeling_seed_image_tokenizer import SeedImageTokenizer  # noqa: F401
+from seed_hf.models import modeling_seed_image_tokenizer as module
+
+
+globals().update({name: value for name, value in vars(module).items() if not name.startswith("__")})
