@@ -38,6 +38,7 @@ class Stage:
         script (`str`): The script that trains it.
         folder (`str`): Where its output goes, within the output folder.
         flags (`str`): Paths of what it needs, with `{out}` for the output folder.
+        needs (`tuple[str, ...]`): Recipes of the stages whose output it reads.
         minutes (`float`): Limit on the time of its steps when only a share of them is trained.
         taste (`str`): Flags that spare it the slow preparations then.
     """
@@ -46,6 +47,7 @@ class Stage:
     script: str
     folder: str
     flags: str = ""
+    needs: tuple[str, ...] = ()
     minutes: float = 1.0
     taste: str = ""
 
@@ -56,14 +58,17 @@ FEW_CODES = "--train_split train[:3000] --augmented_views 0"
 DECODER = "--vae {out}/vae --target_model {out}/stage1"
 STAGES = (
     Stage("stage1", "train_qformer", "stage1", minutes=2, taste=FEW_VIEWS),
-    Stage("stage2", "train_codebook", "stage2", "--init_model {out}/stage1", minutes=2.7, taste=FEW_VIEWS),
+    Stage(
+        "stage2", "train_codebook", "stage2", "--init_model {out}/stage1", ("stage1",), minutes=2.7, taste=FEW_VIEWS
+    ),
     Stage("vae", "train_vae", "vae", minutes=1.2),
-    Stage("decoder", "train_decoder", "decoder-text", DECODER, minutes=2),
+    Stage("decoder", "train_decoder", "decoder-text", DECODER, ("vae", "stage1"), minutes=2),
     Stage(
         "decoder_names",
         "train_decoder",
         "decoder-names",
         f"{DECODER} --init_unet {{out}}/decoder-text/unet --image_tokenizer {{out}}/stage2",
+        ("decoder", "stage3"),  # which has made the codes that both read
         taste=FEW_CODES.replace("train_split", "code_split"),
     ),
     Stage(
@@ -71,6 +76,7 @@ STAGES = (
         "train_decoder",
         "decoder",
         f"{DECODER} --init_unet {{out}}/decoder-names/unet --image_tokenizer {{out}}/stage2",
+        ("decoder_names",),
         minutes=0.5,
         taste=FEW_CODES.replace("train_split", "code_split"),
     ),
@@ -79,6 +85,7 @@ STAGES = (
         "train_causal_lm",
         "stage3",
         "--image_tokenizer {out}/stage2 --image_tokenizer_id {out}/pipeline",
+        ("stage2",),
         taste=FEW_CODES,
     ),
     # the same run goes on, now in both directions
@@ -87,6 +94,7 @@ STAGES = (
         "train_causal_lm",
         "stage3",
         "--image_tokenizer {out}/stage2 --image_tokenizer_id {out}/pipeline",
+        ("stage3",),
         minutes=1.5,
         taste=FEW_CODES,
     ),
@@ -160,7 +168,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--share", type=float, default=0.06, help="Share of each recipe's steps to train; 1: all of them."
     )
     parser.add_argument("--min_steps", type=int, default=10, help="Smallest number of steps of a stage.")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="Number of stages at once: two on one core each take less than one on two."
+    )
     args = parser.parse_args(argv)
+    if args.jobs < 1:
+        raise ValueError(f"jobs={args.jobs}; allowed: at least 1.")
     if not 0 < args.share <= 1:
         raise ValueError(f"share={args.share}; allowed: above 0, at most 1.")
     args.output_dir = args.output_dir.resolve()
@@ -173,8 +186,8 @@ def main(argv: list[str] | None = None) -> None:
     out = args.output_dir
     out.mkdir(parents=True, exist_ok=True)
     progress = Progress(out / "stages.json", ROOT)
-    for stage in STAGES:
-        progress.run(stage.recipe, command_of(stage, args))
+    commands = {stage.recipe: command_of(stage, args) for stage in STAGES}
+    progress.run_all(commands, {stage.recipe: stage.needs for stage in STAGES}, args.jobs)
     for name, command in zip(("assemble", "demo"), final_commands(out), strict=True):
         progress.run(name, command)
     print(f"wrote {write_report(out, progress.seconds)}")

@@ -1,4 +1,4 @@
-"""Commands that are run one after the other, and go on where they stopped."""
+"""Commands that are run one after the other, or some at once, and go on where they stopped."""
 
 import json
 import os
@@ -6,7 +6,12 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
+from graphlib import TopologicalSorter
 from pathlib import Path
+from threading import Lock
 
 from tqdm.auto import tqdm
 
@@ -22,18 +27,50 @@ class Progress:
     def __init__(self, file: Path, root: Path):
         self.file, self.root = file, root
         self.state = json.loads(file.read_text()) if file.is_file() else {}
+        self._writing = Lock()
 
     @property
     def seconds(self) -> dict[str, float]:
         """Time of each command so far."""
         return {name: entry["seconds"] for name, entry in self.state.items()}
 
-    def run(self, name: str, command: list[str]) -> None:
+    def run_all(self, commands: Mapping[str, list[str]], needs: Mapping[str, Sequence[str]], jobs: int) -> None:
+        """Runs commands as soon as those that they need have ended, up to some number of them at once.
+
+        With more than one at once, each writes to a file of its own beside that of the progress, and gets its share
+        of the cores, unless `OMP_NUM_THREADS` says how many.
+
+        Args:
+            commands (`Mapping[str, list[str]]`): Programs and arguments, by name.
+            needs (`Mapping[str, Sequence[str]]`): Names of the commands that must have ended before each.
+            jobs (`int`): Largest number of commands at once.
+
+        Raises:
+            CalledProcessError: If one fails; those that run then go on to their ends, no further ones start.
+        """
+        order = TopologicalSorter(needs)
+        order.prepare()
+        running: dict[Future, str] = {}
+        with ThreadPoolExecutor(jobs) as pool:
+            try:
+                while order.is_active():
+                    for name in order.get_ready():
+                        log = self.file.parent / f"{name}.log" if jobs > 1 else None
+                        running[pool.submit(self.run, name, commands[name], log, jobs)] = name
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        future.result()
+                        order.done(running.pop(future))
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def run(self, name: str, command: list[str], log: Path | None = None, jobs: int = 1) -> None:
         """Runs a command, unless the same one has ended well before.
 
         Args:
             name (`str`): Its name in the file.
             command (`list[str]`): Program and arguments.
+            log (`Path`, *optional*): File for what it writes, which is added to; `None`: what this process writes to.
+            jobs (`int`): Number of commands that share the cores.
 
         Raises:
             CalledProcessError: If it fails; its time counts all the same.
@@ -43,13 +80,19 @@ class Progress:
             _say(f"{name}: done before, in {entry['seconds'] / 60:.1f} minutes")
             return
         started = time.monotonic()
-        _say(f"$ {shlex.join(command)}".replace(f"{self.root}/", ""))
+        place = f" >> {log}" if log else ""
+        _say(f"$ {shlex.join(command)}{place}".replace(f"{self.root}/", ""))
+        environment = {**os.environ, "PYTHONPATH": str(self.root)}
+        if jobs > 1:
+            environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
         try:
-            subprocess.run(command, check=True, cwd=self.root, env={**os.environ, "PYTHONPATH": str(self.root)})
+            with log.open("a") if log else nullcontext() as output:
+                subprocess.run(command, check=True, cwd=self.root, env=environment, stdout=output, stderr=output)
             entry["done"] = command
         finally:
             entry["seconds"] += time.monotonic() - started
-            self.file.write_text(json.dumps(self.state, indent=2))
+            with self._writing:
+                self.file.write_text(json.dumps(self.state, indent=2))
         _say(f"{name}: {entry['seconds'] / 60:.1f} minutes")
 
 

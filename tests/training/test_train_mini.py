@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -42,6 +43,15 @@ def test_beside_a_gpu_other_processes_make_the_views(train_mini, tmp_path, monke
     assert {recipe for recipe, count in readers.items() if count == 7} == {"stage1", "stage2"}
 
 
+def test_no_stage_reads_what_a_stage_that_it_does_not_need_writes(train_mini):
+    folders = {stage.recipe: stage.folder for stage in train_mini.STAGES}
+    needs = {}
+    for stage in train_mini.STAGES:  # in an order in which they can run
+        needs[stage.recipe] = {*stage.needs, *(name for need in stage.needs for name in needs[need])}
+        written = {folders[name] for name in needs[stage.recipe]} | {"pipeline"}  # whose name alone is used
+        assert set(re.findall(r"{out}/([\w-]+)", stage.flags)) <= written
+
+
 def test_the_report_shows_numbers_curves_and_newest_pictures(train_mini, tmp_path):
     for folder in {stage.folder for stage in train_mini.STAGES}:
         (tmp_path / folder).mkdir()
@@ -67,6 +77,8 @@ def test_curves_of_all_stages_in_one_picture(train_mini, tmp_path):
     assert Image.open(tmp_path / "curves.png").width > 500
 
 
-def test_shares_out_of_range_are_refused(train_mini):
+def test_shares_and_jobs_out_of_range_are_refused(train_mini):
     with pytest.raises(ValueError, match="share=0.0"):
         train_mini.parse_args(["--share", "0"])
+    with pytest.raises(ValueError, match="jobs=0"):
+        train_mini.parse_args(["--jobs", "0"])
