@@ -1,4 +1,4 @@
-"""How a training run meets its machine: the `Accelerator`, checks on the hardware, and signals that ask it to stop.
+"""How a training run meets its machine: the `Accelerator`, and checks on the hardware.
 
 The hardware is checked before a run starts: there, a wrong setting fails late, or is slow without a word.
 """
@@ -6,10 +6,7 @@ The hardware is checked before a run starts: there, a wrong setting fails late, 
 import importlib.util
 import os
 import re
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from accelerate import Accelerator
@@ -188,19 +185,3 @@ def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
     for stack in stacks:
         for block in stack:
             block.compile(backend=backend)
-
-
-@contextmanager
-def call_on_signals(action: Callable[[], None]) -> Iterator[None]:
-    """Calls `action` on SIGTERM and SIGUSR1 (SLURM's warning before the time limit) while the block runs.
-
-    Args:
-        action (`Callable[[], None]`): Called from the signal handler.
-    """
-    signals = (signal.SIGTERM, signal.SIGUSR1) if threading.current_thread() is threading.main_thread() else ()
-    previous = {number: signal.signal(number, lambda *_: action()) for number in signals}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -15,9 +15,13 @@ from threading import Lock
 
 from tqdm.auto import tqdm
 
+from .signals import call_on_signals
+
 
 class Progress:
     """Which commands have ended, and how long each took over all starts; kept in a file.
+
+    SIGTERM and SIGUSR1 are passed on to what runs, whose time then counts, though it has not ended.
 
     Args:
         file (`Path`): JSON file; made when the first command ends or fails.
@@ -27,7 +31,7 @@ class Progress:
     def __init__(self, file: Path, root: Path):
         self.file, self.root = file, root
         self.state = json.loads(file.read_text()) if file.is_file() else {}
-        self._writing = Lock()
+        self._lock, self._running, self._asked_to_stop = Lock(), set[subprocess.Popen](), False
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -47,11 +51,12 @@ class Progress:
 
         Raises:
             CalledProcessError: If one fails; those that run then go on to their ends, no further ones start.
+            SystemExit: If a signal asks for a stop.
         """
         order = TopologicalSorter(needs)
         order.prepare()
         running: dict[Future, str] = {}
-        with ThreadPoolExecutor(jobs) as pool:
+        with call_on_signals(self._stop), ThreadPoolExecutor(jobs) as pool:
             try:
                 while order.is_active():
                     for name in order.get_ready():
@@ -74,6 +79,7 @@ class Progress:
 
         Raises:
             CalledProcessError: If it fails; its time counts all the same.
+            SystemExit: If a signal asks for a stop.
         """
         entry = self.state.setdefault(name, {"seconds": 0.0, "done": None})
         if entry["done"] == command:
@@ -86,14 +92,33 @@ class Progress:
         if jobs > 1:
             environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
         try:
-            with log.open("a") if log else nullcontext() as output:
-                subprocess.run(command, check=True, cwd=self.root, env=environment, stdout=output, stderr=output)
+            with call_on_signals(self._stop), log.open("a") if log else nullcontext() as output:
+                self._call(command, cwd=self.root, env=environment, stdout=output, stderr=output)
             entry["done"] = command
         finally:
             entry["seconds"] += time.monotonic() - started
-            with self._writing:
+            with self._lock:
                 self.file.write_text(json.dumps(self.state, indent=2))
         _say(f"{name}: {entry['seconds'] / 60:.1f} minutes")
+
+    def _call(self, command: list[str], **settings) -> None:
+        """`subprocess.run`, which a signal ends in time."""
+        with subprocess.Popen(command, **settings) as process:
+            self._running.add(process)
+            if self._asked_to_stop:
+                process.terminate()
+            code = process.wait()
+            self._running.discard(process)
+        # a stage that was asked to stop has saved a checkpoint, and says that all went well
+        if self._asked_to_stop:
+            raise SystemExit("Stopped; the same command goes on from there.")
+        if code:
+            raise subprocess.CalledProcessError(code, command)
+
+    def _stop(self) -> None:
+        self._asked_to_stop = True
+        for process in list(self._running):
+            process.terminate()
 
 
 def _say(text: str) -> None:

@@ -27,10 +27,11 @@ from .checkpoint import (
     save_checkpoint,
     trainable_state,
 )
-from .launch import call_on_signals, make_accelerator
+from .launch import make_accelerator
 from .metrics import MetricsLog
 from .optimizer import make_optimizer
 from .sharding import gather_optimizer_state, gather_shards, load_optimizer_state, own_heads, whole_weights
+from .signals import call_on_signals
 from .update import OptimizerUpdate
 
 

@@ -1,8 +1,12 @@
 """Commands one after the other or some at once: order, what they share, what a failure stops, what is done before."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
+from threading import Thread
 
 import pytest
 
@@ -53,3 +57,25 @@ def test_what_needs_a_command_that_failed_does_not_start(tmp_path, jobs):
         progress.run_all(commands, {"a": (), "b": ("a",)}, jobs)
     assert not (tmp_path / "b").exists()
     assert json.loads((tmp_path / "stages.json").read_text())["a"]["done"] is None
+
+
+def test_a_signal_reaches_what_runs_and_its_time_counts(tmp_path):
+    started = tmp_path / "started"
+    code = (
+        "import pathlib, signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
+        f"pathlib.Path({str(started)!r}).touch()\ntime.sleep(60)"
+    )
+    commands = {"a": python(code), "b": python("open('b', 'w')")}
+
+    def send():
+        while not started.exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    Thread(target=send, daemon=True).start()
+    progress = Progress(tmp_path / "stages.json", tmp_path)
+    with pytest.raises(SystemExit, match="goes on from there"):
+        progress.run_all(commands, {"a": (), "b": ("a",)}, jobs=1)
+    state = json.loads((tmp_path / "stages.json").read_text())
+    assert state["a"]["done"] is None and state["a"]["seconds"] > 0 and "b" not in state
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -44,12 +44,14 @@ def test_beside_a_gpu_other_processes_make_the_views(train_mini, tmp_path, monke
 
 
 def test_no_stage_reads_what_a_stage_that_it_does_not_need_writes(train_mini):
-    folders = {stage.recipe: stage.folder for stage in train_mini.STAGES}
-    needs = {}
-    for stage in train_mini.STAGES:  # in an order in which they can run
-        needs[stage.recipe] = {*stage.needs, *(name for need in stage.needs for name in needs[need])}
-        written = {folders[name] for name in needs[stage.recipe]} | {"pipeline"}  # whose name alone is used
-        assert set(re.findall(r"{out}/([\w-]+)", stage.flags)) <= written
+    stages = {stage.recipe: stage for stage in train_mini.STAGES}
+
+    def before(name):
+        return {folder for need in stages[name].needs for folder in (stages[need].folder, *before(need))}
+
+    for name, stage in stages.items():
+        # of the pipeline's folder the name alone is used
+        assert set(re.findall(r"{out}/([\w-]+)", stage.flags)) <= before(name) | {"pipeline"}
 
 
 def test_the_report_shows_numbers_curves_and_newest_pictures(train_mini, tmp_path):
