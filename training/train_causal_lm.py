@@ -94,7 +94,7 @@ def main(argv: list[str] | None = None) -> None:
     held_out = held_out[:: max(1, len(held_out) // max(1, args.num_eval_images))][: args.num_eval_images]
 
     run = TrainingRun(args, model)
-    maker = PairMaker(processor, make_questions, args)
+    maker = PairMaker(processor, make_questions, args, rows)
     stage = LanguageModelStage(
         run,
         maker,

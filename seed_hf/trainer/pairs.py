@@ -2,11 +2,12 @@
 
 import random
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from datasets import Dataset
 
 from ..data.augmentation import uniform
 from ..data.captioned_images import draw_caption, with_tags
@@ -64,19 +65,25 @@ class PairMaker:
         processor ([`SeedProcessor`]): Prompts and tokenizer.
         make_questions (`Callable`): From a row and a `random.Random` to (question, answer) pairs.
         settings ([`~seed_hf.trainer.settings.PairSettings`]): Tasks and their shares.
+        rows (`datasets.Dataset`, *optional*): Where `mix_images` finds images with the same caption.
     """
 
-    def __init__(self, processor, make_questions: Callable, settings: PairSettings):
+    def __init__(self, processor, make_questions: Callable, settings: PairSettings, rows: Dataset | None = None):
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.make_questions = make_questions
         self.settings = settings
+        self.rows, self.numbers_of = rows, defaultdict(list)
+        if settings.mix_images:
+            for number, caption in enumerate(rows["caption"]):
+                self.numbers_of[caption].append(number)
 
     def __call__(self, row: dict, generator: torch.Generator) -> dict:
         """Draws a view of the image, one of its captions, and a task."""
         settings = self.settings
-        views = [row["codes"], *(row.get("augmented_codes") or [])]
+        views = _views(row)
         view = int(torch.randint(len(views), (1,), generator=generator))
+        others = self.numbers_of.get(row["caption"])
         row = {**row, "caption": draw_caption(row, generator)}
         kind = "caption"
         if settings.task == "both" and uniform(0, 1, generator) < settings.image_ratio:
@@ -85,7 +92,11 @@ class PairMaker:
             kind = "question"
         codes = views[view]
         if kind != "image":
-            codes = self._with_noise(self._mixed(views, generator) if settings.mix_views else codes, generator)
+            codes = self._mixed(views, generator) if settings.mix_views else codes
+            if others and uniform(0, 1, generator) < settings.mix_images:
+                other = self.rows[others[int(torch.randint(len(others), (1,), generator=generator))]]
+                codes = self._mixed([codes, self._mixed(_views(other), generator)], generator)
+            codes = self._with_noise(codes, generator)
         return self.make(row, codes, kind, generator)
 
     @staticmethod
@@ -144,6 +155,10 @@ class PairMaker:
         ids = [*ids, tokenizer.eos_token_id]
         labels = [-100] * len(prompt_ids) + ids[len(prompt_ids) :]
         return {"input_ids": ids, "labels": labels, "is_image_task": is_image_task}
+
+
+def _views(row: dict) -> list[list[int]]:
+    return [row["codes"], *(row.get("augmented_codes") or [])]
 
 
 def list_texts(rows: list[dict]) -> list[str]:

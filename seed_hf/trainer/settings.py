@@ -85,6 +85,10 @@ class PairSettings:
     mix_views: bool = HfArg(
         default=False, help="To read, take each code from any view of the image (the original has one view)."
     )
+    mix_images: float = HfArg(
+        default=0.0,
+        help="Share of images to read of which half the codes are those of an image with the same caption.",
+    )
     code_noise: float = HfArg(
         default=0.0, help="Share of the codes to read that are replaced by random ones (the original: none)."
     )

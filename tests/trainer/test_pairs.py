@@ -1,6 +1,7 @@
 """Training sequences of stage 3: what stands in a sequence and what of it is a target."""
 
 import torch
+from datasets import Dataset
 from tiny.language import CODEBOOK_SIZE, NUM_QUERY_TOKENS, build_tokenizer
 
 from seed_hf import SeedImageProcessor, SeedProcessor
@@ -11,9 +12,9 @@ from seed_hf.trainer.settings import PairSettings
 ROW = {"caption": "a red apple", "codes": [3, 1, 4, 1], "tags": []}
 
 
-def maker(**settings) -> PairMaker:
+def maker(rows=None, **settings) -> PairMaker:
     processor, settings = SeedProcessor(SeedImageProcessor(), build_tokenizer()), {"task": "caption", **settings}
-    return PairMaker(processor, lambda row, draw: [("what is this?", row["caption"])], PairSettings(**settings))
+    return PairMaker(processor, lambda row, draw: [("what is this?", row["caption"])], PairSettings(**settings), rows)
 
 
 def codes_in(pair: dict, tokenizer) -> list[int]:
@@ -36,6 +37,19 @@ def test_mixed_views_take_each_code_from_one_of_them():
     read = [codes_in(pairs(row, torch.Generator().manual_seed(seed)), pairs.tokenizer) for seed in range(50)]
     assert {code for codes in read for code in codes} == {1, 2, 3}
     assert any(len(set(codes)) > 1 for codes in read)
+
+
+def test_mixed_images_take_half_their_codes_from_another_image_with_the_same_caption():
+    row, same = {**ROW, "codes": [1] * 4}, {**ROW, "codes": [2] * 4}
+    rows = Dataset.from_list([row, same, {**ROW, "caption": "a green pear", "codes": [3] * 4}])
+    pairs = maker(rows, mix_images=1.0)
+    read = [codes_in(pairs(row, torch.Generator().manual_seed(seed)), pairs.tokenizer) for seed in range(200)]
+    codes = [code for codes in read for code in codes]
+    assert set(codes) == {1, 2}
+    # half of the images are mixed with themselves, of the others half the codes change
+    assert abs(codes.count(2) / len(codes) - 0.25) < 0.08
+    writing = maker(rows, mix_images=1.0, task="both", image_ratio=1.0)
+    assert codes_in(writing(row, torch.Generator().manual_seed(0)), writing.tokenizer) == row["codes"]
 
 
 def test_code_noise_replaces_about_its_share_of_codes_to_read_and_none_to_write():
