@@ -115,7 +115,8 @@ def write_part(path: Path, table: "pa.Table", record: dict) -> None:
     import pyarrow.parquet as pq
 
     with pq.ParquetWriter(path, table.schema, write_page_checksum=True) as writer:
-        writer.write_table(table)
+        if len(table):  # `datasets` cannot read a row group without rows
+            writer.write_table(table)
         writer.add_key_value_metadata({_RECORD: json.dumps({**record, "seal": UNSEALED})})
     path.write_bytes(seal(path.read_bytes()))
 

@@ -4,7 +4,7 @@ import json
 from typing import TYPE_CHECKING, Annotated
 
 from .flags import LANGUAGE_MODEL, AsJson, Device, MaxNewTokens, NumCodes, Paths, announce, model_flag
-from .images import Failures, encode_files, find_images
+from .images import Failures, encode_files, find_images, name_of
 
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ def run(
         codes = codes[:, :num_codes]
         captions = write_lines(language_model, processor, codes, processor.caption_prompt, max_new_tokens)
         for file, caption in zip(batch, captions, strict=True):
-            row = {"file": str(file), "caption": caption}
-            print(json.dumps(row, ensure_ascii=False) if as_json else f"{file}: {caption}", flush=True)
+            row = {"file": name_of(file), "caption": caption}
+            print(json.dumps(row, ensure_ascii=False) if as_json else f"{row['file']}: {caption}", flush=True)
     return failures.finish()
 
 

@@ -1,5 +1,6 @@
 """`seed-hf eval`: the functions of [`seed_hf.evaluation`] on the command line."""
 
+import os
 from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated
 
@@ -186,12 +187,14 @@ def _evaluate(function: str, output: str, **values):
     from ..hub.fetch import check_model_exists
 
     check_model_exists(values["model"], values["revision"])
+    if os.path.isdir(output):
+        raise ValueError(f"`--output` is the folder {output!r}; allowed: a file.")
     settings = evaluation.RunSettings(
         **{field.name: values.pop(field.name) for field in fields(evaluation.RunSettings)}
     )
     report = getattr(evaluation, function)(settings=settings, **values)
-    report.save(output)
     print_report(report)
+    report.save(output)
     print(f"wrote {output}")
 
 

@@ -39,6 +39,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def name_of(file: str | Path) -> str:
+    r"""A path as text that can be written: a byte of it that is not UTF-8 becomes `\udce9` or the like."""
+    return str(file).encode(errors="backslashreplace").decode()
+
+
 def find_images(paths: list[str], failures: Failures) -> list[Path]:
     """
     Lists image files.
@@ -140,7 +145,7 @@ def read_codes(path: Path) -> tuple[list[str], "torch.Tensor"]:
 
     try:
         rows = _rows_of_folder(path) if path.is_dir() else _rows_of_file(path)
-        names = [str(row["file"] if "file" in row else row["key"]) for row in rows]
+        names = [name_of(row["file"] if "file" in row else row["key"]) for row in rows]
         return names, torch.tensor([row["codes"] for row in rows], dtype=torch.long)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(

@@ -1,6 +1,7 @@
 """`seed-hf search`: images by words or by an image, from their codes alone (64 bytes for an image of 32 codes)."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .flags import AsJson, Device, ImageSize, announce, model_flag
-from .images import Failures, encode_files, find_images, has_codes, read_codes
+from .images import Failures, encode_files, find_images, has_codes, name_of, read_codes
 
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def run(
         names, codes = read_codes(Path(images))
     else:
         batches = list(encode_files(files, partial(encode_images, image_tokenizer), failures))
-        names = [str(file) for batch, _ in batches for file in batch]
+        names = [name_of(file) for batch, _ in batches for file in batch]
         codes = torch.cat([codes for _, codes in batches]) if batches else torch.empty(0)
     if not names:
         raise ValueError(f"{images!r} has no images to search.")
@@ -105,9 +106,11 @@ def _query_features(query: str, image_tokenizer: "ImageTokenizer") -> "torch.Ten
 
     if not query.strip():
         raise ValueError("`query` is empty; allowed: some words, or an image file.")
-    if Path(query).suffix.lower() in IMAGE_SUFFIXES and not Path(query).is_file():
+    # not `Path.is_file`, which raises for more words than a name can have
+    is_file = os.path.isfile(query)
+    if Path(query).suffix.lower() in IMAGE_SUFFIXES and not is_file:
         raise ValueError(f"`query` is {query!r}, which is no file; allowed: some words, or an image file.")
-    if Path(query).is_file():
+    if is_file:
         image = load_rgb_image(Path(query), name="query")
         return _code_features(image_tokenizer, encode_images(image_tokenizer, [image]))[0]
     model = seed_model(image_tokenizer, "text side, which words need (an image file will do as query)")

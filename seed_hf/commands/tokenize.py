@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from .flags import Device, ImageSize, Paths, announce, model_flag
-from .images import Failures, counted, encode_files, find_images
+from .images import Failures, counted, encode_files, find_images, name_of
 
 
 EXAMPLES = """examples:
@@ -50,7 +50,7 @@ def run(
     count = 0
     with _open_output(output) as write:
         for batch, codes in encode_files(files, encode, failures, batch_size):
-            write([{"file": str(file), "codes": row} for file, row in zip(batch, codes.tolist(), strict=True)])
+            write([{"file": name_of(file), "codes": row} for file, row in zip(batch, codes.tolist(), strict=True)])
             count += len(batch)
         if output and not count:
             # what is there already stays

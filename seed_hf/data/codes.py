@@ -17,7 +17,7 @@ from ..image_tokenizers import find_image_tokenizer_files
 from ..provenance import weights_digest
 from ..sealed_files import read_part_record
 from .outputs import local_copy, local_path
-from .reading import is_remote
+from .reading import is_remote, read_parquet
 from .resumable import read_description
 
 
@@ -131,7 +131,8 @@ def codes_identity(description: dict) -> str:
     Returns:
         `str`: 16 hexadecimal digits.
     """
-    names = ("rows", "weights", "dtype", "num_codes", "codebook_size", "augmented_views", "rows_per_file", "columns")
+    names = ["rows", "weights", "dtype", "num_codes", "codebook_size", "augmented_views", "rows_per_file", "columns"]
+    names += ["values"] if "values" in description else []
     return hashlib.sha256(json.dumps([description.get(name) for name in names]).encode()).hexdigest()[:16]
 
 
@@ -153,8 +154,6 @@ def read_codes(codes: str | os.PathLike, split: str = "train", image_tokenizer: 
     Raises:
         ValueError: If there are no codes, no such split, or some parts are damaged or have not been encoded yet.
     """
-    from datasets import load_dataset
-
     codes = local_path(codes)
     if is_remote(str(codes)):
         with local_copy(str(codes), lambda name: _is_of_split(name, split)) as folder:
@@ -173,13 +172,15 @@ def read_codes(codes: str | os.PathLike, split: str = "train", image_tokenizer: 
         _check_parts(folder, split, paths, description)
         if image_tokenizer is not None:
             _warn_of_other_weights(description, image_tokenizer)
-        rows = load_dataset("parquet", data_files=[str(path) for path in paths], split="train")
+        rows = read_parquet([str(path) for path in paths])
     elif folder.is_file():
         read_part_record(folder)
-        rows = load_dataset("parquet", data_files=str(folder), split="train")
+        rows = read_parquet([str(folder)])
         if "split" in rows.column_names:
             rows = rows.filter(lambda value: value == split, input_columns="split")
     else:
+        from datasets import load_dataset
+
         rows = load_dataset(str(codes), split=split)
     if "codes" not in rows.column_names:
         raise ValueError(f"`codes` {str(codes)!r} has the columns {rows.column_names}; a column 'codes' is needed.")

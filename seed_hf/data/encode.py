@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from ..image_tokenizers import ImageTokenizerFiles, find_image_tokenizer_files, load_image_tokenizer
-from ..provenance import rows_digest, weights_digest
+from ..provenance import columns_digest, rows_digest, weights_digest
 from .augmentation import Augmentation, augment
 from .codes import (
     codes_identity,
@@ -24,7 +24,7 @@ from .codes import (
 )
 from .outputs import Output, open_output
 from .part_records import PartRecords
-from .resumable import check_description, check_positive, run_parts
+from .resumable import check_description, check_positive, read_description, run_parts
 from .row_parts import RowParts, Sample, without_codes
 from .seeds import derive_seed
 
@@ -194,6 +194,10 @@ def plan_encoding(
     file, paths = description_path(output.folder, split), part_paths(output.folder, split, len(rows), rows_per_file)
     own = paths[share[0] :: share[1]]
     output.fetch([file, *own, *map(skipped_path, own)])
+    # what else is kept of the rows; older versions did not say
+    if values := _digest_of_values(rows, description["columns"]):
+        if not file.is_file() or "values" in read_description(file):
+            description["values"] = values
     check_description(file, description)
     output.publish(file)
     records = PartRecords(rows, rows_per_file, codes_identity(description), count_part)
@@ -221,11 +225,18 @@ def encode_once(
     Returns:
         `datasets.Dataset`: the columns of `rows` but `image`, and `codes` (`num_query_tokens` integers).
     """
-    identity = f"{weights_digest(*find_image_tokenizer_files(image_tokenizer).folders)}-{rows_digest(rows)}"
-    folder = Path(cache_dir) / f"{identity}-{settings.get('augmented_views', 0)}"
     columns = [name for name in rows.column_names if name != "image"]
+    parts = [weights_digest(*find_image_tokenizer_files(image_tokenizer).folders), rows_digest(rows)]
+    parts += [_digest_of_values(rows, columns), str(settings.get("augmented_views", 0))]
+    folder = Path(cache_dir) / "-".join(filter(None, parts))
     encode_rows(rows, image_tokenizer, folder, split, columns=columns, **settings)
     return read_codes(folder, split)
+
+
+def _digest_of_values(rows: "Dataset", columns: Sequence[str]) -> str:
+    """Of the columns that the digest of the rows leaves out; empty if there are none."""
+    names = [name for name in columns if name not in ("key", "caption")]
+    return columns_digest(rows, names) if names else ""
 
 
 def _kept_columns(rows: "Dataset", columns: Sequence[str]) -> list[str]:

@@ -4,6 +4,7 @@ What lies behind a URL is made and checked in a folder of this machine. Each par
 kill costs no more than it does without a URL.
 """
 
+import glob
 import hashlib
 import os
 import shutil
@@ -237,6 +238,7 @@ class _Remote:
         self.root = root.rstrip("/")
         # on the Hub each file would be a commit, and their number is limited
         self.repository = self.filesystem.resolve_path(root) if url.startswith("hf://") else None
+        self._removed: set[str] = set()
 
     def files(self) -> dict[str, str]:
         """Names and versions of all files, in as few requests as the server lists them in."""
@@ -258,6 +260,7 @@ class _Remote:
     def put(self, path: Path, name: str) -> None:
         """Copies a file to there, or removes it there."""
         if self.repository is not None:
+            (self._removed.discard if path.exists() else self._removed.add)(name)
             return
         if path.exists():
             self.filesystem.put_file(str(path), f"{self.root}/{name}")
@@ -276,6 +279,7 @@ class _Remote:
                 revision=place.revision,
                 path_in_repo=place.path_in_repo or None,
                 folder_path=folder,
+                delete_patterns=sorted(map(glob.escape, self._removed)),
                 ignore_patterns=[".*", "*/.*"],  # locks, and what is not whole
                 commit_message="Codes of seed-hf encode",
             )

@@ -55,7 +55,8 @@ class Places:
             rests = [path.removeprefix(url) for url in self.urls if path.startswith(url)]
             return any(_goes_down(unquote(rest)) for rest in rests)
         folder, name = os.path.split(path)
-        real = os.path.join(_real_folder(os.path.abspath(folder)), name)
+        # not `abspath`, which takes `link/..` for nothing, where the system follows the link first
+        real = os.path.join(_real_folder(os.path.join(os.getcwd(), folder)), name)
         if os.path.islink(real) or name in ("", ".", ".."):
             real = os.path.realpath(real)
         return any(os.path.commonpath([real, folder]) == folder for folder in self.real_folders)

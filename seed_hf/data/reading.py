@@ -1,5 +1,6 @@
 """Reading one image of a data set, wherever its bytes are, and what happens when it cannot be read."""
 
+import glob
 import hashlib
 import json
 import os
@@ -105,6 +106,27 @@ def is_remote(path: str) -> bool:
         `bool`: whether it names a protocol.
     """
     return "://" in path
+
+
+def read_parquet(files: list[str]):
+    """Reads parquet files, memory-mapped.
+
+    Args:
+        files (`list[str]`): Paths, in whose names brackets are brackets, or URLs.
+
+    Returns:
+        `datasets.Dataset`: their rows.
+    """
+    import pyarrow.parquet as pq
+    from datasets import Dataset, load_dataset
+
+    # `datasets` cannot read files without rows
+    filled = [file for file in files if is_remote(file) or pq.read_metadata(file).num_rows]
+    if not filled:
+        return Dataset(pq.read_table(files[0]))
+    # absolute, since the working directory may have brackets too
+    names = [file if is_remote(file) else glob.escape(os.path.abspath(file)) for file in filled]
+    return load_dataset("parquet", data_files=names, split="train")
 
 
 def read_bytes(location: str) -> bytes:
@@ -344,5 +366,6 @@ __all__ = [
     "read_bytes",
     "read_image",
     "read_image_bytes",
+    "read_parquet",
     "try_image",
 ]

@@ -11,10 +11,11 @@ from ..models.image_formats_seed import IMAGE_SUFFIXES
 from .captions import CAPTION_FILES, captioned_pictures, find_caption_file, picture_folders
 from .columns import drop_unusable, forgive_missing_captions, name_columns, with_problems
 from .places import Places
-from .reading import is_remote
+from .reading import is_remote, read_parquet
 from .resumable import check_positive
 from .shards import NO_CAPTION, index_shards, make_row
-from .splits import files_of_split, match_split
+from .splits import files_of_split, match_split, named_split
+from .tables import is_utf8
 
 
 ALLOWED = (
@@ -156,7 +157,8 @@ def expand_files(pattern: str) -> list[str]:
         return list(itertools.chain.from_iterable(parts))
     if is_remote(pattern):
         return [pattern]
-    files = sorted(glob.glob(pattern, recursive=True))
+    # a name with brackets is a pattern, too, of which it is no case
+    files = [pattern] if os.path.isfile(pattern) else sorted(glob.glob(pattern, recursive=True))
     if not files:
         raise ValueError(f"{pattern!r} names no file; allowed: {ALLOWED}.")
     return files
@@ -193,17 +195,12 @@ def _load_parquet(files: list[str], dataset: str, split: str, is_named: bool, pl
 
 
 def _read_parquet(files: list[str], dataset: str, split: str):
-    import pyarrow.parquet as pq
-    from datasets import load_dataset
-
     if wrong := [file for file in files if not is_remote(file) and not os.path.isfile(file)]:
         raise ValueError(
             f"`dataset` {dataset!r} cannot be read as parquet, since it has what is not a file: {wrong[:3]}."
         )
     try:
-        # `datasets` cannot read files without rows
-        files = [file for file in files if is_remote(file) or pq.read_metadata(file).num_rows]
-        rows = load_dataset("parquet", data_files=files, split="train") if files else []
+        rows = read_parquet(files)
     except Exception as error:  # Arrow, `datasets` and file systems raise many types
         raise ValueError(f"`dataset` {dataset!r} cannot be read as parquet: {error.__cause__ or error}") from error
     if not len(rows):
@@ -211,9 +208,14 @@ def _read_parquet(files: list[str], dataset: str, split: str):
     return rows
 
 
-def _is_shard(path: Path) -> bool:
-    """Counts dangling links, pipes and devices too, so that they are reported."""
-    return not path.name.startswith(".") and not path.is_dir()
+def _find_shards(folder: Path, suffix: str) -> list[str]:
+    """Lists dangling links, pipes and devices too, so that they are reported."""
+    found = [path for path in folder.rglob(f"*.{suffix}") if not path.name.startswith(".") and not path.is_dir()]
+    if found:
+        # not the codes of these images, which `seed-hf encode` has put among them
+        codes = {path.parent for path in folder.rglob("encoding-*.json")} - {folder}
+        found = [path for path in found if codes.isdisjoint(path.parents)]
+    return sorted(str(path.relative_to(folder)) for path in found)
 
 
 def _has_split_column(file: Path) -> bool:
@@ -251,7 +253,7 @@ def _load_folder(
 ):
     places = Places([str(folder)], allow_outside)
     for suffix in ("tar", "parquet"):
-        found = sorted(str(path.relative_to(folder)) for path in folder.rglob(f"*.{suffix}") if _is_shard(path))
+        found = _find_shards(folder, suffix)
         if not found:
             continue
         has_column = suffix == "parquet" and _has_split_column(folder / found[0])
@@ -291,18 +293,33 @@ def _load_pictures(folder: Path, split: str, is_named: bool, needs_captions: boo
         raise ValueError(
             f"`dataset` is the folder {str(folder)!r}, which holds no data{pictures}; allowed: {ALLOWED}."
         )
-    named = None if is_named else files_of_split(names, split)
+    named = None if is_named else _split_folders(names, split)
     if named is None and not is_named:
         _check_split_is_known(folder, split)
     arguments = {"folder": str(folder), "names": names if named is None else named}
     return generate_rows(_bare_pictures, {**arguments, "allow_outside_paths": places.allow_outside})
 
 
+def _split_folders(names: list[str], split: str) -> list[str] | None:
+    """
+    Pictures of a split where all of them lie in folders that are named after splits.
+
+    Words in the names of pictures say nothing: there a train is a thing. Nor do folders where only some are splits.
+    """
+    folders = [os.path.dirname(name) for name in names]
+    if not all(folder and named_split(folder, split) for folder in folders):
+        return None
+    of_split = set(files_of_split(folders, split))
+    return [name for name, folder in zip(names, folders, strict=True) if folder in of_split]
+
+
 def _bare_pictures(folder: str, names: list[str], allow_outside_paths: bool, version: int):
     places = Places([folder], allow_outside_paths)
     for name in names:
         path = os.path.join(folder, name)
-        yield make_row(name, path, [], places.check(path) or NO_CAPTION)
+        # Arrow cannot hold other names
+        problem = places.check(path) if is_utf8(name) else "no UTF-8 text"
+        yield make_row(name, path if is_utf8(name) else "", [], problem or NO_CAPTION)
 
 
 __all__ = ["expand_files", "load_rows"]

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from .captioned_images import CaptionedImages, draw_caption, open_image
 from .reading import UnreadableSampleError
+from .resumable import write_whole
 
 
 Augment = Callable[[Image.Image, torch.Generator], Image.Image]
@@ -76,17 +77,18 @@ class ViewStore:
     Attributes:
         values (`torch.Tensor` or `None`): All rows, once the first ones are written.
         done (`int`): Number of rows written.
-        unreadable (`list[int]`): Numbers of images among them that could not be read.
+        unreadable (`dict[int, UnreadableSampleError]`): What is wrong with images among them, by number.
     """
 
     def __init__(self, file: str | os.PathLike | None, made_with: dict):
         self.file, self.made_with = file and Path(file), made_with
-        self.values, self.done, self.unreadable = None, 0, []
+        self.values, self.done, self.unreadable = None, 0, {}
         if self.file and self._state_file.is_file():
             state = json.loads(self._state_file.read_text())
             if state["made_with"] == made_with:
                 self._open(state["shape"], getattr(torch, state["dtype"]))
-                self.done, self.unreadable = state["done"], state["unreadable"]
+                self.done = state["done"]
+                self.unreadable = {number: UnreadableSampleError(*error) for number, error in state["unreadable"]}
 
     @property
     def _state_file(self) -> Path:
@@ -104,7 +106,7 @@ class ViewStore:
         kept = self.values[: len(rows)]
         return kept.shape == rows.shape and torch.allclose(kept.float(), rows.float(), rtol=0.1, atol=0.1)
 
-    def write(self, start: int, rows: torch.Tensor, total: int, unreadable: list[int]) -> None:
+    def write(self, start: int, rows: torch.Tensor, total: int, unreadable: dict[int, UnreadableSampleError]) -> None:
         """Puts rows at their place; the file says that they are there once they are."""
         if self.values is None or start == 0:
             self._open([total, *rows.shape[1:]], rows.dtype)
@@ -112,8 +114,10 @@ class ViewStore:
         self.done = start + len(rows)
         if self.file:
             state = {"done": self.done, "shape": list(self.values.shape), "dtype": str(rows.dtype).split(".")[1]}
-            state |= {"unreadable": unreadable, "made_with": self.made_with}
-            self._state_file.write_text(json.dumps(state))
+            state |= {"unreadable": [(number, error.args) for number, error in unreadable.items()]}
+            state |= {"made_with": self.made_with}
+            with write_whole(self._state_file) as temporary:
+                temporary.write_text(json.dumps(state))
 
 
 class CachedViews(torch.utils.data.Dataset):
@@ -155,9 +159,9 @@ class CachedViews(torch.utils.data.Dataset):
         num_workers: int = 0,
     ):
         self.data, self.num_views = data, num_views
-        self.unreadable: dict[int, UnreadableSampleError] = {}
         store = ViewStore(file, {"rows": len(data.rows), "views": num_views, "seed": seed, **(made_with or {})})
-        self._note(ViewsInOrder(data.rows, lambda image, _: image, store.unreadable, seed))
+        # also of images that can be read by now: their views are black
+        self.unreadable = dict(store.unreadable)
         total = num_views * len(data.rows)
 
         def encoded(start: int, num_workers: int) -> Iterator[torch.Tensor]:
@@ -172,11 +176,11 @@ class CachedViews(torch.utils.data.Dataset):
 
         # weights may have changed since, which no setting tells
         if store.done and not store.begins_with(next(encoded(0, num_workers=0))):
-            store.done = 0
+            store.done, self.unreadable = 0, {}
         starts = range(store.done, total, batch_size)
         batches = zip(starts, encoded(store.done, num_workers), strict=True)
         for start, rows in tqdm(batches, total=len(starts), desc=f"{num_views} views", mininterval=10):
-            store.write(start, rows, total, sorted(self.unreadable))
+            store.write(start, rows, total, self.unreadable)
         self.values = store.values
 
     def _note(self, views: Iterable[tuple]) -> None:

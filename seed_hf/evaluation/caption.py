@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 
-from .caption_metrics import caption_scores
+from .caption_metrics import caption_scores, check_metrics
 from .datasets import load_captioned_rows, references_of
 from .measuring import timed
 from .predictor import DEFAULT_SETTINGS, RunSettings
@@ -58,6 +58,7 @@ def evaluate_captions(
     ```
     """
     rows = load_captioned_rows(dataset, split, **settings.reading)
+    check_metrics(metrics)
     asked = {"image_tokenizer": image_tokenizer, "prompt": prompt, "dtype": dtype, "generation": generation}
     written, report = write_texts("caption", model, rows, (dataset, split), settings, **asked)
     texts = rows.remove_columns([name for name in ("image", "codes") if name in rows.column_names])

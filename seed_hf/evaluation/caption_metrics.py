@@ -75,9 +75,7 @@ def caption_scores(
 
     ```
     """
-    metrics = CAPTION_METRICS if metrics is None else metrics
-    if unknown := [name for name in metrics if name not in CAPTION_METRICS]:
-        raise ValueError(f"`metrics` has {unknown}; allowed: {CAPTION_METRICS}.")
+    metrics = check_metrics(metrics)
     if len(predictions) != len(references) or not len(predictions):
         raise ValueError(f"`predictions` has {len(predictions)} entries; allowed: {len(references)}, and one or more.")
     if empty := [number for number, captions in enumerate(references) if not captions]:
@@ -98,6 +96,26 @@ def caption_scores(
         else:
             scores |= {name: 100 * float(values[names.index(name)]) for name in asked}
     return CaptionScores(scores, not_measured, tokenization)
+
+
+def check_metrics(metrics: Sequence[str] | None) -> Sequence[str]:
+    """
+    Checks what is to be measured, before captions are written for hours.
+
+    Args:
+        metrics (`Sequence[str]`, *optional*): Some of `CAPTION_METRICS`; by default all.
+
+    Returns:
+        `Sequence[str]`: the metrics.
+
+    Raises:
+        ValueError: If a metric is unknown, or `pycocoevalcap` is not installed.
+    """
+    metrics = CAPTION_METRICS if metrics is None else metrics
+    if unknown := [name for name in metrics if name not in CAPTION_METRICS]:
+        raise ValueError(f"`metrics` has {unknown}; allowed: {CAPTION_METRICS}.")
+    _import("bleu.bleu", "Bleu")
+    return metrics
 
 
 class MissingScorerError(RuntimeError):

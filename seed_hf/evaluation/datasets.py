@@ -23,7 +23,9 @@ ALLOWED = (
 )
 
 
-def load_captioned_rows(dataset: str, split: str, limit: int | None = None, **reading) -> "Dataset":
+def load_captioned_rows(
+    dataset: str, split: str, limit: int | None = None, needs_images: bool = False, **reading
+) -> "Dataset":
     """
     Loads images with their captions.
 
@@ -35,6 +37,7 @@ def load_captioned_rows(dataset: str, split: str, limit: int | None = None, **re
             Flickr30K (`dataset_coco.json`, `dataset_flickr30k.json`).
         split (`str`): Name of the split, possibly with a slice, as `"test[:100]"`.
         limit (`int`, *optional*): Number of rows to load, from the first; by default all.
+        needs_images (`bool`, defaults to `False`): Whether codes alone will not do.
         reading: `allow_outside_paths` and `max_unreadable_share` of [`~seed_hf.data.rows.load_rows`].
 
     Returns:
@@ -50,6 +53,8 @@ def load_captioned_rows(dataset: str, split: str, limit: int | None = None, **re
         rows = read_codes(dataset, split)
     elif (rows := load_nocaps(dataset, split, **reading)) is None:
         rows = load_rows(dataset, split, **reading)
+    if needs_images and "image" not in rows.column_names:
+        raise ValueError(f"`dataset` {dataset!r} has the columns {rows.column_names}; a column 'image' is needed.")
     if "image_domain" in rows.column_names:
         rows = rows.rename_column("image_domain", "domain")
     return _first(rows, limit)

@@ -153,7 +153,7 @@ def evaluate_reconstruction(
     clip_folder = None if str(clip) == OWN_FEATURES else find_folder(clip)
     text_folder = folder / "image_tokenizer" if str(text_encoder) == OWN_FEATURES else text_encoder
     text_folder = None if text_folder is None else find_folder(text_folder)
-    rows = load_captioned_rows(dataset, split, **settings.reading)
+    rows = load_captioned_rows(dataset, split, needs_images=True, **settings.reading)
     parts = sorted(path for path in folder.iterdir() if path.is_dir() and path.name not in ("snapshots", "evaluation"))
     models = {"pipeline": describe_model(model, folder, *parts)}
     named = (("clip", clip, clip_folder), ("text_encoder", text_encoder, text_folder))

@@ -116,7 +116,7 @@ def evaluate_retrieval(
     ```
     """
     folders = find_image_tokenizer(model, settings.revision)
-    rows = load_captioned_rows(dataset, split, **settings.reading)
+    rows = load_captioned_rows(dataset, split, needs_images=True, **settings.reading)
     models = {"image_tokenizer": describe_model(model, *folders)}
     predictor = ImageFeatures(folders, dtype)
     predictions, report = measure("retrieval", predictor, rows, (dataset, split), models, {"dtype": dtype}, settings)

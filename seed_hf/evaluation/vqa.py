@@ -58,6 +58,9 @@ def evaluate_vqa(
     ```
     """
     rows = load_question_rows(dataset, split, seed=seed, **settings.reading)
+    counts = sorted({len(answers) for answers in rows["answers"][:]})
+    if counts[:1] == [1] and len(counts) > 1:
+        raise ValueError(f"`dataset` has questions with {counts} answers; allowed: one for each, or several for each.")
     asked = {"image_tokenizer": image_tokenizer, "prompt": prompt, "dtype": dtype, "generation": generation}
     written, report = write_texts("vqa", model, rows, (dataset, split), settings, **asked)
     questions = rows.remove_columns("image").select([row["row"] for row in written])

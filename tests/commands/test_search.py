@@ -84,6 +84,7 @@ def test_a_broken_image_is_left_out(tmp_path, capsys):
         (["{tmp}", "owl"], "has no images to search"),
         (["{index}", "nowhere.png"], "`query` is 'nowhere.png', which is no file"),
         (["{index}", " "], "`query` is empty; allowed: some words, or an image file"),
+        (["{index}", "owl " * 99 + "x.png"], "x.png', which is no file"),
     ],
 )
 def test_errors_are_one_line(words, problem, index, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -62,6 +63,18 @@ def test_what_cannot_be_read_is_reported_and_skipped(pipeline, tmp_path, capsys)
     for problem in ("broken.png: ", "nowhere.png: ", f"'{nothing}' has no images", "'*.nothing' matches no file"):
         assert any(line.startswith("skipped: ") and problem in line for line in printed.err.splitlines())
     assert "4 could not be read" in printed.err and [path.name for path in output.parent.iterdir()] == ["codes.jsonl"]
+
+
+def test_a_name_that_is_not_utf8_is_written_in_another_way(tmp_path, capsys):
+    file = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    shutil.copyfile(mini_image("owl"), file)
+    for output in ("codes.jsonl", "codes.parquet"):
+        assert main(["tokenize", os.fsdecode(file), "--output", str(tmp_path / output)]) == 0
+    (row,) = rows_of((tmp_path / "codes.jsonl").read_text())
+    assert row["file"] == f"{tmp_path}/caf\\udce9.png" == read_codes(tmp_path / "codes.parquet")["file"][0]
+    capsys.readouterr()
+    assert main(["search", str(tmp_path), mini_image("owl")]) == 0
+    assert capsys.readouterr().out == f"1.00  {row['file']}\n"
 
 
 def test_parquet_is_a_file_of_codes(pipeline, tmp_path):

@@ -382,6 +382,43 @@ def test_push(tmp_path, image_tokenizer, hub, monkeypatch):
     assert "| validation | 4 | 0 | shards |" in card and 'load_dataset("owner/codes", split="train")' in card
 
 
+def test_a_part_without_any_image_is_empty(tmp_path, image_tokenizer):
+    broken = {"jpg": b"no image"}
+    samples = [sample(number, **(broken if number in (2, 3, 5) else {})) for number in range(6)]
+    rows = load_rows(write_shard(tmp_path / "0.tar", samples))
+    encode_rows(rows.select(range(4)), image_tokenizer, tmp_path / "codes", rows_per_file=2, max_unreadable_share=0.5)
+    for codes in (read_codes(tmp_path / "codes"), load_dataset(str(tmp_path / "codes"), split="train")):
+        assert codes["key"][:] == ["000000", "000001"]
+
+
+def test_changed_further_columns_are_noticed(tmp_path, image_tokenizer):
+    rows = load_rows(write_shards(tmp_path / "shards", 1, 2, txt="one\ntwo"))
+    changed = rows.map(lambda row: {"captions": [row["caption"], "new"]})
+    for part in (rows, changed):
+        kept = encode_once(part, image_tokenizer, tmp_path / "cache", "train")
+        assert kept["captions"][:] == part["captions"][:]
+    encode_rows(rows, image_tokenizer, tmp_path / "codes")
+    with pytest.raises(ValueError, match="was made with .*'values'"):
+        encode_rows(changed, image_tokenizer, tmp_path / "codes")
+    file = tmp_path / "codes" / "encoding-train.json"
+    description = json.loads(file.read_text())
+    del description["values"]  # as older versions wrote it
+    file.write_text(json.dumps(description))
+    shutil.rmtree(tmp_path / "codes" / "data")
+    assert encode_rows(changed, image_tokenizer, tmp_path / "codes")["num_encoded"] == 2
+
+
+def test_output_among_the_images_and_brackets_in_its_name(tmp_path, image_tokenizer, monkeypatch, capsys):
+    folder = tmp_path / "photos[1]"
+    write_pictures(folder, 0, 1)
+    (folder / "captions.csv").unlink()
+    monkeypatch.chdir(folder)
+    for count in (2, 0):
+        assert main(["encode", str(image_tokenizer), ".", "codes[1]"]) == 0
+        assert f"{count} of them now" in capsys.readouterr().out
+    assert len(read_codes("codes[1]")) == 2
+
+
 def test_images_without_captions_and_rows_of_no_use(tmp_path, image_tokenizer, capsys):
     (tmp_path / "images").mkdir()
     for number in range(3):

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import HfApi
 from tiny.image_tokenizer import tiny_image_tokenizer
-from tiny.shards import sample, write_shard
+from tiny.shards import picture_bytes, sample, write_shard
 
 from seed_hf import SeedImageProcessor
 from seed_hf.commands import main
@@ -100,6 +100,15 @@ def test_the_hub_gets_one_commit(job, hub, reads):
     assert read_codes(url)[:] == read_codes(codes)[:]
     reads.clear()
     assert encode_rows(rows, model, url, rows_per_file=2)["num_encoded"] == 0 and not reads
+
+
+def test_a_list_of_skipped_images_goes_from_the_hub_once_they_are_encoded(tmp_path, job, hub):
+    model, url = job[1], "hf://datasets/owner/repaired"
+    HfApi(endpoint=hub.url).create_repo("owner/repaired", repo_type="dataset")
+    for content in (b"no image", picture_bytes(1)):
+        shard = write_shard(tmp_path / "0.tar", [sample(0), sample(1, jpg=content)])
+        encode_rows(load_rows(shard), model, url, max_unreadable_share=0.5)
+        assert len(read_codes(url)) == 1 + (content != b"no image")
 
 
 def test_a_file_url_is_a_folder(tmp_path, job):

@@ -40,16 +40,27 @@ def test_captions_of_files_elsewhere_are_left_out_and_named(tmp_path, secret, ca
     folder.mkdir()
     (folder / "link.jpg").symlink_to(secret)
     (folder / "linked").symlink_to(tmp_path)
-    names = [str(secret), "../secret.jpg", "inner/../../secret.jpg", "link.jpg", "linked/secret.jpg", "/dev/zero"]
-    write_captions(folder, *names, "http://127.0.0.1/1.jpg", "../0.tar#0+5")
+    # the system follows the link before it goes up
+    (folder / "inner").mkdir()
+    (tmp_path / "other").mkdir()
+    (folder / "inner" / "other").symlink_to(tmp_path / "other")
+    names = [
+        str(secret),
+        "../secret.jpg",
+        "inner/../../secret.jpg",
+        "link.jpg",
+        "linked/secret.jpg",
+        "inner/other/../secret.jpg",
+    ]
+    write_captions(folder, *names, "/dev/zero", "http://127.0.0.1/1.jpg", "../0.tar#0+5")
     assert load_rows(str(folder))["key"][:] == ["1.jpg"]
-    assert "'outside of the data set': 8" in caplog.text and "`allow_outside_paths` reads it" in caplog.text
+    assert "'outside of the data set': 9" in caplog.text and "`allow_outside_paths` reads it" in caplog.text
     for row in load_rows(str(folder), keep_unusable=True):
         if row["problem"]:
             with pytest.raises(UnreadableSampleError, match="outside of the data set"):
                 read_image(row)
     rows = load_rows(str(folder), allow_outside_paths=True, keep_unusable=True)
-    for row in rows.select(range(1, 6)):
+    for row in rows.select(range(1, 7)):
         assert read_image_bytes(row) == picture_bytes(7)
 
 

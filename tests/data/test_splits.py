@@ -6,6 +6,7 @@ import os
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from tiny.shards import picture_bytes, sample, write_shard
 
 from seed_hf.data.rows import load_rows
@@ -130,3 +131,20 @@ def test_names():
     assert match_split("train", ["train2017", "val"]) == {"train2017"} and not match_split("x", ["train", "y"])
     assert named_split("validation/cc3m-train-0.tar", "train") == "train"
     assert named_split("cc3m-0.tar", "train") is None and named_split("de/0.tar", "de") == "de"
+
+
+def test_words_in_names_of_bare_images_are_no_splits_but_folders_of_all_are(tmp_path):
+    for name in ("train-station.png", "my-test.png", "owl.png"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    assert len(load_rows(str(tmp_path), captions="optional")) == 3
+    for name in ("train", "val"):
+        (tmp_path / "sorted" / name).mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / "sorted" / name / "1.png")
+    assert load_rows(str(tmp_path / "sorted"), "validation", captions="optional")["key"][:] == ["val/1.png"]
+
+
+def test_a_name_that_is_not_utf8_costs_its_image(tmp_path, caplog):
+    for name in (b"caf\xe9.png", b"owl.png"):
+        Image.new("RGB", (4, 4)).save(os.path.join(os.fsencode(tmp_path), name).decode(errors="surrogateescape"))
+    assert load_rows(str(tmp_path), captions="optional")["key"][:] == ["owl.png"]
+    assert "no UTF-8 text" in caplog.text

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from datasets import concatenate_datasets
 from tiny.shards import sample, write_shard
 
 from seed_hf.data.batches import SeededDataset
@@ -66,6 +67,12 @@ def test_kept_views_are_made_once(data, tmp_path):
     with pytest.raises(UnreadableSampleError):
         CachedViews(data, encode, shift, 3, **settings).draw(2, torch.Generator())
     assert sum(encoded) == 2
+    # one that can be read by now has black views all the same
+    rows = data.rows
+    last = rows.select([3]).map(lambda _: {"image": rows[0]["image"]})
+    repaired = CaptionedImages(concatenate_datasets([rows.select(range(3)), last]))
+    with pytest.raises(UnreadableSampleError, match="no image|cannot"):
+        CachedViews(repaired, torch.stack, shift, 3, **settings).draw(2, torch.Generator())
     for change in ({"made_with": {"crop": 0.6}}, {"encode": lambda views: torch.stack(views) + 1}):
         changed = {"encode": torch.stack, **settings, **change}
         anew = CachedViews(data, changed.pop("encode"), shift, 3, **changed)

@@ -359,6 +359,22 @@ def test_command_line(models, coco, tmp_path, capsys):
     assert "`--limit` is 0; allowed" in capsys.readouterr().err
     assert main([*command[:3], "--dataset", str(tmp_path), "--output", str(output)]) == 1
     assert "allowed: tar shards" in capsys.readouterr().err
+    assert main([*command[:-1], str(tmp_path)]) == 1
+    assert "`--output` is the folder" in capsys.readouterr().err
+    codes = tmp_path / "codes.parquet"
+    Dataset.from_dict({"caption": ["a cat"], "codes": [[1]]}).to_parquet(codes)
+    assert main([*command[:3], "--dataset", str(codes), "--split", "train", "--output", str(output)]) == 1
+    assert "a column 'image' is needed" in capsys.readouterr().err
+
+
+def test_what_cannot_be_scored_is_refused_before_anything_is_written(models, coco, tmp_path):
+    with pytest.raises(ValueError, match=r"`metrics` has \['CIDER'\]"):
+        evaluate_captions(tmp_path / "no model", str(coco), "test", metrics=["CIDER"])
+    image = {"bytes": b"", "path": "1.png"}
+    rows = [{"image": image, "question": "what?", "answers": answers} for answers in (["a"], ["a", "b"])]
+    Dataset.from_list(rows).to_parquet(tmp_path / "val.parquet")
+    with pytest.raises(ValueError, match=r"questions with \[1, 2\] answers; allowed: one for each"):
+        evaluate_vqa(tmp_path / "no model", str(tmp_path / "{split}.parquet"), "val")
 
 
 def test_an_image_that_half_precision_has_no_room_for_costs_no_other(tmp_path):

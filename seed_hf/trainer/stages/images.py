@@ -69,7 +69,9 @@ class ImageStage:
         self.is_cached = num_cached_views > 0
         if self.is_cached:
             self.model.to(run.device).eval()
-            file = Path(run.args.output_dir) / "views.bin" if keeps_views else None
+            accelerator = run.accelerator
+            number = f"-{accelerator.process_index}" if accelerator.num_processes > 1 else ""
+            file = Path(run.args.output_dir) / f"views{number}.bin" if keeps_views else None
             made_with = {"augmentation": [getattr(augmentation, field.name) for field in fields(Augmentation)]}
             # a CPU is faster with what fits into its caches
             settings = {"file": file, "made_with": made_with, "batch_size": 512 if run.device.type == "cuda" else 16}
