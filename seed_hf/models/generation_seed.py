@@ -251,10 +251,11 @@ class SeedImageGuidanceLogitsProcessor(UnbatchedClassifierFreeGuidanceLogitsProc
         return torch.where(writes_code[:, None], guided, scores)
 
     def get_unconditional_logits(self, input_ids: torch.LongTensor) -> torch.FloatTensor:
-        """Logits of the unconditional branch, `(batch_size, length, vocab_size)`."""
+        """Logits of the unconditional branch for the next id, `(batch_size, 1, vocab_size)`, in float32."""
         if self.unconditional_context["first_pass"]:
             self._expand_prompt(input_ids)
-        return super().get_unconditional_logits(input_ids)
+        # in float32, as `generate` has those of the prompt
+        return super().get_unconditional_logits(input_ids)[:, -1:].float()
 
     def check_rows(self, batch_size: int):
         """`ValueError` unless there is one unconditional prompt, or one for each of `batch_size` prompts."""
@@ -317,8 +318,9 @@ class SeedBatchedImageGuidanceLogitsProcessor(SeedImageGuidanceLogitsProcessor):
         outputs.logits, self._logits = outputs.logits.chunk(2)
 
     def get_unconditional_logits(self, input_ids: torch.LongTensor) -> torch.FloatTensor:
-        """Logits of the unconditional branch, `(batch_size, length, vocab_size)`."""
-        return self._logits
+        """Logits of the unconditional branch for the next id, `(batch_size, 1, vocab_size)`, in float32."""
+        # in float16 the logarithm of what is no code overflows, and guidance makes NaN of it
+        return self._logits[:, -1:].float()
 
 
 def _positions_of(attention_mask: torch.Tensor) -> torch.Tensor:

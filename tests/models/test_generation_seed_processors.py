@@ -100,6 +100,23 @@ def test_guidance_changes_images_and_scale_one_does_not():
     assert torch.equal(several, guided)
 
 
+def test_guidance_in_float16_stays_finite():
+    """Sure of its codes, a model gives all else a probability whose logarithm float16 does not have."""
+    model, tokenizer = build_seed_model("llama", "learned", tied=False)
+    layout = tokenizer.image_token_layout
+    with torch.no_grad():
+        weight = model.language_model.get_output_embeddings().weight
+        torch.nn.init.normal_(weight[layout.first_image_token_id : layout.end_image_token_id], std=6.0)
+    model.half()
+    prompts = torch.tensor([[5, 6, 30], [7, 8, 40]])
+    codes = model(model.generate(prompts, generation_mode="image", do_sample=False)).logits[:, 3:7]
+    assert codes.float().logsumexp(-1).max() > 17  # float16 overflows at 65504 + 16
+    for do_sample in (False, True):
+        torch.manual_seed(0)
+        for row in model.generate(prompts, generation_mode="image", guidance_scale=2.0, do_sample=do_sample).tolist():
+            check_grammar(row, layout)
+
+
 PROMPTS = {
     "input_ids": torch.tensor([[0, 0, 5, 9, 30], [7, 8, 40, 41, 42]]),
     "attention_mask": torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]]),
