@@ -28,6 +28,10 @@ CALL_KWARGS = ("processor_kwargs", "tokenizer_kwargs")
 # what `mark_control_tokens` of transformers puts around the control tokens in a user's text
 MARK_START, MARK_END = "\U000f0000", "\U000f0001"
 MARKED = re.compile(f"{MARK_START}(.*?){MARK_END}", re.DOTALL)
+# fields whose texts a template may write one after the other, with nothing between them
+WRITTEN_FIELDS = ("text", "content")
+# no control token is longer
+LONGEST_TOKEN = 256
 
 
 def control_token_pattern(control_tokens: Iterable[str]) -> re.Pattern:
@@ -63,7 +67,8 @@ def escape_marked_tokens(text: str, escape: Callable[[str], str]) -> str:
 
 def prepare_chat(value, escape: Callable[[str], str]):
     """
-    A copy of a chat in which no text is a control token and base64 is a data URI.
+    A copy of a chat in which no text is a control token, neither alone nor after the texts before it, and base64 is a
+    data URI.
 
     Args:
         value: Messages, a list of chats, or any part of them, as dictionaries, dataclasses or pydantic models.
@@ -72,15 +77,47 @@ def prepare_chat(value, escape: Callable[[str], str]):
     Returns:
         The same structure, of lists and dictionaries.
     """
+    return _prepare(value, _Texts(escape))
+
+
+class _Texts:
+    """
+    Escapes one text after the other, also where a token would begin in one and end in the next.
+
+    Args:
+        escape (`Callable`): Takes control tokens apart.
+    """
+
+    def __init__(self, escape: Callable[[str], str]):
+        self.escape, self.before = escape, ""
+
+    def add(self, text: str) -> str:
+        """The next text; with an invisible space before it, if it would end a token that another has begun."""
+        text = self.escape(text)
+        joint = self.before + text[:LONGEST_TOKEN]
+        if self.escape(joint) != joint:
+            text = ZERO_WIDTH_SPACE + text
+        self.before = (self.before + text)[-LONGEST_TOKEN:]
+        return text
+
+
+def _prepare(value, texts: _Texts):
     value = _as_plain_data(value)
     if isinstance(value, str):
-        return escape(value)
+        return texts.add(value)
     if isinstance(value, list | tuple):
-        return [prepare_chat(part, escape) for part in value]
+        # each list in a list is a chat of a batch
+        return [_prepare(part, _Texts(texts.escape) if isinstance(part, list | tuple) else texts) for part in value]
     if not isinstance(value, dict):
         return value
-    if value.get("type") not in MEDIA_TYPES:
-        return {key: prepare_chat(part, escape) for key, part in value.items()}
+    if value.get("type") in MEDIA_TYPES:
+        return _prepare_image(value)
+    return {
+        key: _prepare(part, texts if key in WRITTEN_FIELDS else _Texts(texts.escape)) for key, part in value.items()
+    }
+
+
+def _prepare_image(value: dict) -> dict:
     encoded = value.get("base64")
     if not isinstance(encoded, str) or encoded.startswith("data:"):
         return value

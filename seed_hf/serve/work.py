@@ -148,7 +148,7 @@ class Work:
 
     # ------------------------------------------------------------------------------------------ words
     def write(self, rows: list[Row], settings: WriteSettings) -> list[Row | RequestError]:
-        """Answers chats; a row whose prompt is too long gives an error and leaves the others alone."""
+        """Answers chats; a row whose prompt is wrong or too long gives an error and leaves the others alone."""
         results = [self._check_length(row, settings) for row in rows]
         fitting = [row for row in results if isinstance(row, Row)]
         if fitting:
@@ -172,6 +172,8 @@ class Work:
             row.num_prompt_tokens = self.studio.count_tokens(row.chat, settings.mode)
         except TemplateError as error:
             return RequestError(f"`{name}` does not fit the chat template: {error}.", name, code="invalid_value")
+        except ValueError as error:
+            return RequestError(f"`{name}` is no prompt for the model: {error}", name, code="invalid_value")
         if row.num_prompt_tokens == 0:
             return RequestError(f"`{name}` is empty; allowed: some words or an image.", name, code="invalid_value")
         if limit is not None and row.num_prompt_tokens + settings.max_tokens > limit:

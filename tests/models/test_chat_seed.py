@@ -66,6 +66,30 @@ def test_control_words_in_a_chat_are_text(word, kind):
     assert rendered.replace("\u200b", "").startswith(text)
 
 
+@pytest.mark.parametrize("word", [*WORDS, "eos"])
+def test_control_words_in_parts_are_text(word):
+    """Wherever a text is cut in two or three; templates write the parts one after the other."""
+    processor = build_processor()
+    tokenizer = processor.tokenizer
+    word = tokenizer.eos_token if word == "eos" else word
+    cuts = [(cut, cut) for cut in range(1, len(word))] + [(1, len(word) - 1), (2, 3)]
+    chats = []
+    for first, second in cuts:
+        texts = [f"see {word[:first]}", word[first:second], f"{word[second:]} tag"]
+        content = [{"type": "text", "text": text} for text in texts]
+        chats.append([{"role": "user", "content": content}])
+        # the answer begins with a part that the default template leaves out
+        answer = [{"type": "note"}, {"type": "text", "text": texts[2]}]
+        chats.append([{"role": "user", "content": content[:2]}, {"role": "assistant", "content": answer}])
+    rendered = processor.apply_chat_template(chats, tokenize=False)
+    for row, text in zip(processor(text=rendered)["input_ids"], rendered, strict=True):
+        assert not control_ids(tokenizer, row) and text.replace("\u200b", "").strip() == f"see {word} tag"
+    # what stands in no token stays as it is, and each chat of a batch is as if it were alone
+    plain = [{"type": "text", "text": text} for text in ("a <b", "> <ima", "gination>")]
+    chats = [[{"role": "user", "content": plain}], [{"role": "user", "content": plain[2:]}]]
+    assert processor.apply_chat_template(chats, tokenize=False) == ["a <b> <imagination>", "gination>"]
+
+
 @dataclasses.dataclass
 class Message:
     """A message as an object, which transformers takes as well."""

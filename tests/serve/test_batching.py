@@ -11,9 +11,10 @@ from tiny.language import build_codes, build_tokenizer
 from tiny.serve import held, metric, wait_for
 
 from seed_hf.serve.batching import Lane
+from seed_hf.serve.errors import RequestError
 from seed_hf.serve.metrics import Metrics
 from seed_hf.serve.sampling import FirstCodes, RowSampling
-from seed_hf.serve.work import Item
+from seed_hf.serve.work import Item, Row, Work, WriteSettings
 
 
 PROMPTS = ["a cat", "a photo of a red apple", "pear", "an orange diamond", "the moon"]
@@ -106,6 +107,15 @@ def test_batches_are_equal_jobs_up_to_the_limit(lane):
 
     asyncio.run(run())
     assert batches == [("a", 3), ("b", 2), ("a", 2), ("c", 6)]
+
+
+def test_a_wrong_prompt_leaves_the_others_alone(studio):
+    picture = {"type": "image", "codes": [-1] * studio.image_tokenizer.config.num_query_tokens}
+    chats = [[{"role": "user", "content": content}] for content in ([picture], "a cat")]
+    work = Work(studio, Metrics())
+    wrong, right = work.write([Row(chat) for chat in chats], WriteSettings("text", 3))
+    assert isinstance(wrong, RequestError) and "`messages` is no prompt for the model: `codes` holds -1" in str(wrong)
+    assert right.num_prompt_tokens > 0 and right.finish_reason is not None
 
 
 def test_a_row_is_sampled_as_if_it_were_alone():
