@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file, find_adapter_config_file, logging
 
+from ..hub.json_files import read_json
 from ..models.image_tokens_seed import ImageTokenLayout
 from ..models.modeling_seed import SeedForCausalLM
 from ..models.peft_seed import merge_adapters
@@ -50,7 +51,8 @@ def export_language_model(
         `PreTrainedModel`: The model that was written, for example a `LlamaForCausalLM`.
 
     Raises:
-        ValueError: The weights or the tokenizer do not fit the model, or the logits differ.
+        ValueError: The weights or the tokenizer do not fit the model, the logits differ, or `output_folder` holds
+            anything but an earlier export.
 
     Example:
 
@@ -66,15 +68,7 @@ def export_language_model(
     ```
     """
     hub, output_folder = {"revision": revision}, Path(output_folder)
-    if (
-        output_folder.exists()
-        and not (output_folder / "config.json").is_file()
-        and (output_folder.is_file() or any(output_folder.iterdir()))
-    ):
-        raise ValueError(
-            f"`output_folder` is {str(output_folder)!r}, which holds other files; allowed: a new or empty folder, or "
-            "that of an earlier export."
-        )
+    _check_output(output_folder)
     model = SeedForCausalLM.from_pretrained(model_folder, image_tokenizer=False, dtype=torch.float32, **hub)
     tokenizer = SeedTokenizer.from_pretrained(_tokenizer_folder(model_folder, hub), **hub)
     model.check_tokenizer(tokenizer)
@@ -96,6 +90,19 @@ def export_language_model(
         write_grammars(model.config.image_token_layout, output_folder / "grammar")
     _save_tokenizer(tokenizer.to_plain_tokenizer(), output_folder)
     return plain
+
+
+def _check_output(folder: Path):
+    """`ValueError` for what an export would overwrite, such as another model; it may replace an earlier export."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    base_class = read_json(folder / "config.json").get("model_type", "seed")
+    has_our_tokenizer = "codebook_size" in read_json(folder / "tokenizer_config.json")
+    if str(base_class).startswith("seed") or not has_our_tokenizer:
+        raise ValueError(
+            f"`output_folder` is {str(folder)!r}, which holds other files; allowed: a new or empty folder, or that of "
+            "an earlier export."
+        )
 
 
 def _tokenizer_folder(model_folder, hub) -> str | os.PathLike:

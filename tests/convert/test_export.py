@@ -137,5 +137,15 @@ def test_other_files_are_left_alone(tmp_path):
         with pytest.raises(ValueError, match="`output_folder` is .* which holds other files"):
             export_language_model(tmp_path / "model", target)
     assert [path.name for path in (tmp_path / "images").iterdir()] == ["a.png"]
+    # nor does the model itself become its own export, or another one its successor
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "link").symlink_to(tmp_path / "model")
+    before = {path: path.read_bytes() for path in (tmp_path / "model").iterdir()}
+    for target in ("model", "link", "bert"):
+        with pytest.raises(ValueError, match="`output_folder` is .* which holds other files"):
+            export_language_model(tmp_path / "model", tmp_path / target)
+    assert {path: path.read_bytes() for path in (tmp_path / "model").iterdir()} == before
+    assert [path.name for path in (tmp_path / "bert").iterdir()] == ["config.json"]
     for _ in range(2):  # an earlier export may be replaced
         export_language_model(tmp_path / "model", tmp_path / "plain")
