@@ -46,7 +46,7 @@ class PortablePipelineMixin:
         Loads a pipeline as diffusers does, in float32 unless a dtype is given.
 
         diffusers alone would leave components of transformers in the dtype of their file, and half precision changes
-        codes.
+        codes. Quantized components keep their weights as they are.
 
         Args:
             pretrained_model_name_or_path (`str` or `os.PathLike`): Folder or repository id.
@@ -58,7 +58,8 @@ class PortablePipelineMixin:
         pipeline = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         if kwargs.get("dtype") is None and kwargs.get("torch_dtype") is None:
             for name, component in pipeline.components.items():
-                if isinstance(component, PreTrainedModel) and name not in kwargs:
+                is_quantized = getattr(component, "is_quantized", False)
+                if isinstance(component, PreTrainedModel) and name not in kwargs and not is_quantized:
                     component.float()
         return pipeline
 

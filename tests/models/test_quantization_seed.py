@@ -6,9 +6,10 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from rounding import assert_equal_up_to_rounding
 from tiny.language import build_codebook, build_codes, build_image_tokenizer, build_language_model, build_tokenizer
+from tiny.pictures import build_pipeline
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-from seed_hf import SeedForCausalLM
+from seed_hf import SeedForCausalLM, SeedImageProcessor, SeedPipeline, SeedProcessor
 
 
 pytestmark = [
@@ -130,6 +131,17 @@ def test_a_quantized_language_model_can_be_saved_with_what_is_around_it(tmp_path
     model.save_pretrained(tmp_path / "saved")
     loaded = SeedForCausalLM.from_pretrained(tmp_path / "saved")
     assert_equal_up_to_rounding(loaded(ids).logits, model(ids).logits)
+
+
+def test_a_pipeline_with_a_quantized_language_model_loads(tmp_path):
+    model, tokenizer, ids = build(with_images=False)
+    model.save_pretrained(tmp_path / "float")
+    quantized = SeedForCausalLM.from_pretrained(tmp_path / "float", quantization_config=BITS[8][0]())
+    processor = SeedProcessor(SeedImageProcessor(), tokenizer)
+    build_pipeline(language_model=quantized, processor=processor).save_pretrained(tmp_path / "pipeline")
+    loaded = SeedPipeline.from_pretrained(tmp_path / "pipeline").language_model
+    assert loaded.is_quantized and len(quantized_layers(loaded, BITS[8][1])) == 14
+    assert_equal_up_to_rounding(loaded(ids).logits, quantized(ids).logits)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
