@@ -260,7 +260,7 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, UnetLoraLoaderMixin, D
         generator = check_generator(generator)
         check_generator_count(generator, len(prompts), "prompt")
         texts = [self.processor.fill_prompt(self.processor.image_prompt, caption=text) for text in prompts]
-        if not self._samples(generation_kwargs):
+        if not self._generation_setting("do_sample", generation_kwargs):
             return self._write_codes(texts, generation_kwargs)
         if not isinstance(generator, list):
             with seeded_sampling(generator, self._execution_device):
@@ -286,10 +286,11 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, UnetLoraLoaderMixin, D
         prompts = prompts * (len(codes) // len(prompts))
         return self._encode_prompts(prompts, num_images_per_prompt, generator, generation_kwargs)
 
-    def _samples(self, generation_kwargs: dict[str, Any]) -> bool:
-        """Whether the language model draws tokens at random."""
-        settings = generation_kwargs.get("generation_config") or self.language_model.generation_config
-        return bool(generation_kwargs.get("do_sample", settings.do_sample))
+    def _generation_setting(self, name: str, generation_kwargs: dict[str, Any]) -> Any:
+        """What `generate` will make of a setting: the keyword, the given configuration's value, or the model's."""
+        configs = (generation_kwargs.get("generation_config"), self.language_model.generation_config)
+        values = (generation_kwargs.get(name), *(getattr(config, name, None) for config in configs))
+        return next((value for value in values if value is not None), None)
 
     def _write_codes(self, texts: list[str], generation_kwargs: dict[str, Any]) -> torch.LongTensor:
         """One row of codes for each text, by one call of `generate`."""
@@ -304,9 +305,7 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, UnetLoraLoaderMixin, D
         if generated.shape[0] != len(texts):
             allowed = f"{len(texts)}, one for each prompt"
             raise ValueError(f"`generation_kwargs` asks for {generated.shape[0]} sequences; allowed: {allowed}.")
-        num_codes = generation_kwargs.get(
-            "num_codes", getattr(self.language_model.generation_config, "num_codes", None)
-        )
+        num_codes = self._generation_setting("num_codes", generation_kwargs)
         codes = self.processor.post_process_generation(
             generated, output="codes", prompt_length=inputs["input_ids"].shape[1], num_codes=num_codes
         )
@@ -580,6 +579,9 @@ class SeedPipeline(HubUploadMixin, PortablePipelineMixin, UnetLoraLoaderMixin, D
             codes = self.encode_image(image)
         elif prompt is not None:
             codes = self._encode_prompts(prompt, num_images_per_prompt, generator, generation_kwargs or {})
+        elif codes is not None:
+            config = self.image_tokenizer.config
+            codes = check_codes(codes, config.codebook_size, config.num_query_tokens, allow_prefix=True)
         if negative_prompt is not None and guidance_scale > 1:
             inputs = codes if generation_embeds is None else generation_embeds
             negative_codes = self._encode_negative_prompts(

@@ -46,6 +46,7 @@ from tiny.pictures import (
     draw,
     generators,
 )
+from transformers import GenerationConfig
 
 from seed_hf import SeedPipeline
 from seed_hf.models.modeling_seed_empty_prompt import SeedEmptyPrompt
@@ -206,6 +207,8 @@ class TestInputs:
         settings = {"generation_kwargs": {"num_codes": 2}, "num_inference_steps": 1}
         output = prompt_pipeline(prompt=["a cat", "a dog"], **settings)
         assert output.codes.shape == (2, 2) and len(output.images) == 2
+        config = GenerationConfig(num_codes=2)
+        assert torch.equal(prompt_pipeline.encode_prompt(["a cat", "a dog"], generation_config=config), output.codes)
 
     @pytest.mark.parametrize("prompt", [[], [1], 3])
     def test_wrong_prompt(self, prompt_pipeline, prompt):
@@ -314,6 +317,9 @@ class TestGuidance:
         prompts = {"prompt": ["a cat", "a red apple"], "negative_prompt": ["a red apple", "a cat"]}
         several = [draw(prompt_pipeline, *range(4), **prompts, **settings) for _ in range(2)]
         assert torch.equal(*several) and len(several[0]) == 4
+        one = {"negative_prompt": ["a cat"], "output_type": "latent"}
+        rows = [prompt_pipeline(codes=given, **one, generator=generators(0)).images for given in (codes[0], codes[:1])]
+        assert torch.equal(*rows)
         embeds = prompt_pipeline.image_tokenizer.decode(codes)
         assert distance(draw(prompt_pipeline, 0, 1, generation_embeds=embeds, negative_prompt="a cat"), wanted) < 1e-5
         with pytest.raises(ValueError, match="`negative_prompt` has 3 texts; allowed: 1 or 2"):
@@ -448,6 +454,13 @@ class TestSampledPrompts:
         generator = generators(3)[0]
         in_a_row = [self.write(prompt_pipeline, "a red apple", generator) for _ in range(4)]
         assert len({tuple(codes.flatten().tolist()) for codes in in_a_row}) > 1
+
+    def test_generator_rules_also_where_the_model_says_that_codes_are_sampled(self, prompt_pipeline, monkeypatch):
+        monkeypatch.setattr(prompt_pipeline.language_model.generation_config, "do_sample", True)
+        config = GenerationConfig(temperature=5.0)
+        wanted = self.write(prompt_pipeline, "a red apple", generators(3)[0])
+        written = prompt_pipeline.encode_prompt("a red apple", generators(3)[0], generation_config=config)
+        assert torch.equal(written, wanted)
 
     def test_random_numbers_of_the_caller_go_on(self, prompt_pipeline):
         torch.manual_seed(7)
