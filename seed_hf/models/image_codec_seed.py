@@ -83,7 +83,8 @@ class ImageCodec:
         Codes to images.
 
         Args:
-            codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)` or `(num_query_tokens,)`): Codes.
+            codes (`torch.LongTensor` of shape `(num_images, num_codes)` or `(num_query_tokens,)`): Codes, all of each
+                image or its first ones.
             pipeline ([`SeedPipeline`], *optional*): Pipeline to use from now on instead of the named one.
             trust_remote_code (`bool`, *optional*): As in `encode`.
             kwargs: For the pipeline's call, such as `generator` or `num_inference_steps`.
@@ -94,7 +95,7 @@ class ImageCodec:
         Raises:
             ValueError: Wrong codes, or no image tokenizer is named or given.
         """
-        codes = self.tokenizer.image_token_layout.check_image_codes(codes)
+        codes = self.tokenizer.image_token_layout.check_image_codes(codes, allow_prefix=True)
         self.pipeline = pipeline or self.pipeline
         if self.pipeline is None:
             settings = {"revision": self.tokenizer.image_tokenizer_revision}

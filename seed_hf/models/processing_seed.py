@@ -178,6 +178,8 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
         if codes is not None:
             images = ImageCodes(self.tokenizer.image_token_layout.check_image_codes(codes, allow_prefix=True))
         text, kwargs = self._escape_marked(text, kwargs)
+        if text is not None and _need_no_image(text, images):
+            images = None
         if generation_mode == "image" and text is not None:
             text = [sample + BOI_TOKEN for sample in ([text] if isinstance(text, str) else text)]
         inputs = super().__call__(images=images, text=text, **kwargs)
@@ -341,7 +343,8 @@ class SeedProcessor(HubUploadMixin, ProcessorMixin):
         Turns codes into images, with the pipeline that the tokenizer's folder names, fetched on first use.
 
         Args:
-            codes (`torch.LongTensor` of shape `(num_images, num_query_tokens)` or `(num_query_tokens,)`): Codes.
+            codes (`torch.LongTensor` of shape `(num_images, num_codes)` or `(num_query_tokens,)`): Codes, all of each
+                image or its first ones.
             pipeline ([`SeedPipeline`], *optional*): Pipeline to use from now on instead of the named one.
             trust_remote_code (`bool`, *optional*): As in `encode_image`.
             kwargs: For the pipeline's call, such as `generator` or `num_inference_steps`.
@@ -492,6 +495,12 @@ def _flatten_images(images) -> tuple[list, list[int] | None]:
         nested = [list(value) if isinstance(value, list | tuple) else [value] for value in images]
         return [image for row in nested for image in row], [len(row) for row in nested]
     return list(images), None
+
+
+def _need_no_image(text: str | list[str], images) -> bool:
+    """Whether an empty list, or one for each text, was given in place of images."""
+    flat, counts = _flatten_images(images)
+    return not flat and counts in (None, [0] * (1 if isinstance(text, str) else len(text)))
 
 
 def _check_counts(texts: list[str], counts: list[int]):

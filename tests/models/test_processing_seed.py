@@ -96,6 +96,9 @@ def test_one_modality_alone():
     processor = build_processor()
     assert set(processor(images=[picture()], return_tensors="pt")) == {"pixel_values"}
     assert set(processor(text="a cat")) == {"input_ids", "attention_mask"}
+    texts, none = ["a cat", "a red apple"], torch.zeros(0, NUM_QUERY_TOKENS, dtype=torch.long)
+    for empty in ({"images": []}, {"images": [[], []]}, {"codes": none}):
+        assert processor(text=texts, **empty) == processor(text=texts)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +109,8 @@ def test_one_modality_alone():
         ({"text": "<image>"}, "1 `<image>` but 0 images"),
         ({"text": ["<image>", "a"], "images": [[], [0]]}, r"`text\[0\]` has 1 `<image>` but 0 images"),
         ({"text": ["<image>"], "images": [[0], [0]]}, "`images` has 2 lists; allowed: 1"),
+        ({"text": ["a", "b"], "images": [[]]}, "`images` has 1 lists; allowed: 2"),
+        ({"images": []}, "holds no image"),
         ({"text": "<image>", "codes": [[1, 2, 3, 4], [1, 2, 3, 4]]}, "1 `<image>` but 2 images or codes"),
         ({"text": "<image>", "codes": [1, 2, 3]}, "`codes` has shape"),
         ({"text": "<image>", "codes": [[1, 2, 3, 4, 5]]}, r"`codes` has shape \(1, 5\); allowed: .*1 to 4\)"),
@@ -270,6 +275,12 @@ def test_generated_ids_are_taken_apart():
     assert processor.post_process_generation(ids[:1], "codes", prompt_length=start + len(spans[0]))[0].tolist() == [
         codes[1].tolist()
     ]
+    # images of their first codes
+    short = torch.tensor([[tokenizer.boi_token_id, *spans[0][1:3], tokenizer.eoi_token_id]])
+    settings = {"num_codes": 2, "pipeline": Pipeline()}
+    first = tuple(codes[0, :2].tolist())
+    assert processor.post_process_generation(short, "images", **settings) == [[first]]
+    assert processor.post_process_generation(short, "interleaved", **settings) == [[first]]
     cut = processor.post_process_generation(ids[:1, : start + 3], "codes")
     assert cut[0].shape == (0, NUM_QUERY_TOKENS)
     with pytest.raises(ValueError, match="an image span of 2 codes in sequence 0; allowed: 4"):
