@@ -30,12 +30,13 @@ def continue_codes(
         prompt (`str` or `list[str]`, defaults to `""`): What the images should show, the same for all or one for each.
         generator (`torch.Generator`, *optional*): Makes sampled codes repeatable.
         generation: For `generate()`, such as `do_sample`, `temperature` and `guidance_scale`; greedy by default.
+            Images are written to their end, whatever the model's `num_codes` is.
 
     Returns:
         `torch.LongTensor` of shape `(num_images, num_query_tokens)`: codes, the first `keep` as they were.
 
     Raises:
-        ValueError: No language model, wrong codes, or `keep` or a number of prompts that does not fit.
+        ValueError: No language model, wrong codes, or `keep`, `num_codes` or a number of prompts that does not fit.
 
     Example:
 
@@ -51,10 +52,12 @@ def continue_codes(
         raise ValueError(
             f"`keep` is {keep!r}; allowed: an integer in [0, {codes.shape[1]}], the number of codes given."
         )
+    if generation.get("num_codes") not in (None, num_query_tokens):
+        raise ValueError(f"`num_codes` is {generation['num_codes']!r}; allowed: {num_query_tokens}, the whole image.")
     if keep == num_query_tokens:
         return codes.clone()
     model = pipeline.language_model
-    settings = {"do_sample": False, **generation}
+    settings = {"do_sample": False, **generation, "num_codes": num_query_tokens}
     inputs = _open_span(pipeline, _prompts(pipeline, prompt, len(codes)), codes[:, :keep])
     if (negative := settings.get("negative_prompt_ids")) is not None:
         # guidance compares the same beginning under both prompts
@@ -147,7 +150,7 @@ def nearest(image_tokenizer: Any, codes: torch.LongTensor, k: int = 8) -> torch.
         ValueError: Wrong codes, or `k` that is not smaller than the number of codes for a place.
     """
     tokenizer = as_image_tokenizer(image_tokenizer)
-    codes = check_codes(codes, tokenizer.codebook_size)
+    codes = check_codes(codes, tokenizer.codebook_size).cpu()
     num_parts = tokenizer.num_codes if tokenizer.codebook_per_query else 1
     size = tokenizer.codebook_size // num_parts
     if not isinstance(k, int) or not 1 <= k < size:
@@ -180,7 +183,7 @@ def variations(
         ValueError: Wrong codes, `strength` or `k`.
     """
     tokenizer = as_image_tokenizer(image_tokenizer)
-    codes = check_codes(codes, tokenizer.codebook_size, tokenizer.num_codes)
+    codes = check_codes(codes, tokenizer.codebook_size, tokenizer.num_codes).cpu()
     if not isinstance(strength, int | float) or not 0 <= strength <= 1:
         raise ValueError(f"`strength` is {strength!r}; allowed: a number in [0, 1].")
     generator = torch.Generator().manual_seed(seed)

@@ -31,6 +31,21 @@ def test_kept_codes_stay_and_the_rest_is_likeliest(pipeline, keep):
             assert_codes_of_prompt(pipeline, prompt, row[None])
 
 
+def test_images_are_written_to_their_end_by_a_model_that_stops_early(pipeline, monkeypatch):
+    codes, settings = build_codes(), {"keep": 1, "prompt": "a cat"}
+    wanted = continue_codes(pipeline, codes, **settings)
+    monkeypatch.setattr(pipeline.language_model.generation_config, "num_codes", 2, raising=False)
+    assert torch.equal(continue_codes(pipeline, codes, **settings), wanted)
+    assert torch.equal(continue_codes(pipeline, codes, **settings, num_codes=4), wanted)
+
+
+@pytest.mark.gpu
+def test_codes_on_a_gpu_have_neighbours():
+    model, codes = tiny_image_tokenizer().cuda(), torch.randint(64, (2, 8))
+    assert torch.equal(nearest(model, codes.cuda(), 4), nearest(model, codes, 4))
+    assert torch.equal(variations(model, codes.cuda(), strength=1), variations(model, codes, strength=1))
+
+
 def test_log_probs_are_those_of_the_model(pipeline):
     """All first codes together have probability one."""
     codes = torch.zeros(16, 4, dtype=torch.long)
@@ -113,6 +128,10 @@ def test_interpolation_starts_and_ends_at_the_images(pipeline):
     [
         (lambda pipe, codes: continue_codes(pipe, codes, keep=5), r"`keep` is 5; allowed: an integer in \[0, 4\]"),
         (lambda pipe, codes: continue_codes(pipe, codes[:, :2], keep=3), r"`keep` is 3; allowed: .* \[0, 2\]"),
+        (
+            lambda pipe, codes: continue_codes(pipe, codes, keep=1, num_codes=2),
+            "`num_codes` is 2; allowed: 4, the whole",
+        ),
         (lambda pipe, codes: continue_codes(pipe, codes, prompt=["a"] * 3, keep=1), "`prompt` has 3 entries"),
         (lambda pipe, codes: continue_codes(build_pipeline(), codes), "`pipeline` has no `language_model`"),
         (lambda pipe, codes: code_log_probs(pipe, codes[:, :3]), "`codes` has shape"),
