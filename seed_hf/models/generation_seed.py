@@ -609,18 +609,34 @@ class SeedGenerationMixin:
             guidance.take_rows(outputs)
         return super()._update_model_kwargs_for_generation(outputs, model_kwargs, *args, **kwargs)
 
+    def generate_batch(self, inputs, generation_config=None, *args, **kwargs):
+        """
+        As in transformers, under the grammar of `generation_config.generation_mode` (see `generate`).
+
+        Args:
+            inputs (`list[list[int]]`): Prompts.
+            generation_config (`GenerationConfig`, *optional*): As in `init_continuous_batching`.
+            args, kwargs: As in transformers.
+
+        Returns:
+            `dict`: As in transformers.
+        """
+        return super().generate_batch(inputs, self._config_for_batching(generation_config), *args, **kwargs)
+
     def init_continuous_batching(self, generation_config=None, continuous_batching_config=None, **kwargs):
         """
         As in transformers, under the grammar of `generation_config.generation_mode` (see `generate`).
 
         Args:
-            generation_config (`GenerationConfig`, *optional*): With `"image"`, a request ends with its `</img>`.
+            generation_config (`GenerationConfig`, *optional*): With `"image"`, a request ends with its `</img>`, and
+                `max_new_tokens` counts only where it is given with the request. No `guidance_scale`.
             continuous_batching_config (`ContinuousBatchingConfig`, *optional*): The grammar needs
                 `per_request_processors`, which are turned on, and no `use_async_batching`.
             kwargs: As in transformers.
 
         Raises:
-            ValueError: `use_async_batching`, an unknown mode, or a release of transformers without what this needs.
+            ValueError: `use_async_batching`, guidance, an unknown mode, or a release of transformers without what this
+                needs.
         """
         if CLASSIC_TO_CB_PROCESSORS_MAP is None:
             raise ValueError("Continuous batching needs a newer transformers, with processors for each request.")
@@ -630,11 +646,19 @@ class SeedGenerationMixin:
         if settings.use_async_batching:
             raise ValueError("`use_async_batching` is True; allowed: False, since the grammar reads the last id.")
         settings.per_request_processors, settings.use_async_batching = True, False
+        return super().init_continuous_batching(self._config_for_batching(generation_config), settings, **kwargs)
+
+    def _config_for_batching(self, generation_config: GenerationConfig | None) -> GenerationConfig:
         generation_config = generation_config or self.generation_config
+        if _is_guided(generation_config):
+            scale = generation_config.guidance_scale
+            raise ValueError(f"`guidance_scale` is {scale}; allowed in continuous batching: None or 1.")
         if _mode_of(generation_config) == "image":
             generation_config = copy.deepcopy(generation_config)
+            # meant for texts, as in `generate`
+            generation_config.max_new_tokens = None
             self._end_with_the_image(generation_config)
-        return super().init_continuous_batching(generation_config, settings, **kwargs)
+        return generation_config
 
 
 def _is_closed(generation_config: GenerationConfig, model_kwargs: dict) -> bool:

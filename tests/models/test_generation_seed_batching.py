@@ -44,7 +44,8 @@ def test_hot_samples_stay_inside_the_grammar(mode, embedding):
                 else model.image_embeddings.special_weight
             )
             vectors[layout.boi_token_id if embedding == "learned" else 0] *= 30
-    config = wanted(mode, max_new_tokens=17)
+    # a limit that a configuration carries is meant for texts
+    config = wanted(mode, max_new_tokens=2 if mode == "image" else 17)
     num_spans = 0
     outputs = model.generate_batch(prompts, generation_config=config, continuous_batching_config=small())
     for output in outputs.values():
@@ -57,7 +58,7 @@ def test_hot_samples_stay_inside_the_grammar(mode, embedding):
         else:
             assert len(output.generated_tokens) == 17
     assert (num_spans > 0) == (mode in ("image", "interleaved"))
-    assert config.eos_token_id == -1
+    assert config.eos_token_id == -1 and config.max_new_tokens is not None
 
 
 def test_numbers_and_ids_give_the_same_states():
@@ -91,6 +92,14 @@ def test_a_generation_config_says_the_mode():
     for call in (model.generate, model.generate_batch):
         with pytest.raises(ValueError, match="`generation_mode` is 'both'"):
             call(ids.tolist() if call == model.generate_batch else ids, generation_config=config)
+
+
+def test_guidance_is_refused():
+    model, _ = build_seed_model()
+    config = wanted("image", guidance_scale=3.0)
+    for start in (lambda: model.generate_batch([[5]], config), lambda: model.init_continuous_batching(config)):
+        with pytest.raises(ValueError, match="`guidance_scale` is 3.0; allowed in continuous batching: None or 1"):
+            start()
 
 
 def test_reading_ahead_is_refused():
