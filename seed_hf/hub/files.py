@@ -48,7 +48,7 @@ INDEX_SUFFIX = ".safetensors.index.json"
 
 
 def find_repository_files(
-    folder: str | os.PathLike, ignore_patterns: Iterable[str] = (), secrets: Iterable[str] = ()
+    folder: str | os.PathLike, ignore_patterns: str | Iterable[str] = (), secrets: Iterable[str] = ()
 ) -> dict[str, Path]:
     r"""
     Lists the files of a folder that make up its repository, or refuses the folder as a whole.
@@ -58,7 +58,8 @@ def find_repository_files(
 
     Args:
         folder (`str` or `os.PathLike`): Folder to publish.
-        ignore_patterns (`Iterable[str]`): Paths to leave out, with `*` for anything, such as `"checkpoint-*"`.
+        ignore_patterns (`str` or `Iterable[str]`): Paths to leave out, with `*` for anything, such as
+            `"checkpoint-*"`.
         secrets (`Iterable[str]`): Texts that no file may hold, such as the token in use.
 
     Returns:
@@ -72,7 +73,8 @@ def find_repository_files(
     """
     root = Path(folder)
     present = list_files(root)
-    ignored = [pattern for name in ignore_patterns for pattern in (name, f"{name.rstrip('/')}/*")]
+    names = [ignore_patterns] if isinstance(ignore_patterns, str) else ignore_patterns
+    ignored = [pattern for name in names for pattern in (name, f"{name.rstrip('/')}/*")]
     kept = filter_repo_objects(present, ignore_patterns=[*ignored, *LEFTOVERS])
     files = {name: present[name] for name in kept}
     kind = repository_kind(root)

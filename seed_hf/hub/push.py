@@ -78,7 +78,7 @@ def push_folder(
     private: bool | None = None,
     gated: str | bool | None = None,
     commit_message: str = "Upload with seed_hf",
-    ignore_patterns: Iterable[str] = (),
+    ignore_patterns: str | Iterable[str] = (),
     token: str | None = None,
     dry_run: bool = False,
 ) -> PushReport:
@@ -97,7 +97,7 @@ def push_folder(
         private (`bool`, *optional*): Whether a new repository is private. One that exists is never changed.
         gated (`str` or `bool`, *optional*): How users get access: `"auto"`, `"manual"` or `False`, as on the Hub.
         commit_message (`str`): First line of the commit's message.
-        ignore_patterns (`Iterable[str]`): Paths in the folder to leave out, with `*` for anything.
+        ignore_patterns (`str` or `Iterable[str]`): Paths in the folder to leave out, with `*` for anything.
         token (`str`, *optional*): Token for the Hub; by default the one of `hf auth login` or `HF_TOKEN`.
         dry_run (`bool`, defaults to `False`): Only report what would be sent, and change nothing; without the Hub, all
             files count as new, and the report says so.

@@ -111,6 +111,9 @@ class SeedWriteStep(SeedBlock):
     inputs = [
         InputParam("prompt", str, required=True, description="A text or a list of texts."),
         GENERATOR,
+        InputParam(
+            "num_images_per_prompt", int, default=1, description="Pictures to draw for each; the codes are one."
+        ),
         InputParam("generation_kwargs", dict, default={}, description="For `language_model.generate`."),
     ]
     intermediate_outputs = [CODES]
@@ -118,8 +121,8 @@ class SeedWriteStep(SeedBlock):
     def __call__(self, components, state):
         """Writes the codes."""
         block = self.get_block_state(state)
-        pipeline = self.pipeline(components)
-        block.codes = pipeline.encode_prompt(block.prompt, block.generator, **block.generation_kwargs)
+        settings = (block.num_images_per_prompt, block.generator, block.generation_kwargs)
+        block.codes = self.pipeline(components)._encode_prompts(block.prompt, *settings)
         self.set_block_state(state, block)
         return components, state
 

@@ -295,6 +295,7 @@ def test_linked_folders_are_named(pipeline, tmp_path, place):
 def test_linked_folder_that_is_left_out(folder, tmp_path):
     (folder / "logs").symlink_to(tmp_path, target_is_directory=True)
     assert "config.json" in find_repository_files(folder, ignore_patterns=["logs"])
+    assert find_repository_files(folder, "logs") == find_repository_files(folder, ["logs"])
 
 
 def test_what_is_no_regular_file(folder):

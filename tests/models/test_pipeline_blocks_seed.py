@@ -32,6 +32,15 @@ def test_all_inputs(pipeline):
         blocks()
 
 
+def test_a_generator_for_each_picture_of_a_prompt(pipeline):
+    settings = {"prompt": "a red apple", "num_images_per_prompt": 2, "num_inference_steps": 1, "output_type": "pt"}
+    sampling = {"generation_kwargs": {"do_sample": True, "temperature": 5.0}}
+    wanted = pipeline(**settings, **sampling, generator=generators(0, 1))
+    state = modular(SeedBlocks(), pipeline)(**settings, **sampling, generator=generators(0, 1))
+    assert torch.equal(state.get("codes"), wanted.codes)
+    assert distance(state.get("images"), wanted.images) < 1e-5
+
+
 def test_each_step_with_its_own_components(pipeline):
     reader, writer, drawer = (modular(step(), pipeline) for step in (SeedReadStep, SeedWriteStep, SeedDrawStep))
     assert set(writer.components) == {"language_model", "processor"}
