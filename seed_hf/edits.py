@@ -143,8 +143,8 @@ def nearest(image_tokenizer: Any, codes: torch.LongTensor, k: int = 8) -> torch.
         k (`int`, defaults to 8): Number of other codes for each.
 
     Returns:
-        `torch.LongTensor` of shape `(*codes.shape, k)`: the nearest first, without the code itself; where each place
-        has its own part of the codebook, from that part.
+        `torch.LongTensor` of shape `(*codes.shape, k)`, on the CPU: the nearest first, without the code itself; where
+        each place has its own part of the codebook, from that part.
 
     Raises:
         ValueError: Wrong codes, or `k` that is not smaller than the number of codes for a place.

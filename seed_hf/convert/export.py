@@ -96,9 +96,9 @@ def _check_output(folder: Path):
     """`ValueError` for what an export would overwrite, such as another model; it may replace an earlier export."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
-    base_class = read_json(folder / "config.json").get("model_type", "seed")
+    model_type = read_json(folder / "config.json").get("model_type", "seed")
     has_our_tokenizer = "codebook_size" in read_json(folder / "tokenizer_config.json")
-    if str(base_class).startswith("seed") or not has_our_tokenizer:
+    if str(model_type).startswith("seed") or not has_our_tokenizer:
         raise ValueError(
             f"`output_folder` is {str(folder)!r}, which holds other files; allowed: a new or empty folder, or that of "
             "an earlier export."

@@ -111,9 +111,7 @@ class SeedWriteStep(SeedBlock):
     inputs = [
         InputParam("prompt", str, required=True, description="A text or a list of texts."),
         GENERATOR,
-        InputParam(
-            "num_images_per_prompt", int, default=1, description="Pictures to draw for each; the codes are one."
-        ),
+        InputParam("num_images_per_prompt", int, default=1, description="Pictures that the same codes will give."),
         InputParam("generation_kwargs", dict, default={}, description="For `language_model.generate`."),
     ]
     intermediate_outputs = [CODES]

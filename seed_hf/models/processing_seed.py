@@ -500,7 +500,7 @@ def _flatten_images(images) -> tuple[list, list[int] | None]:
 def _need_no_image(text: str | list[str], images) -> bool:
     """Whether an empty list, or one for each text, was given in place of images."""
     flat, counts = _flatten_images(images)
-    return not flat and counts in (None, [0] * (1 if isinstance(text, str) else len(text)))
+    return not flat and counts in (None, [0] * (len(text) if isinstance(text, list) else 1))
 
 
 def _check_counts(texts: list[str], counts: list[int]):
