@@ -54,6 +54,11 @@ class Arguments(LanguageModelSettings, LoraSettings, PairSettings, CompileSettin
         default=None, help="SeedPipeline folder that draws written codes at each evaluation."
     )
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.num_eval_images < 1:
+            raise ValueError(f"num_eval_images={self.num_eval_images} must be at least 1.")
+
 
 def parse_args(argv: list[str] | None = None) -> Arguments:
     """Arguments of a command line."""
@@ -91,7 +96,7 @@ def main(argv: list[str] | None = None) -> None:
     held_out = [
         row for row in load_coded_rows(args.eval_split, args.image_tokenizer, **settings) if not row.get("is_flag")
     ]
-    held_out = held_out[:: max(1, len(held_out) // max(1, args.num_eval_images))][: args.num_eval_images]
+    held_out = held_out[:: max(1, len(held_out) // args.num_eval_images)][: args.num_eval_images]
 
     run = TrainingRun(args, model)
     maker = PairMaker(processor, make_questions, args, rows)

@@ -72,3 +72,13 @@ def retrieval_grid(model, tokenizer, image_features: torch.Tensor, rows: list[di
         [open_image(rows[index]) for index in (number, *best)] for number, best in zip(numbers, nearest, strict=True)
     ]
     return picture_grid(images, captions, ["its own", "found with the caption, best first"])
+
+
+def check_picture_decoder(folder: str) -> None:
+    """Raises `ValueError` unless a folder or Hub id is that of a pipeline, which only the first evaluation loads."""
+    from diffusers import DiffusionPipeline  # here, since most runs need no diffusers
+
+    try:
+        DiffusionPipeline.load_config(folder)
+    except OSError as error:
+        raise ValueError(f"`picture_decoder` is {folder!r}; allowed: a folder or Hub id of a SeedPipeline.") from error

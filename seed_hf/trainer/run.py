@@ -194,7 +194,7 @@ class TrainingRun:
             FloatingPointError: If loss or gradient become NaN or infinite; the weights of the last good step are kept.
                 If weights have become NaN, no checkpoint is written.
             OSError: If a file could not be written (a full disk, say); earlier checkpoints are untouched.
-            RuntimeError: If data could not be read, after a checkpoint; the cause is chained.
+            RuntimeError: If data could not be read or an evaluation failed, after a checkpoint; the cause is chained.
         """
         args = self.args
         deadline = time.monotonic() + 60 * args.max_minutes if args.max_minutes else float("inf")
@@ -229,15 +229,24 @@ class TrainingRun:
             micro_batches = [next(batches) for _ in range(self.accumulation_steps)]
         except Exception as failure:  # whatever it is, the other processes must not wait for this one
             error = failure
+        self._stop_after(error, f"Reading the data of step {self.step + 1}")
+        return micro_batches
+
+    def _stop_after(self, error: Exception | None, what: str) -> None:
+        """If one process has failed, whatever the error, all of them stop, with a checkpoint."""
         if self._any_process(error is not None):
             if self._checkpointed_step != self.step:
                 self.save()
             raise RuntimeError(
-                f"Reading the data of step {self.step + 1} failed "
-                f"{f'with {error!r}' if error else 'in another process'}; the checkpoint of step {self.step} in "
-                f"{self.args.output_dir} is complete, and the same command goes on from there."
+                f"{what} failed {f'with {error!r}' if error else 'in another process'}; the checkpoint of step "
+                f"{self.step} in {self.args.output_dir} is complete, and {self._how_to_go_on}."
             ) from error
-        return micro_batches
+
+    @property
+    def _how_to_go_on(self) -> str:
+        # "no" would be refused, and a path would start from there again
+        is_same = self.args.resume == "auto"
+        return f"the same command {'' if is_same else 'with --resume auto '}goes on from there"
 
     def _any_process(self, flag: bool) -> bool:
         if self.accelerator.num_processes == 1:
@@ -271,17 +280,19 @@ class TrainingRun:
         self.metrics.close()
         finished = self.step >= self.args.max_steps
         if not finished:
-            logger.warning(
-                f"Stopped at step {self.step} of {self.args.max_steps}; the same command goes on from there."
-            )
+            logger.warning(f"Stopped at step {self.step} of {self.args.max_steps}; {self._how_to_go_on}.")
         return finished
 
     def _evaluate(self, evaluate: Callable[[], Mapping[str, float]]) -> None:
         self.model.eval()
-        with self._together("The evaluation"):
+        error = None
+        try:
             with torch.no_grad(), self.accelerator.autocast():
                 results = evaluate()
             self.metrics.write_evaluation(self.step, results)
+        except Exception as failure:  # whatever it is, it must not cost the steps since the last checkpoint
+            error = failure
+        self._stop_after(error, f"The evaluation of step {self.step}")
 
     def _progress_bar(self) -> tqdm:
         if self.accelerator.is_main_process:

@@ -81,7 +81,7 @@ def parse_args(argv=None):
     return parse_arguments(ToyArguments, argv)
 
 
-def main(argv=None, on_batch=None):
+def main(argv=None, on_batch=None, evaluate=None):
     """Trains the toy; returns the run. `on_batch(run, batch)` is called before each loss."""
     args = parse_args(argv)
     run = start_run(args)
@@ -93,7 +93,7 @@ def main(argv=None, on_batch=None):
         loss = (run.model(batch["inputs"]) - batch["target"]).pow(2).mean()
         return loss, {"processes": run.accelerator.num_processes}
 
-    run.fit(run.make_batches(make_dataset(), transform=add_noise), compute_loss)
+    run.fit(run.make_batches(make_dataset(), transform=add_noise), compute_loss, evaluate=evaluate)
     return run
 
 
@@ -116,8 +116,8 @@ def train_masked(folder, *flags):
     return run.unwrapped_model.state_dict()
 
 
-def run_toy(folder, *flags, on_batch=None):
-    return main(["--output_dir", str(folder), *map(str, flags)], on_batch=on_batch)
+def run_toy(folder, *flags, **settings):
+    return main(["--output_dir", str(folder), *map(str, flags)], **settings)
 
 
 def losses(folder):

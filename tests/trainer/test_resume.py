@@ -182,6 +182,16 @@ def test_a_disk_too_full_for_metrics(tmp_path):
     assert_same_run(run_toy(tmp_path / "full"), run_toy(tmp_path / "straight"))
 
 
+def test_an_evaluation_that_fails_costs_no_steps(tmp_path):
+    flags, evaluate = ["--checkpoint_every", 0, "--eval_every", 7], lambda: {"share": 1 / 0}
+    with pytest.raises(RuntimeError, match=r"step 7 failed with ZeroDiv.*checkpoint of step 7.*the same command goes"):
+        run_toy(tmp_path / "failed", *flags, evaluate=evaluate)
+    checkpoint = tmp_path / "failed" / "checkpoint-7"
+    with pytest.raises(RuntimeError, match=r"step 12 failed.*the same command with --resume auto goes on"):
+        run_toy(tmp_path / "failed", *flags, "--resume", checkpoint, evaluate=evaluate)
+    assert_same_run(run_toy(tmp_path / "failed", *flags, evaluate=evaluate), run_toy(tmp_path / "straight"))
+
+
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_shard_that_vanishes_stops_the_run_until_it_is_back(tmp_path, num_workers):
     """Pictures stream from shards, of which one goes away on the way."""

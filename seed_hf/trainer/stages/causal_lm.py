@@ -16,7 +16,7 @@ from ...models.modeling_seed import SeedForCausalLM
 from ...models.pipeline_seed import SeedPipeline
 from ...models.processing_seed import SeedProcessor
 from ...models.tokenization_seed import SeedTokenizer
-from ..grids import picture_grid, spread
+from ..grids import check_picture_decoder, picture_grid, spread
 from ..packing import check_packing, collate_samples, model_inputs
 from ..pairs import PairMaker, describe_captions, list_texts, word_f1
 from ..run import TrainingRun
@@ -165,8 +165,8 @@ class LanguageModelStage:
         picture_decoder (`str`, *optional*): Folder of a [`SeedPipeline`] that draws written codes at each evaluation.
 
     Raises:
-        ValueError: If samples are to be packed and the model does not keep them apart, or if `label_smoothing` is not
-            in [0, 1).
+        ValueError: If samples are to be packed and the model does not keep them apart, if `label_smoothing` is not in
+            [0, 1), if `held_out` is empty, or if `picture_decoder` is no pipeline.
     """
 
     def __init__(
@@ -183,6 +183,10 @@ class LanguageModelStage:
     ):
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"`label_smoothing` is {label_smoothing}; allowed: 0 to below 1.")
+        if not held_out:
+            raise ValueError("`held_out` is empty; allowed: at least one row, and images of flags do not count.")
+        if picture_decoder:
+            check_picture_decoder(picture_decoder)
         self.run, self.model = run, run.unwrapped_model
         self.maker, self.processor, self.held_out = maker, maker.processor, held_out
         self.attn_implementation, self.pack_length = attn_implementation, pack_length

@@ -11,7 +11,7 @@ from ...data.captioned_images import open_image
 from ...evaluation.retrieval_metrics import codebook_use
 from ...models.modeling_seed_image_tokenizer import SeedImageTokenizer
 from ...models.pipeline_seed import SeedPipeline
-from ..grids import picture_grid, spread
+from ..grids import check_picture_decoder, picture_grid, spread
 from ..run import TrainingRun
 from ..settings import TRAINED_IN_STAGE_2
 from .images import ROWS_AT_ONCE, ImageStage
@@ -71,6 +71,8 @@ class CodebookStage(ImageStage):
         config = run.unwrapped_model.config
         if num_cached_views and config.generation_head != "text":
             raise ValueError(f"cache_views={num_cached_views} leaves no images to make targets of; allowed here: 0.")
+        if picture_decoder:
+            check_picture_decoder(picture_decoder)
         if config.codebook_ema_decay and run.accumulation_steps > 1:
             logger.warning("codebook_ema_decay: the moving average moves with each of the accumulated micro-batches.")
         super().__init__(run, *args, num_cached_views=num_cached_views, **kwargs)

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import train_causal_lm
 from tiny.language import build_seed_model
 from torch.nn import functional as F
 
@@ -72,3 +73,13 @@ def test_shares_out_of_range_are_refused(model):
     for share in (-0.1, 1.0):
         with pytest.raises(ValueError, match=f"`label_smoothing` is {share}; allowed"):
             LanguageModelStage(None, None, [], [], label_smoothing=share)
+
+
+def test_what_no_evaluation_could_use_is_refused_before_training(tmp_path):
+    with pytest.raises(ValueError, match="num_eval_images=0 must be at least 1"):
+        train_causal_lm.parse_args(["--output_dir", "out", "--image_tokenizer", "x", "--num_eval_images", "0"])
+    run = SimpleNamespace(unwrapped_model=None)
+    with pytest.raises(ValueError, match="`held_out` is empty"):
+        LanguageModelStage(run, None, [], [])
+    with pytest.raises(ValueError, match="`picture_decoder` is '.*'; allowed: a folder"):
+        LanguageModelStage(run, None, [], [{}], picture_decoder=str(tmp_path))
