@@ -44,7 +44,14 @@ INSTALL_REQUIRES = [
 TRAIN = ["datasets>=4.0", "matplotlib>=3.9", "tensorboard>=2.18"]
 
 # what `seed-hf serve` and `transformers serve` need, and the client that their users have
-SERVE = ["fastapi>=0.115", "openai>=1.99", "prometheus-client>=0.20", "python-multipart>=0.0.18", "uvicorn>=0.30"]
+SERVE = [
+    "fastapi>=0.115",
+    "openai>=1.99",
+    "prometheus-client>=0.20",
+    "pydantic>=2.8",
+    "python-multipart>=0.0.18",
+    "uvicorn>=0.30",
+]
 
 # pycocoevalcap brings the jars of the official tokenizer and of METEOR, which need a Java of the system
 EVAL = ["datasets>=4.0", "evaluate>=0.4", "pycocoevalcap>=1.2"]

@@ -1,6 +1,6 @@
 """Requests in the shapes of OpenAI's API. Fields that are not here are refused by name."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import UploadFile
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -36,6 +36,9 @@ Guidance = Annotated[float, Field(strict=True, ge=0, le=100)]
 Previews = Annotated[int, Field(strict=True, ge=0, le=3)]
 Kept = Annotated[int, Field(strict=True, ge=0)]
 
+# an answer names one error, and those of all elements would take gigabytes
+Element = TypeVar("Element")
+Several = Annotated[list[Element], Field(fail_fast=True)]
 
 _FORM_NUMBERS = ("n", "seed", "steps", "guidance", "temperature", "top_p", "partial_images", "keep")
 
@@ -54,6 +57,16 @@ class Strict(BaseModel):
     """A part of a request."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_one_unknown(cls, values: Any) -> Any:
+        """Of many unknown fields one is refused, and not each."""
+        known = cls.model_fields
+        first = next((name for name in values if name not in known), None) if isinstance(values, dict) else None
+        if first is None:
+            return values
+        return {name: value for name, value in values.items() if name in known or name == first}
 
 
 class ApiRequest(Strict):
@@ -103,7 +116,7 @@ class ImagePart(Strict):
 
     type: Literal["image_url"]
     image_url: ImageUrl | None = None
-    codes: list[Code] | None = None
+    codes: Several[Code] | None = None
 
     @model_validator(mode="after")
     def _has_one(self):
@@ -116,7 +129,7 @@ class Message(Strict):
     """A message of a chat."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[Annotated[TextPart | ImagePart, Field(discriminator="type")]]
+    content: Text | Several[Annotated[TextPart | ImagePart, Field(discriminator="type")]]
 
 
 class StreamOptions(Strict):
@@ -145,8 +158,8 @@ class ChatRequest(ApiRequest, Drawing):
             not the newest message as the prompt that it was trained on.
     """
 
-    messages: list[Message] = Field(min_length=1)
-    modalities: list[Literal["text", "image"]] | None = Field(None, min_length=1)
+    messages: Several[Message] = Field(min_length=1)
+    modalities: Several[Literal["text", "image"]] | None = Field(None, min_length=1)
     generation_mode: Literal["text", "image", "interleaved"] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
@@ -157,7 +170,7 @@ class ChatRequest(ApiRequest, Drawing):
     top_p: Share | None = None
     n: Count = 1
     raw: bool = False
-    stop: Annotated[Text, Field(min_length=1)] | Annotated[list[Words], Field(max_length=4)] | None = None
+    stop: Annotated[Text, Field(min_length=1)] | Annotated[Several[Words], Field(max_length=4)] | None = None
 
     @property
     def mode(self) -> str:
@@ -233,8 +246,8 @@ class CodesRequest(ApiRequest, Drawing):
         codes (`list[list[int]]`, *optional*): Codes that become pictures, of each image all or the first ones.
     """
 
-    images: list[Text] | None = Field(None, min_length=1)
-    codes: list[list[Code]] | None = Field(None, min_length=1)
+    images: Several[Text] | None = Field(None, min_length=1)
+    codes: Several[Several[Code]] | None = Field(None, min_length=1)
 
     @model_validator(mode="after")
     def _has_one(self):
@@ -252,7 +265,7 @@ class EmbeddingRequest(ApiRequest):
         encoding_format (`str`, defaults to `"float"`): `"float"`, or `"base64"` of little-endian float32.
     """
 
-    input: Words | Annotated[list[Words], Field(min_length=1)]
+    input: Words | Annotated[Several[Words], Field(min_length=1)]
     encoding_format: Literal["float", "base64"] = "float"
 
 
