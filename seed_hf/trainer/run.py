@@ -381,11 +381,20 @@ class TrainingRun:
         if state["scaler"] and self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         if self.ema:
-            self.ema.load_state_dict(state["ema"])
-            self.ema.to(self.device)
+            self._load_ema(state["ema"])
         self.step = description["step"]
         self._num_samples = description["num_samples"]
         self.metrics.window = description["metrics_window"]
+
+    def _load_ema(self, state: dict | None) -> None:
+        """A run that kept no average until now starts one from its weights; the decay is the argument's."""
+        decay = self.ema.decay
+        if state:
+            self.ema.load_state_dict(state)
+            self.ema.decay = decay
+        else:
+            self.ema = self._make_ema(decay)
+        self.ema.to(self.device)
 
 
 def _is_due(step: int, every: int) -> bool:

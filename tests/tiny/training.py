@@ -62,7 +62,8 @@ def add_noise(sample, generator):
 def start_run(args, **settings):
     torch.manual_seed(args.seed)
     model = ToyModel(args.plain)
-    return TrainingRun(args, model, frozen=[model.backbone], ema_decay=0.9 if args.ema else None, **settings)
+    settings = {"ema_decay": 0.9 if args.ema else None, **settings}
+    return TrainingRun(args, model, frozen=[model.backbone], **settings)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -278,3 +278,14 @@ def test_averaged_weights_are_put_back(tmp_path):
     assert all(torch.equal(average, shadow) for average, shadow in zip(averages, run.ema.shadow_params, strict=True))
     assert not torch.equal(averages[0], weights[0])
     assert all(torch.equal(weight, parameter) for weight, parameter in zip(weights, run.parameters, strict=True))
+
+
+def test_the_average_follows_its_flag_on_resume(tmp_path):
+    run_toy(tmp_path, "--max_steps", 2)
+    args = parse_args(["--output_dir", str(tmp_path)])
+    started = start_run(args, ema_decay=0.9)
+    assert all(torch.equal(*pair) for pair in zip(started.ema.shadow_params, started.parameters, strict=True))
+    run = run_toy(tmp_path, "--max_steps", 4, "--ema")
+    resumed = start_run(args, ema_decay=0.99)
+    assert resumed.ema.decay == 0.99 and resumed.ema.optimization_step == 2
+    assert all(torch.equal(*pair) for pair in zip(resumed.ema.shadow_params, run.ema.shadow_params, strict=True))
