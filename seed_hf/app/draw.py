@@ -27,6 +27,9 @@ class Draw:
     def __init__(self, desk: Desk):
         self.desk = desk
         self.defaults = desk.studio.pipeline.config
+        # what the pipeline's author chose is allowed, wherever it lies
+        self.guidance_range = min(1, self.defaults.guidance_scale), max(20, self.defaults.guidance_scale)
+        self.most_steps = max(desk.limits.steps, self.defaults.num_inference_steps)
 
     def check(self, words, count, seed, guidance, steps) -> tuple[int, int, int]:
         """The numbers of a wish as whole numbers, or `gr.Error`."""
@@ -34,15 +37,17 @@ class Draw:
         if words == "" or isinstance(words, str) and words.isspace():
             raise refuse("Please say what to draw.")
         check_words(words, limits.words)
-        if not isinstance(guidance, int | float) or not 1 <= guidance <= 20:
-            raise refuse("The guidance goes from 1 to 20.")
+        least, most = self.guidance_range
+        if not isinstance(guidance, int | float) or not least <= guidance <= most:
+            raise refuse(f"The guidance goes from {least:g} to {most:g}.")
         count = check_whole(count, "The number of pictures", 1, limits.pictures)
         seed = check_whole(seed, "The first seed", 0, _MAX_SEED)
-        return count, seed, check_whole(steps, "The number of steps", 1, limits.steps)
+        return count, seed, check_whole(steps, "The number of steps", 1, self.most_steps)
 
     def on_draw(self, words: str, count=2, seed=0, guidance=None, steps=None) -> Iterator[list]:
         """Yields chips, the pictures so far, and the pictures."""
-        guidance, steps = guidance or self.defaults.guidance_scale, steps or self.defaults.num_inference_steps
+        guidance = self.defaults.guidance_scale if guidance is None else guidance
+        steps = self.defaults.num_inference_steps if steps is None else steps
         count, seed, steps = self.check(words, count, seed, guidance, steps)
 
         def work(job, show):
@@ -80,9 +85,9 @@ def add_draw(desk: Desk) -> None:
                 seed = gr.Number(0, label="First seed", precision=0, minimum=0, maximum=_MAX_SEED, min_width=120)
             with gr.Row():
                 label, value = "Guidance", tab.defaults.guidance_scale
-                guidance = gr.Slider(1, 20, value=value, step=0.5, label=label, min_width=120)
+                guidance = gr.Slider(*tab.guidance_range, value=value, step=0.5, label=label, min_width=120)
                 label, value = "Steps", tab.defaults.num_inference_steps
-                steps = gr.Slider(1, limits.steps, value=value, step=1, label=label, min_width=120)
+                steps = gr.Slider(1, tab.most_steps, value=value, step=1, label=label, min_width=120)
         with gr.Column(min_width=320):
             pictures = gr.Gallery(
                 pictures_value,

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -256,6 +257,18 @@ def test_only_uploads_are_read(url, tmp_path, meta):
     link.unlink()
     # the same words, whether the file is there or not
     assert len(answers) == 1 and None not in answers and "owl" not in answers.pop()
+
+
+def test_a_pipelines_own_settings_are_allowed_wherever_they_lie():
+    pytest.importorskip("gradio", reason="the app needs gradio")
+    from seed_hf.app.draw import Draw
+    from seed_hf.app.limits import Desk
+
+    for guidance, steps in ((0, 60), (0.5, 4), (30, 4)):
+        config = SimpleNamespace(guidance_scale=guidance, num_inference_steps=steps)
+        tab = Draw(Desk(SimpleNamespace(pipeline=SimpleNamespace(config=config))))
+        assert tab.check("a", 2, 0, guidance, steps) == (2, 0, steps)
+        assert tab.check("a", 2, 0, 20, 50) == (2, 0, 50)
 
 
 def test_odd_values_are_refused_with_a_reason(url):
