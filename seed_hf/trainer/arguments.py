@@ -209,6 +209,7 @@ def _groups_of(arguments_class: type) -> Iterator[type]:
 
 def _recipe_flags(path: str, arguments_class: type) -> list[str]:
     """The command line that says the same, so that argparse checks types and choices."""
+    types = get_type_hints(arguments_class)
     known = {field.name for field in dataclasses.fields(arguments_class)} - {"recipe"}
     flags = []
     for name, value in read_recipe(path).items():
@@ -217,6 +218,8 @@ def _recipe_flags(path: str, arguments_class: type) -> list[str]:
             raise ValueError(f"recipe={path!r} names {name!r}, which is no flag of this script.")
         if value is None:  # as not given, so that a recipe can take back what it is based on
             continue
+        if value is False and types[name] is not bool:  # YAML reads the word `no` so
+            value = "no"
         values = [str(part) for part in value] if isinstance(value, list) else [str(value)]
         # with "=", so that a value may begin with a dash
         flags += [f"--{name}={values[0]}"] if len(values) == 1 else [f"--{name}", *values]

@@ -126,6 +126,12 @@ def test_a_recipe_turns_switches_off_and_leaves_its_checks_to_the_parser(tmp_pat
     assert "invalid choice: 'c'" in capsys.readouterr().err
 
 
+def test_the_word_no_of_a_recipe_is_a_value(tmp_path):
+    (tmp_path / "own.yaml").write_text("mixed_precision: no\nresume: no\nflip: no")
+    args = parse(f"--recipe {tmp_path / 'own.yaml'}")
+    assert (args.mixed_precision, args.resume, args.flip) == ("no", "no", False)
+
+
 def test_flags_are_spelt_both_ways_and_never_shortened(capsys):
     assert parse("--max-steps 3 --max_minutes 1").max_steps == 3
     for flags in ("--max_st 3", "--rec x.yaml"):
