@@ -1,5 +1,6 @@
 """Models by name, for whoever applies them: the commands, the app and the server."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -21,6 +22,19 @@ ONLY_CODES = (
     "of which this package uses the codes only (`seed-hf tokenize`, `encode`, `search` and `report`); allowed here: a "
     "model of SEED."
 )
+
+
+def shown_name(name: str) -> str:
+    """
+    Says what a model is called on a page or by a server.
+
+    Args:
+        name (`str`): Folder or Hub id.
+
+    Returns:
+        `str`: The name of a folder alone, also of `"."`; or else the Hub id.
+    """
+    return os.path.basename(os.path.abspath(name)) if Path(name).exists() else name
 
 
 def find_device(name: str | None) -> torch.device:

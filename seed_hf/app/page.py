@@ -16,6 +16,7 @@ import gradio as gr  # noqa: E402
 from gradio.utils import get_space  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
 
+from ..loading import shown_name  # noqa: E402
 from ..loopback import LOOPBACK  # noqa: E402
 from ..models.image_limits_seed import IMAGE_LIMITS  # noqa: E402
 from ..studio import Studio  # noqa: E402
@@ -175,9 +176,8 @@ def run_app(
         OSError: The port is taken.
         ValueError: There is no such model or device, or `images` has no images.
     """
-    name = Path(model).name if Path(model).exists() else model
     studio = Studio.load(model, device)
-    with _signals_interrupt(), serve_page(studio, None, name, images, host, port, share) as url:
+    with _signals_interrupt(), serve_page(studio, None, shown_name(model), images, host, port, share) as url:
         on_start(url)
         try:
             threading.Event().wait()

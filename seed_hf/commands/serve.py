@@ -58,6 +58,7 @@ def run(
 ):
     """Loads the model, and serves until it is told to stop."""
     # these bring fastapi and torch, for which `--help` must not wait
+    from ..loading import shown_name
     from ..models.image_limits_seed import IMAGE_LIMITS
     from ..serve.app import build_app
     from ..serve.run import serve
@@ -83,8 +84,7 @@ def run(
     if key is None and hosts is None:
         print(f"whoever reaches {host} can use this server: there is no API key ({KEY})", file=sys.stderr)
     settings = ServerSettings(api_key=key, hosts=hosts, allow_image_urls=allow_image_urls, **limits)
-    name = Path(model).name if Path(model).exists() else model
-    app = build_app(Studio.load(*announce(model, device)), name, settings)
+    app = build_app(Studio.load(*announce(model, device)), shown_name(model), settings)
     serve(app, lambda url: print(f"serving at {url}", file=sys.stderr, flush=True), host, port)
 
 

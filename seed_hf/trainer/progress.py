@@ -98,8 +98,14 @@ class Progress:
         finally:
             entry["seconds"] += time.monotonic() - started
             with self._lock:
-                self.file.write_text(json.dumps(self.state, indent=2))
+                self._write()
         _say(f"{name}: {entry['seconds'] / 60:.1f} minutes")
+
+    def _write(self) -> None:
+        """As a whole: a process that ends in the middle leaves the state before."""
+        partial = self.file.with_name(f"{self.file.name}.partial")
+        partial.write_text(json.dumps(self.state, indent=2))
+        os.replace(partial, self.file)
 
     def _call(self, command: list[str], **settings) -> None:
         """`subprocess.run`, which a signal ends in time."""

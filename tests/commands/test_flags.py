@@ -8,6 +8,7 @@ import pytest
 from seed_hf.commands import COMMANDS, eval, find_command, main
 from seed_hf.demo.run import parse_args
 from seed_hf.evaluation import CAPTION_METRICS
+from seed_hf.loading import shown_name
 
 
 def all_flags(command) -> Iterator[str]:
@@ -65,6 +66,16 @@ def test_a_name_that_is_nowhere_is_reported_in_one_line(tmp_path, capsys):
         (printed,) = capsys.readouterr().err.splitlines()
         assert printed.startswith(f"seed-hf {name}: no folder 'nowhere' exists, and the Hub could not be reached")
     assert main(["export-lm", "a/b/c", str(tmp_path)]) == 1 and "owner/name" in capsys.readouterr().err
+
+
+def test_a_folder_is_shown_by_its_name(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    assert [shown_name(name) for name in (".", str(tmp_path / "mine"), "owner/model")] == [
+        "mine",
+        "mine",
+        "owner/model",
+    ]
 
 
 def test_debug_shows_the_traceback():

@@ -49,6 +49,15 @@ def test_one_at_a_time_writes_to_no_log(tmp_path, capfd):
     assert [path.name for path in tmp_path.iterdir()] == ["stages.json"]
 
 
+def test_the_file_is_never_half_written(tmp_path):
+    file, before = tmp_path / "stages.json", tmp_path / "before.json"
+    Progress(file, tmp_path).run("a", python(""))
+    os.link(file, before)
+    Progress(file, tmp_path).run("b", python(""))
+    # what a reader has open is still whole
+    assert list(json.loads(before.read_text())) == ["a"] and list(json.loads(file.read_text())) == ["a", "b"]
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_what_needs_a_command_that_failed_does_not_start(tmp_path, jobs):
     commands = {"a": python("raise SystemExit(3)"), "b": python("open('b', 'w')")}
