@@ -190,7 +190,9 @@ def blend_names(condition: torch.Tensor, names: torch.Tensor, largest_deviation:
 
 
 def make_grid(rows: list[torch.Tensor]) -> Image.Image:
-    """Rows of pictures as one, twice enlarged."""
+    """Rows of pictures as one, twice enlarged; shorter rows end in white."""
+    width = max(map(len, rows))
+    rows = [torch.cat([row, row.new_ones(width - len(row), *row.shape[1:])]) for row in rows]
     grid = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)
     picture = Image.fromarray((grid.permute(1, 2, 0).numpy() * 255).round().astype("uint8"))
     return picture.resize((picture.width * 2, picture.height * 2), Image.Resampling.NEAREST)
@@ -287,11 +289,10 @@ class DecoderStage:
     def _samples(self) -> list[torch.Tensor]:
         """Rows of pictures: some of the training data, as drawn; held-out ones, as drawn; drawn from new names."""
         pictures = self.data.pictures
-        chosen = torch.arange(0, len(pictures), len(pictures) // NUM_SHOWN)[:NUM_SHOWN]
+        chosen = torch.arange(0, len(pictures), max(1, len(pictures) // NUM_SHOWN))[:NUM_SHOWN]
         seen = self.draw(self.encoder([pictures.captions[index] for index in chosen]))
         unseen = self.draw(self.held_out_condition[:NUM_SHOWN])
         free = self.draw(self.encoder(PROMPTS))
-        free = torch.cat([free, torch.ones_like(seen[: len(seen) - len(free)])])
         return [pictures.pixels[chosen] / 255, seen, self.held_out.pixels[:NUM_SHOWN] / 255, unseen, free]
 
     @torch.no_grad()

@@ -9,12 +9,15 @@ import torch
 from diffusers import DDIMScheduler
 from tiny.pictures import build_codes, build_pipeline, build_unet, generators
 
+from seed_hf.mini.pictures import Pictures
 from seed_hf.trainer.settings import ConditionSettings
 from seed_hf.trainer.stages.decoder import (
+    PROMPTS,
     DecoderStage,
     blend_names,
     build_scheduler,
     check_prediction_type,
+    make_grid,
     min_snr_weights,
     replace_codes,
 )
@@ -109,6 +112,20 @@ def test_the_weighted_loss_weights_every_sample_by_its_own_step(stage, predictio
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=0)
     plain = learning.denoising_loss(wrong, latents, None, torch.Generator().manual_seed(0))
     torch.testing.assert_close(plain, torch.tensor(1.0), rtol=1e-4, atol=0)
+
+
+def test_a_look_at_fewer_pictures_than_a_row_holds(stage):
+    drawing, few = stage(), torch.full((3, 3, 4, 4), 255, dtype=torch.uint8)
+    pictures = Pictures(few, list("abc"), [[]] * 3, [False] * 3, ["noto"] * 3)
+    drawing.data, drawing.held_out = SimpleNamespace(pictures=pictures), SimpleNamespace(pixels=few[:2])
+    drawing.encoder, drawing.held_out_condition = (lambda texts: torch.zeros(len(texts), 1, 2)), torch.zeros(2, 1, 2)
+    drawing.draw = lambda condition: torch.zeros(len(condition), 3, 4, 4)
+    rows = drawing._samples()
+    assert [len(row) for row in rows] == [3, 3, 2, 2, len(PROMPTS)]
+    grid = make_grid(rows)
+    assert grid.size == (8 * len(PROMPTS), 8 * 5)
+    # what is drawn is black, and the rest of the row is white
+    assert [grid.getpixel((8 * column, 8 * 3))[0] for column in range(4)] == [0, 0, 255, 255]
 
 
 def test_blended_names():
