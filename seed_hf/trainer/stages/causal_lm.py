@@ -3,7 +3,15 @@
 from collections.abc import Sequence
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, load_peft_weights, set_peft_model_state_dict
+from peft import (
+    LoraConfig,
+    PeftConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    load_peft_weights,
+    set_peft_model_state_dict,
+)
 from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
@@ -91,12 +99,10 @@ def _load_language_model(settings: LanguageModelSettings, dtype: str | torch.dty
     """Language model, its tokenizer and its name: pretrained, or small with new weights."""
     is_smollm = settings.language_model == "smollm2"
     folder = str(base_model_folder()) if is_smollm else settings.language_model
-    tokenizer = load_base_tokenizer() if is_smollm else AutoTokenizer.from_pretrained(folder)
+    revision = settings.language_model_revision or "main"
+    tokenizer = load_base_tokenizer() if is_smollm else AutoTokenizer.from_pretrained(folder, revision=revision)
     language_model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=dtype,
-        attn_implementation=settings.attn_implementation,
-        revision=settings.language_model_revision or "main",
+        folder, dtype=dtype, attn_implementation=settings.attn_implementation, revision=revision
     )
     if not settings.language_model_config:
         return language_model, tokenizer, folder
@@ -115,6 +121,9 @@ def add_lora(model: SeedForCausalLM, lora: LoraSettings, folder: str, revision: 
         lora ([`~seed_hf.trainer.settings.LoraSettings`]): Sizes, and the adapter to start from.
         folder (`str`): Folder or Hub id of the language model, which the adapter names.
         revision (`str`, *optional*): Its commit.
+
+    Raises:
+        ValueError: If the adapter to start from is one of another model, or of another rank or scale.
     """
     config = LoraConfig(
         r=lora.lora_rank,
@@ -130,8 +139,24 @@ def add_lora(model: SeedForCausalLM, lora: LoraSettings, folder: str, revision: 
         model.image_embeddings.float()
     peft_model = get_peft_model(model, config)
     if lora.init_adapter:
-        set_peft_model_state_dict(peft_model, load_peft_weights(lora.init_adapter))
+        _load_adapter(peft_model, lora)
     return peft_model
+
+
+def _load_adapter(peft_model: PeftModel, lora: LoraSettings) -> None:
+    """Loads all of `init_adapter` or, where it does not fit, refuses it: PEFT says nothing of what it leaves out."""
+    saved = PeftConfig.from_pretrained(lora.init_adapter)
+    named = f"`init_adapter` {lora.init_adapter!r}"
+    for flag, name in (("lora_rank", "r"), ("lora_alpha", "lora_alpha")):
+        theirs, ours = getattr(saved, name, None), getattr(lora, flag)
+        if theirs != ours:
+            raise ValueError(f"{named} has {flag}={theirs}, and this run has {flag}={ours}; allowed: the same.")
+    weights = load_peft_weights(lora.init_adapter)
+    own = get_peft_model_state_dict(peft_model, save_embedding_layers=False)
+    missing = sorted(own.keys() - weights.keys())
+    unexpected = [] if missing else set_peft_model_state_dict(peft_model, weights).unexpected_keys
+    if missing or unexpected:
+        raise ValueError(f"{named} is one of another model: missing {missing[:3]}, unexpected {unexpected[:3]}.")
 
 
 def enable_gradient_checkpointing(model: PreTrainedModel | PeftModel) -> None:

@@ -1,15 +1,18 @@
 """Stage 3's loss: smoothed where the target is text, and that of one big batch however it is cut."""
 
+import shutil
 from types import SimpleNamespace
 
 import pytest
 import torch
 import train_causal_lm
-from tiny.language import build_seed_model
+from tiny.hub import cache_copy
+from tiny.language import build_base_tokenizer, build_language_model, build_seed_model
 from torch.nn import functional as F
 
 from seed_hf.trainer.packing import collate_samples
-from seed_hf.trainer.stages.causal_lm import LanguageModelStage
+from seed_hf.trainer.settings import LanguageModelSettings, LoraSettings
+from seed_hf.trainer.stages.causal_lm import LanguageModelStage, _load_language_model, add_lora
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +86,42 @@ def test_what_no_evaluation_could_use_is_refused_before_training(tmp_path):
         LanguageModelStage(run, None, [], [])
     with pytest.raises(ValueError, match="`picture_decoder` is '.*'; allowed: a folder"):
         LanguageModelStage(run, None, [], [{}], picture_decoder=str(tmp_path))
+
+
+def new_adapter(init_adapter=None, embedding="projected_codes", **settings):
+    model = build_seed_model("llama", embedding, **settings)[0]
+    return add_lora(model, LoraSettings(init_adapter=init_adapter and str(init_adapter)), "lm")
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft asks by the old name
+def test_an_adapter_is_loaded_as_a_whole_or_refused(tmp_path):
+    fits, half, other = tmp_path / "fits", tmp_path / "half", tmp_path / "learned"
+    trained = new_adapter()
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            parameter += 0.1 if parameter.requires_grad else 0
+    trained.save_pretrained(fits, save_embedding_layers=False)
+    again = dict(new_adapter(fits).named_parameters())
+    assert all(torch.equal(again[name], value) for name, value in trained.named_parameters() if value.requires_grad)
+    new_adapter(embedding="learned").save_pretrained(other, save_embedding_layers=False)
+    for folder, embedding in ((fits, "learned"), (other, "projected_codes")):
+        with pytest.raises(ValueError, match=r"`init_adapter` '.*' is one of another model: missing \["):
+            new_adapter(folder, embedding)
+    trained.peft_config["default"].lora_alpha = 16
+    trained.save_pretrained(half, save_embedding_layers=False)
+    with pytest.raises(ValueError, match=r"has lora_alpha=16, and this run has lora_alpha=32; allowed: the same"):
+        new_adapter(half)
+
+
+def test_the_tokenizer_is_that_of_the_revision(tmp_path, monkeypatch):
+    for name, kind in (("old", "llama"), ("new", "gpt2")):
+        build_base_tokenizer(kind).save_pretrained(tmp_path / name)
+        build_language_model().save_pretrained(tmp_path / name)
+    old = cache_copy(tmp_path / "old", tmp_path / "cache", "owner/lm")
+    shutil.copytree(tmp_path / "new", old.with_name("1" * 40))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    for revision, bos in ((None, "<s>"), ("1" * 40, "<|endoftext|>")):
+        settings = LanguageModelSettings(
+            language_model="owner/lm", language_model_revision=revision, image_tokenizer="x"
+        )
+        assert _load_language_model(settings, "auto", [])[1].bos_token == bos
