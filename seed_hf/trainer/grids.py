@@ -80,5 +80,5 @@ def check_picture_decoder(folder: str) -> None:
 
     try:
         DiffusionPipeline.load_config(folder)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the second where a path cannot be a Hub id
         raise ValueError(f"`picture_decoder` is {folder!r}; allowed: a folder or Hub id of a SeedPipeline.") from error
