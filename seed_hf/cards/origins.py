@@ -10,7 +10,7 @@ from ..licences import LICENCES
 
 # flags of the training scripts that name weights to start from
 STARTING_POINTS = (
-    "init_model", "language_model", "image_tokenizer", "init_adapter", "init_unet", "vae", "target_model",
+    "init_model", "language_model", "image_tokenizer", "init_adapter", "init_unet", "vae", "target_model", "codes",
 )  # fmt: skip
 # `kind` in conversion.json -> origin; weights of SEED-LLaMA were released with SEED-2
 _KINDS = {"seed-1": "seed-1", "seed-2": "seed-2", "seed-llama": "seed-2", "blip-2": "blip-2"}
@@ -21,7 +21,7 @@ def find_origins(*folders: str | os.PathLike) -> tuple[list[str], list[str]]:
     Follows weights back to where they come from, through conversions and training runs.
 
     Args:
-        folders (`str` or `os.PathLike`): Folders of models and of training runs.
+        folders (`str` or `os.PathLike`): Folders of models, of training runs and of codes.
 
     Returns:
         `tuple[list[str], list[str]]`: Names in `LICENCES`, the most restrictive first, and the repositories on the Hub
@@ -36,8 +36,9 @@ def find_origins(*folders: str | os.PathLike) -> tuple[list[str], list[str]]:
         seen.add(folder.resolve())
         for path in folder.rglob("conversion.json"):
             origins |= _origins_of(read_json(path))
-        arguments = read_json(folder / "training_arguments.json")
-        for name in (arguments[flag] for flag in STARTING_POINTS if isinstance(arguments.get(flag), str)):
+        records = [read_json(path) for path in (folder / "training_arguments.json", *folder.glob("encoding-*.json"))]
+        names = (record.get(flag) for record in records for flag in STARTING_POINTS)
+        for name in filter(lambda name: isinstance(name, str), names):
             if Path(name).is_dir():
                 pending.append(Path(name))
             elif "/" in name and is_hub_id(name):

@@ -216,13 +216,14 @@ def _unquoted(word: str) -> list[Path]:
     plain = word[1:-1] if quoted else word
     forms = [plain, re.sub(r"\\(.)", r"\1", plain)]
     forms += [unquote(urlsplit(plain).path)] if plain.startswith("file://") else []
-    return [Path(form).expanduser() for form in forms]
+    # not `Path.expanduser`, which raises for a word like "~this~"
+    return [Path(os.path.expanduser(form)) for form in forms]
 
 
 def _whole_path(text: str) -> tuple[list[Path], str]:
     """What follows `/image`: a path with or without quotes, and perhaps words."""
     text = text.strip()
-    whole = Path(text).expanduser()
+    whole = Path(os.path.expanduser(text))
     if text and whole.is_file():
         return [whole], ""
     paths, words = find_paths(text)

@@ -75,14 +75,18 @@ def run(
         str | None, typer.Option(metavar="USER/NAME", help="Upload to this data set repository afterwards.")
     ] = None,
     licence: Annotated[
-        str, typer.Option(metavar="ID", help="Licence of captions and codes, for the card.")
-    ] = "unknown",
+        str | None,
+        typer.Option(
+            metavar="ID", help="Licence for the card; by default that of the weights if it is known, or else unknown."
+        ),
+    ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     **settings,
 ):
     """Encodes, says how fast, and uploads if asked to."""
     # inside `run`, so that `--help` does not wait for torch
     from ..cards import write_card
+    from ..cards.origins import find_origins
     from ..data.encode import encode_rows
     from ..data.reading import is_remote
     from ..data.rows import load_rows
@@ -106,7 +110,7 @@ def run(
         f"{done['num_encoded']} of them now, {rate:.1f} images/s"
     )
     if push_to_hub:
-        write_card(output, push_to_hub, licence=licence)
+        write_card(output, push_to_hub, licence=licence or (None if find_origins(output)[0] else "unknown"))
         # hidden files are what a killed process left behind
         print(push_folder(output, push_to_hub, private=private or None, ignore_patterns=[".*", "*/.*"]))
 

@@ -26,15 +26,28 @@ def run(
     as_json: AsJson = False,
 ):
     """Prints what is known; seed-mini is two models."""
-    from ..hub.fetch import MINI_NAME, find_folder  # inside `run`, so that `--help` does not wait for it
+    from ..hub.fetch import MINI_NAME  # inside `run`, so that `--help` does not wait for it
 
     parts = ("pipeline", "language_model") if folder == MINI_NAME else ("pipeline",)
     for number, part in enumerate(parts):
-        facts = describe_folder(folder, find_folder(folder, part))
+        facts = describe_folder(folder, _find(folder, part))
         if as_json:
             print(json.dumps(facts, ensure_ascii=False))
         else:
             print(*[""] * (number > 0), *_lines(facts), sep="\n")
+
+
+def _find(name: str, part: str) -> Path:
+    """A folder or a model on the Hub, or else codes there."""
+    from ..hub.fetch import find_folder
+
+    try:
+        return find_folder(name, part)
+    except ValueError as error:
+        try:
+            return find_folder(name, is_data=True)
+        except ValueError:
+            raise error from None
 
 
 def describe_folder(name: str, folder: Path) -> dict:

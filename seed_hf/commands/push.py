@@ -6,9 +6,9 @@ import typer
 
 
 EXAMPLES = """examples:
-  seed-hf push out/stage3 user/seed-opt --dry-run
-  seed-hf push out/stage3 user/seed-opt --private --ignore "checkpoint-*" logs
-  seed-hf push out/stage3 user/seed-opt --create-pr --message "Trained for longer"
+  seed-hf push my-model user/seed-opt --dry-run
+  seed-hf push my-model user/seed-opt --create-pr --message "Trained for longer"
+  seed-hf push out/stage3 user/seed-opt --private --ignore "checkpoint-*" "training_*" "metrics.*" "unreadable.*" logs
 It uses the token of `hf auth login` or HF_TOKEN.
 """
 

@@ -38,13 +38,15 @@ def run(
     files = find_images([path for path in paths if not has_codes(path)], failures)
     pipeline = load_pipeline(*announce(model, device))
     output.mkdir(parents=True, exist_ok=True)
-    taken = set()
+    # nobody's image is overwritten, also not before it is read
+    taken, count = {file.stem.lower() for file in files if file.resolve().parent == output.resolve()}, 0
     batches = (([Path(name) for name in names], codes) for names, codes in tables)
     for source in (batches, encode_files(files, pipeline.encode_image, failures)):
         for names, codes in source:
             for name, picture in zip(names, draw_codes(pipeline, codes, seed, steps, guidance), strict=True):
                 picture.save(output / f"{free_name(name.stem, taken)}.png")
-    print(f"wrote {counted(len(taken), 'picture')} to {output}", file=sys.stderr)
+                count += 1
+    print(f"wrote {counted(count, 'picture')} to {output}", file=sys.stderr)
     return failures.finish()
 
 

@@ -11,6 +11,9 @@ from .flags import LANGUAGE_MODEL, Device, ImageSize, announce, model_flag
 from .images import Failures, find_images, has_codes, read_codes, reason_of
 
 
+# of an image in memory; no image tokenizer sees more
+_LONGEST_SIDE = 1024
+
 EXAMPLES = """examples:
   seed-hf report photos --output report.html
   seed-hf report photos --model owner/seed-1 --output report.html
@@ -89,12 +92,14 @@ def _load(model: str, language_model: str | None, device: str | None, image_size
 
 def _report(name: str, image_tokenizer, paths: list[str], images: list | None, speaker: tuple | None = None) -> dict:
     """Of images, or where there are none, of the codes at the only path."""
+    from ..models.image_tokens_seed import check_codes
     from ..provenance import describe_model, package_versions
     from ..report import make_report
 
     settings = {"model": image_tokenizer, "images": images, "language_model": speaker}
     if images is None:
-        settings["codes"] = read_codes(Path(paths[0]))[1]
+        codes = read_codes(Path(paths[0]))[1]
+        settings["codes"] = check_codes(codes, image_tokenizer.codebook_size, image_tokenizer.num_codes)
     title = name if images is not None else f"{paths[0]} ({name})"
     report = make_report(title, image_tokenizer, **settings)
     return report | {"model": describe_model(name, image_tokenizer.folder), "versions": package_versions()}
@@ -148,7 +153,9 @@ def _read(files: list[Path], failures: Failures) -> list:
     images = []
     for file in files:
         try:
-            images.append(load_rgb_image(file, name=str(file)))
+            image = load_rgb_image(file, name=str(file))
+            image.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
+            images.append(image)
         except ValueError as error:
             failures.add(f"{file}: {reason_of(error)}")
     return images

@@ -48,7 +48,7 @@ def run(
     image_tokenizer = load_image_tokenizer(*announce(model, device), image_size)
     encode = partial(encode_images, image_tokenizer, batch_size=batch_size)
     count = 0
-    with _open_output(output) as write:
+    with _open_output(output, image_tokenizer.codebook_size) as write:
         for batch, codes in encode_files(files, encode, failures, batch_size):
             write([{"file": name_of(file), "codes": row} for file, row in zip(batch, codes.tolist(), strict=True)])
             count += len(batch)
@@ -61,7 +61,7 @@ def run(
 
 
 @contextmanager
-def _open_output(path: Path | None) -> Iterator[Callable[[list[dict]], object]]:
+def _open_output(path: Path | None, codebook_size: int) -> Iterator[Callable[[list[dict]], object]]:
     """Gives what writes rows; a file is there once it is complete."""
     from ..data.resumable import write_whole  # brings torch
 
@@ -73,8 +73,9 @@ def _open_output(path: Path | None) -> Iterator[Callable[[list[dict]], object]]:
             import pyarrow as pa
             from pyarrow import parquet
 
-            # 16 bits a code, as in the data sets of `seed-hf encode`; a codebook has no more
-            schema = pa.schema({"file": pa.string(), "codes": pa.list_(pa.uint16())})
+            # 16 bits a code where they do, as in the data sets of `seed-hf encode`
+            code = pa.uint16() if codebook_size <= 2**16 else pa.uint32()
+            schema = pa.schema({"file": pa.string(), "codes": pa.list_(code)})
             with parquet.ParquetWriter(temporary, schema) as table:
                 yield lambda rows: table.write_table(pa.Table.from_pylist(rows, schema))
         else:

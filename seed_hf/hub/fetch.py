@@ -6,6 +6,7 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
+    GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
     HTTPError,
@@ -17,15 +18,20 @@ from huggingface_hub.errors import (
 
 
 def find_folder(
-    name: str | os.PathLike, part: str = "pipeline", revision: str | None = None, left_out: Sequence[str] = ()
+    name: str | os.PathLike,
+    part: str = "pipeline",
+    revision: str | None = None,
+    left_out: Sequence[str] = (),
+    is_data: bool = False,
 ) -> Path:
-    """Finds a model, downloading it if need be.
+    """Finds a model, or a data set of codes, downloading it if need be.
 
     Args:
         name (`str` or `os.PathLike`): `"seed-mini"`, a folder or a Hub id.
         part (`str`, defaults to `"pipeline"`): Part of seed-mini, see [`resolve_mini`].
         revision (`str`, *optional*): Commit, branch or tag, for a Hub id.
         left_out (`Sequence[str]`, defaults to `()`): Patterns of further files not to download.
+        is_data (`bool`, defaults to `False`): Whether a Hub id is that of a data set.
 
     Returns:
         `Path`: The folder.
@@ -37,7 +43,8 @@ def find_folder(
     if folder.is_dir():
         return folder
     other_formats = ["*.bin", "*.pth", "*.msgpack", "*.h5"]
-    return _download(str(name), revision, ignore_patterns=[*other_formats, *left_out])
+    patterns = {"ignore_patterns": [*other_formats, *left_out]}
+    return _download(str(name), revision, repo_type="dataset" if is_data else "model", **patterns)
 
 
 def check_model_exists(name: str | os.PathLike, revision: str | None = None) -> None:
@@ -54,11 +61,13 @@ def check_model_exists(name: str | os.PathLike, revision: str | None = None) -> 
         _download(str(name), revision, allow_patterns=["*config.json", "model_index.json"])
 
 
-def _download(name: str, revision: str | None, **patterns) -> Path:
+def _download(name: str, revision: str | None, **settings) -> Path:
     try:
-        return Path(snapshot_download(name, revision=revision, **patterns))
+        return Path(snapshot_download(name, revision=revision, **settings))
     except HFValidationError:
         problem = "that is not the form of a Hub id, owner/name, either"
+    except GatedRepoError as error:  # one of those that are not found
+        problem = f"the Hub refused it ({str(error).splitlines()[-1]})"
     except RevisionNotFoundError:
         problem = f"the Hub's repository of that name has no revision {revision!r}"
     except RepositoryNotFoundError:

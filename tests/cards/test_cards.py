@@ -255,6 +255,12 @@ def test_research_clause_of_seed_2(copy, hub, tmp_path):
             write_card(made, repo_id, licence="apache-2.0")
     assert card.data.base_model == "facebook/opt-2.7b"
     assert card.data.base_model_relation == "finetune"
+    codes = write_codes_folder(tmp_path / "codes")
+    file = codes / "encoding-train.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "image_tokenizer": str(folder)}))
+    assert find_origins(codes)[0] == ["seed-2"]
+    save_log(trained, codes=str(codes))
+    assert find_origins(trained)[0] == ["seed-2"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """`seed-hf reconstruct`: pictures of images and of codes."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,6 +39,13 @@ def test_pictures_are_those_of_the_pipeline(drawn):
     # the same picture in a batch and alone, up to rounding
     assert np.abs(pixels(drawn / "guitar.png").astype(int) - np.asarray(picture)).max() <= 1
     assert np.array_equal(pixels(drawn / "owl.png"), pixels(drawn / "owl-2.png"))
+
+
+def test_an_image_in_the_output_folder_stays(tmp_path):
+    shutil.copyfile(OWL, tmp_path / "owl.png")
+    assert main(["reconstruct", str(tmp_path), "--output", str(tmp_path), "--steps", "1"]) == 0
+    assert (tmp_path / "owl.png").read_bytes() == Path(OWL).read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["owl-2.png", "owl.png"]
 
 
 def test_codes_give_the_pictures_of_their_images(drawn, tmp_path, capsys):

@@ -24,8 +24,10 @@ from seed_hf import (
     SeedTokenizer,
 )
 from seed_hf.cards import write_card
+from seed_hf.commands import main
 from seed_hf.data.codes import read_codes
 from seed_hf.hub import push_folder
+from seed_hf.hub.fetch import find_folder
 from seed_hf.models.hub_mixin_seed import HubUploadMixin
 
 
@@ -176,6 +178,13 @@ def test_codes(hub, tmp_path, monkeypatch):
     report = push_folder(folder, "owner/codes", private=True)
     assert report.repo_type == "dataset" and hub.repositories["dataset", "owner/codes"].private
     assert read_codes("owner/codes")["codes"] == CODES
+    assert main(["info", "owner/codes"]) == 0
+    repository = hub.repositories["dataset", "owner/codes"]
+    repository.private, repository.gated = False, "auto"
+    monkeypatch.setenv("HF_TOKEN", hub.guest_token)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache_of_a_guest"))
+    with pytest.raises(ValueError, match="the Hub refused it .*restricted"):
+        find_folder("owner/codes", is_data=True)
 
 
 def test_saving_with_push_to_hub_keeps_the_card(hub, tmp_path):

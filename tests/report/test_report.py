@@ -137,6 +137,9 @@ def test_command(tmp_path, capsys):
     assert main(["report", str(codes), "--output", str(page)]) == 0
     assert "collapsed codebook: On average a place uses 0.8 %" in capsys.readouterr().out
     assert "data:image/png" not in page.read_text()
+    codes.write_text(json.dumps({"file": "a", "codes": [0] * 64}))
+    assert main(["report", str(codes), "--output", str(page)]) == 1
+    assert "(1, 64)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
