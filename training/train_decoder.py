@@ -120,6 +120,7 @@ def main(argv: list[str] | None = None) -> None:
             augmented_views=args.augmented_views,
             dtype=args.encode_dtype,
         )
+        set_seed(args.seed)  # here: whether codes had to be computed first must not change which ones are replaced
         from_codes = decode_codes_by_caption(args.image_tokenizer, rows, args.code_noise)
 
     run = TrainingRun(args, unet, frozen=[vae], ema_decay=args.ema_decay)

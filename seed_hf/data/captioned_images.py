@@ -80,7 +80,9 @@ def all_captions(rows: Dataset) -> list[str]:
     """Every caption that [`draw_caption`] can give."""
     if "captions" not in rows.column_names:
         return list(rows["caption"])
-    return [caption for captions in rows["captions"] for caption in captions]
+    # as in `draw_caption`, the first one stands for those that a row does not have
+    pairs = zip(rows["captions"], rows["caption"], strict=True)
+    return [caption for captions, first in pairs for caption in captions or [first]]
 
 
 def load_held_out(dataset: str, split: str, **settings) -> list[dict]:

@@ -133,6 +133,7 @@ class PairMaker:
                 caption = with_tags(caption, row.get("tags") or [], self.settings.tag_ratio, generator)
                 if uniform(0, 1, generator) < self.settings.unconditional_ratio:
                     caption = ""
+            caption = self._cut(caption)
             return self._join(
                 self.processor.image_prompt.format(caption=as_text(caption)).strip(), span, is_image_task=True
             )
@@ -140,8 +141,14 @@ class PairMaker:
         if kind == "question":
             draw = random.Random(generator.initial_seed() if generator is not None else 0)
             question, target = draw.choice(self.make_questions(row, draw))
-            prompt = self.processor.question_prompt.format(question=as_text(question))
+            prompt = self.processor.question_prompt.format(question=as_text(self._cut(question)))
         return self._join(prompt.replace(self.processor.image_token, span), " " + as_text(target), is_image_task=False)
+
+    def _cut(self, text: str) -> str:
+        """The first `max_text_tokens` tokens of a text: one of thousands would be too long for a language model."""
+        offsets = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        limit = self.settings.max_text_tokens
+        return text[: offsets[limit - 1][1]] if len(offsets) > limit else text
 
     def _join(self, prompt: str, target: str, is_image_task: bool) -> dict:
         tokenizer = self.tokenizer

@@ -4,6 +4,7 @@ import importlib
 
 import pytest
 import torch
+from datasets import Dataset
 from tiny.shards import sample, write_shard
 
 from seed_hf.data.reading import UnreadableSampleError
@@ -37,6 +38,9 @@ def test_each_pass_draws_one_of_several_captions(tmp_path, image_text_data):
     pairs = image_text_data.CaptionedImages(rows)
     drawn = {pairs.draw(0, torch.Generator().manual_seed(seed))[1] for seed in range(30)}
     assert drawn == {"a dog", "a brown dog", "an animal"} == set(image_text_data.all_captions(rows))
+    for nothing in (None, []):
+        rows = Dataset.from_dict({"caption": ["a dog", "a cat"], "captions": [nothing, ["a cat"]]})
+        assert image_text_data.all_captions(rows) == ["a dog", "a cat"]
     for caption in (None, "", " \n"):
         with pytest.raises(UnreadableSampleError, match="no caption"):
             row = {"caption": caption, "key": "7", "image": {"path": "x.tar"}}

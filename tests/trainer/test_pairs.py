@@ -31,6 +31,16 @@ def test_only_what_is_to_be_written_is_a_target():
     assert len(targets[1]) == NUM_QUERY_TOKENS + 3  # <img>, the codes, </img>, end
 
 
+def test_long_captions_and_questions_are_cut_wherever_they_stand():
+    long = {**ROW, "caption": "apple " * 3000}
+    pairs = maker(task="both", max_text_tokens=8)
+    pairs.make_questions = lambda row, draw: [(row["caption"], "yes")]
+    lengths = {
+        kind: len(pairs.make(long, ROW["codes"], kind)["input_ids"]) for kind in ("caption", "image", "question")
+    }
+    assert max(lengths.values()) < 40, lengths
+
+
 def test_mixed_views_take_each_code_from_one_of_them():
     row = {**ROW, "codes": [1] * 4, "augmented_codes": [[2] * 4, [3] * 4]}
     pairs = maker(mix_views=True)

@@ -259,7 +259,8 @@ class DecoderStage:
         """Squared error of what the UNet predicts, at random noise levels."""
         noise = torch.randn(latents.shape, generator=generator).to(latents)
         steps = torch.rand(len(latents), generator=generator) ** (1 / self.settings.high_noise)
-        steps = (steps * self.scheduler.config.num_train_timesteps).long().to(latents.device)
+        last = self.scheduler.config.num_train_timesteps - 1
+        steps = (steps * (last + 1)).long().clamp(max=last).to(latents.device)  # a root of almost 1 rounds to 1
         is_noise = self.scheduler.config.prediction_type == "epsilon"
         target = noise if is_noise else self.scheduler.get_velocity(latents, noise, steps)
         predicted = model(self.scheduler.add_noise(latents, noise, steps), steps, condition).sample.float()

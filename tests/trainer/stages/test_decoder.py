@@ -78,6 +78,13 @@ def test_the_loss_is_zero_for_what_the_saved_scheduler_samples_back(stage, tmp_p
         check_prediction_type(str(tmp_path / "unet"), other)
 
 
+def test_the_largest_random_number_is_a_step_of_the_schedule(stage, monkeypatch):
+    latents = torch.zeros(1, 4, 8, 8)
+    monkeypatch.setattr(torch, "rand", lambda count, generator: torch.full((count,), 1 - 2**-24))
+    learning = stage(prediction_type="epsilon", high_noise=3)
+    assert learning.denoising_loss(Knowing(latents, "epsilon"), latents, None) < 1e-3
+
+
 def test_min_snr_weights_are_those_of_the_paper():
     steps = torch.arange(1000)
     for prediction_type in PREDICTIONS:
