@@ -12,12 +12,14 @@ from accelerate.state import AcceleratorState
 from distributed_nursery import spread_weights
 from one_update import update_stage_1
 from replaced import Replaced
-from tiny.training import main, make_dataset, masked_loss, parse_args, start_run, train_masked
+from tiny.training import in_float16, losses, main, make_dataset, masked_loss, parse_args, start_run, train_masked
 from torch import nn
 from torch.distributed.tensor import DTensor
 
 from seed_hf.models.losses_seed import contrastive_loss
 from seed_hf.trainer import checkpoint as checkpoint_module
+from seed_hf.trainer import run as run_module
+from seed_hf.trainer.launch import make_accelerator
 from seed_hf.trainer.sharding import gather_shards
 
 
@@ -64,6 +66,7 @@ def run_checks(folder):
     results["cached"] = as_lists(update_stage_1(f"{folder}/cached", "full", False, batch_size=2)[0])
     results["failures"] = fail_in_one_process(folder, accelerator.process_index)
     results["sharded"] = run_sharded(folder)
+    results["sharded_float16"] = run_sharded_in_float16(folder)
     if accelerator.is_main_process:
         Path(folder, "results.json").write_text(json.dumps(results))
 
@@ -123,14 +126,31 @@ def run_sharded(folder):
     for _ in range(2):
         AcceleratorState._reset_state(reset_partial_state=True)
         spread_weights("Sequential")
-        run = main(flags)
+        run = main([*flags, "--ema"])
         assert run.accelerator.is_fsdp2 and isinstance(run.parameters[0], DTensor)
+        whole = gather_shards(dict(run.unwrapped_model.named_parameters()), run.accelerator.is_main_process)
+        assert run.accelerator.is_main_process != any(isinstance(value, type(None)) for value in whole.values())
+        averages = gather_shards(run.ema.shadow_params)
         weights.append(as_lists(gather_shards(run.unwrapped_model.state_dict())))
+        weights[-1] |= as_lists({f"average {number}": value for number, value in enumerate(averages)})
         run.accelerator.wait_for_everyone()
         if run.accelerator.is_main_process:
             shutil.rmtree(f"{folder}/sharded/checkpoint-12")
         run.accelerator.wait_for_everyone()
     return weights
+
+
+def run_sharded_in_float16(folder):
+    """The same with a scaled loss and a frozen part, as LoRA has it; gives the losses."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    spread_weights("Sequential")
+    run_module.make_accelerator = lambda args: in_float16(make_accelerator(args), 1024.0)
+    try:
+        run = main(["--output_dir", f"{folder}/float16", "--plain", "--max_steps", "4", "--max_grad_norm", "1"])
+    finally:
+        run_module.make_accelerator = make_accelerator
+    assert run.accelerator.is_fsdp2 and run.accelerator.scaler.get_scale() == 1024
+    return [loss for _, loss, _ in losses(Path(folder, "float16"))]
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ from seed_hf.trainer.run import TrainingRun
 from seed_hf.trainer.update import OptimizerUpdate
 
 
-SCRIPTS = ("train_qformer", "train_codebook", "train_causal_lm")
+SCRIPTS = ("train_qformer", "train_codebook", "train_causal_lm", "train_vae")
 # what the scripts import once they have parsed their arguments
-STAGES = [f"seed_hf.trainer.{name}" for name in ("stages.qformer", "stages.codebook", "stages.causal_lm", "targets")]
+STAGES = ("stages.qformer", "stages.codebook", "stages.causal_lm", "stages.autoencoder", "targets")
 
 
 def free_port():
@@ -121,7 +121,7 @@ def run_job(job):
 
 
 if __name__ == "__main__":
-    for name in (*SCRIPTS, *STAGES):
+    for name in (*SCRIPTS, *(f"seed_hf.trainer.{stage}" for stage in STAGES)):
         importlib.import_module(name)
     plan = Path(sys.argv[1])
     jobs = json.loads(plan.read_text())

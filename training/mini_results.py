@@ -1,7 +1,7 @@
 """Everything that is said about seed-mini, made anew from its weights, in order: numbers, tables, cards and pictures.
 
     python training/mini_results.py --trained out/mini                  # after train_mini.py: ships its weights first
-    python training/mini_results.py                                     # of the weights that ship
+    python training/mini_results.py --jobs 2                            # of the weights that ship, two at once
     python training/mini_results.py --limit 4 --steps numbers prefixes  # a trial, which writes to the same files
 
 Each step is a command of its own, shown as it is started. Started again, it goes on where it stopped: `results.json`
@@ -38,6 +38,7 @@ class Step:
         after_training (`str`): Further flags where there is a training.
         trial (`str`): Flags that make it short, with `{limit}` for the number of images.
         needs_training (`bool`): Leave it out where there is none.
+        needs (`tuple[str, ...]`): Names of the steps whose output it reads.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Step:
     after_training: str = ""
     trial: str = ""
     needs_training: bool = False
+    needs: tuple[str, ...] = ("weights",)
 
 
 STEPS = (
@@ -53,14 +55,16 @@ STEPS = (
         "training/mini/assemble.py --image_tokenizer {trained}/stage2 --decoder {trained}/decoder --vae {trained}/vae "
         "--language_model {trained}/stage3",
         needs_training=True,
+        needs=(),
     ),
     Step("numbers", "training/mini/evaluate_mini.py", trial="--limit {limit} --gallery_styles"),
-    Step("number_tables", "training/mini/results_table.py"),
+    Step("number_tables", "training/mini/results_table.py", needs=("numbers",)),
     Step(
         "codebooks",
-        "training/mini/compare_codebooks.py --init_model {trained}/stage1 --output_dir {out}/codebooks",
+        "training/mini/compare_codebooks.py --init_model {trained}/stage1 --output_dir {out}/codebooks --max_steps 60",
         trial="--max_steps 2",
         needs_training=True,
+        needs=(),
     ),
     Step("stability", "benchmarks/stability.py", trial="--limit {limit}"),
     Step("prefixes", "benchmarks/prefixes.py", trial="--limit {limit}"),
@@ -70,19 +74,22 @@ STEPS = (
         trial="--limit {limit} --num_drawn {limit} --stage1_steps 2 --stage2_steps 2 --language_steps 2 "
         "--num_pilot 256",
     ),
-    Step("curves", "training/mini/plot_curves.py {trained} --output training/curves.png", needs_training=True),
+    Step(
+        "curves", "training/mini/plot_curves.py {trained} --output training/curves.png", needs_training=True, needs=()
+    ),
     Step(
         "cards",
         "training/mini/make_cards.py --output_dir {out}/cards",
         after_training="--runs " + " ".join(f"{{trained}}/{run}" for run in RUNS),
         trial="--repositories seed-mini",
+        needs=("number_tables", "codebooks", "stability", "prefixes", "tables", "demo"),
     ),
     Step("demo", "-m seed_hf.demo --output-dir {out}/demo"),
     Step("edits", "docs/draw_edits.py"),
     Step("mixed_codes", "docs/draw_mixed_codes.py"),
     Step("other_tokenizers", "docs/draw_other_tokenizers.py"),
     # only of new weights do the cards write this page anew
-    Step("report", "docs/take_report.py {out}/cards/report.html", needs_training=True),
+    Step("report", "docs/take_report.py {out}/cards/report.html", needs_training=True, needs=("cards",)),
     Step("screenshots", "docs/take_screenshots.py"),
     Step("encoder_page", "docs/take_encoder_page.py"),
 )
@@ -95,6 +102,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output_dir", type=Path, default=Path("runs/mini"), help="Folder for what is not shipped.")
     names = [step.name for step in STEPS]
     parser.add_argument("--steps", nargs="+", choices=names, default=names, help="Which steps to run.")
+    parser.add_argument("--jobs", type=int, default=1, help="Number of steps at once.")
     parser.add_argument("--limit", type=int, default=0, help="Number of images of a trial; 0: all, in full.")
     return parser.parse_args(argv)
 
@@ -125,12 +133,12 @@ def main(argv: list[str] | None = None) -> None:
     args.output_dir.mkdir(parents=True, exist_ok=True)
     file = args.output_dir / "results.json"
     put_old_progress_aside(file, args.trained or ROOT / "seed_hf" / "mini")
-    progress = Progress(file, ROOT)
-    for step in STEPS:
-        if step.name in args.steps and (args.trained or not step.needs_training):
-            progress.run(step.name, command_of(step, args))
-            if step.name == "demo":
-                shutil.copyfile(args.output_dir / "demo" / "sheet.png", SHEET)
+    steps = [step for step in STEPS if step.name in args.steps and (args.trained or not step.needs_training)]
+    commands = {step.name: command_of(step, args) for step in steps}
+    needs = {step.name: [name for name in step.needs if name in commands] for step in steps}
+    Progress(file, ROOT).run_all(commands, needs, args.jobs)
+    if "demo" in commands:
+        shutil.copyfile(args.output_dir / "demo" / "sheet.png", SHEET)
 
 
 if __name__ == "__main__":

@@ -60,6 +60,11 @@ class Arguments(CompileSettings, DataSettings, Augmentation, RunArguments):
     picture_decoder: str | None = HfArg(
         default=None, help="SeedPipeline folder that draws pictures from codes at each evaluation."
     )
+    prototypes: bool = HfArg(
+        default=False,
+        help="Turn the generation embeddings of the saved model towards the targets of the training captions near "
+        "them (the paper: none).",
+    )
     max_text_tokens: int = HfArg(default=32, help="Captions are cut to this many tokens for retrieval.")
     cache_views: int = HfArg(
         default=0, help="Encode this many augmented views of each image once, before training; 0: in every step."
@@ -128,6 +133,7 @@ def main(argv: list[str] | None = None) -> None:
         keeps_views=args.keep_views,
         targets=targets,
         picture_decoder=args.picture_decoder,
+        prototypes=all_captions(data.rows) if args.prototypes else (),
     )
     if args.init_codebook_images and run.step == 0:
         batches = run.make_batches(stage.views, collate_fn=stage.collate)

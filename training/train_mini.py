@@ -172,8 +172,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--jobs", type=int, default=1, help="Number of stages at once: two on one core each take less than one on two."
     )
     args = parser.parse_args(argv)
-    if args.jobs < 1:
-        raise ValueError(f"jobs={args.jobs}; allowed: at least 1.")
     if not 0 < args.share <= 1:
         raise ValueError(f"share={args.share}; allowed: above 0, at most 1.")
     args.output_dir = args.output_dir.resolve()

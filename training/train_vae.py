@@ -53,15 +53,15 @@ def main(argv: list[str] | None = None) -> None:
 
     from seed_hf.mini.pictures import load_pictures
     from seed_hf.trainer.run import TrainingRun
-    from seed_hf.trainer.stages.autoencoder import AutoencoderStage, build_autoencoder
+    from seed_hf.trainer.stages.autoencoder import AutoencoderLoss, AutoencoderStage, build_autoencoder
 
     set_seed(args.seed)
     pictures, held_out = (
         load_pictures(args.dataset, split, args.styles, args.size, flags=not args.skip_flags)
         for split in ("train", "validation")
     )
-    run = TrainingRun(args, build_autoencoder(args.size))
-    stage = AutoencoderStage(run, pictures, held_out, args.kl_weight)
+    run = TrainingRun(args, AutoencoderLoss(build_autoencoder(args.size), args.kl_weight))
+    stage = AutoencoderStage(run, pictures, held_out)
     run.fit(run.make_batches(stage.data), stage.compute_loss, evaluate=stage.evaluate, save_final=stage.save)
 
 

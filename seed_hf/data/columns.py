@@ -194,7 +194,7 @@ def _find_file(image: dict | None, places: Places) -> dict:
 
 def _name_captions(rows: "Dataset", names: list[str], dataset: str, needed: bool) -> tuple["Dataset", list[bool]]:
     """Makes the column `caption`, and says which rows have none."""
-    from datasets import Features, List, Value, concatenate_datasets
+    from datasets import concatenate_datasets
 
     types = {name: rows.data.column(name).type for name in names}
     source = next((name for name, kind in types.items() if _holds_captions(name, kind)), None)
@@ -208,18 +208,25 @@ def _name_captions(rows: "Dataset", names: list[str], dataset: str, needed: bool
         return concatenate_datasets([others, _text_column("caption", [""] * len(rows))], axis=1), [True] * len(rows)
     if _is_text(types[source]) and source not in ("txt", "json"):
         return _rename_caption(rows, source, types)
-    # only the captions are rewritten: a map over the whole table would copy every image
+    texts = _read_captions(rows, source)
+    others = rows.remove_columns([name for name in rows.column_names if name in (source, "caption", "captions")])
+    return concatenate_datasets([others, texts], axis=1), [not caption for caption in texts["caption"]]
+
+
+def _read_captions(rows: "Dataset", source: str) -> "Dataset":
+    """The columns `caption` and `captions` alone: a map over the whole table would copy every image."""
+    from datasets import Features, List, Value
+
     texts = rows.select_columns(source).rename_column(source, "source")
     features = Features({"caption": Value("string"), "captions": List(Value("string"))})
     settings = {"input_columns": "source", "remove_columns": "source", "features": features}
-    texts = texts.map(_to_captions, fn_kwargs={"is_json": source == "json"}, **settings)
-    others = rows.remove_columns([name for name in rows.column_names if name in (source, "caption", "captions")])
-    return concatenate_datasets([others, texts], axis=1), [not caption for caption in texts["caption"]]
+    return texts.map(_to_captions, fn_kwargs={"is_json": source == "json"}, **settings)
 
 
 def _rename_caption(rows: "Dataset", source: str, types: dict) -> tuple["Dataset", list[bool]]:
     """Only renames a column where each image has one text."""
     import pyarrow.compute as pc
+    from datasets import concatenate_datasets
 
     # a column of this name with anything else would be taken for several captions of an image
     wrong = [name for name in ("caption", "captions") if name != source and name in types]
@@ -230,6 +237,9 @@ def _rename_caption(rows: "Dataset", source: str, types: dict) -> tuple["Dataset
             if name == "caption" or not _holds_captions(name, types[name]) or _is_text(types[name])
         ]
     )
+    if "captions" in rows.column_names and not _is_text(getattr(types["captions"], "value_type", None)):
+        several = _read_captions(rows, "captions").select_columns("captions")
+        rows = concatenate_datasets([rows.remove_columns("captions"), several], axis=1)
     blank = pc.equal(pc.utf8_trim_whitespace(pc.fill_null(rows.data.column(source), "")), "").to_pylist()
     return rows if source == "caption" else rows.rename_column(source, "caption"), blank
 
@@ -237,7 +247,7 @@ def _rename_caption(rows: "Dataset", source: str, types: dict) -> tuple["Dataset
 def _is_text(kind) -> bool:
     import pyarrow as pa
 
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return kind in (pa.string(), pa.large_string())
 
 
 def _holds_captions(name: str, kind) -> bool:

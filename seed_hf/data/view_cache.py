@@ -116,6 +116,8 @@ class ViewStore:
             state = {"done": self.done, "shape": list(self.values.shape), "dtype": str(rows.dtype).split(".")[1]}
             state |= {"unreadable": [(number, error.args) for number, error in unreadable.items()]}
             state |= {"made_with": self.made_with}
+            with self.file.open("rb") as values:
+                os.fsync(values.fileno())  # before anything says that they are there
             with write_whole(self._state_file) as temporary:
                 temporary.write_text(json.dumps(state))
 

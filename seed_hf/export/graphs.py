@@ -13,7 +13,13 @@ INPUTS = {"encode": "pixel_values", "decode": "codes"}
 OUTPUTS = {"encode": "codes", "decode": "generation_embeds"}
 # what a half does not use would make its file larger
 UNUSED = {
-    "encode": ("generation_decoder", "generation_head", "reconstruction_decoder", "text_projection"),
+    "encode": (
+        "generation_decoder",
+        "generation_head",
+        "generation_prototypes",
+        "reconstruction_decoder",
+        "text_projection",
+    ),
     "decode": ("vision_model", "causal_qformer", "reconstruction_decoder", "text_projection", "vision_projection"),
 }
 # below this number of weights there is nothing to gain

@@ -24,6 +24,8 @@ from .hub_mixin_seed import HubUploadMixin
 GENERATION_HEADS = ("text", "mlp", "qformer")
 NON_NEGATIVE_FIELDS = (
     "ln_vision_eps",
+    "num_prototypes",
+    "prototype_sharpness",
     "quantizer_loss_weight",
     "reconstruction_loss_weight",
     "generation_loss_weight",
@@ -37,7 +39,7 @@ NON_NEGATIVE_FIELDS = (
 # for more would fill the memory, or build layers for hours. Raise a limit here, before loading, if you need more.
 SIZE_LIMITS = {
     **dict.fromkeys(("num_query_tokens", "num_generation_tokens"), 2**12),
-    **dict.fromkeys(("codebook_size",), 2**20),
+    **dict.fromkeys(("codebook_size", "num_prototypes"), 2**20),
     **dict.fromkeys(("code_dim", "projection_dim", "generation_dim", "mlp_head_sizes"), 2**16),
     **dict.fromkeys(("hidden_size", "n_embd", "d_model", "word_embed_proj_dim", "encoder_hidden_size"), 2**17),
     **dict.fromkeys(("intermediate_size", "n_inner", "ffn_dim", "d_ff"), 2**20),
@@ -96,6 +98,11 @@ class SeedImageTokenizerConfig(HubUploadMixin, PreTrainedConfig):
         num_generation_tokens (`int`, defaults to 77): Number of vectors of the `"text"` head; the others give one.
         generation_dim (`int`, defaults to 768): Width of a generation embedding (1024 for SEED-2).
         mlp_head_sizes (`list[int]`, defaults to `[256, 128, 32]`): Widths of the `"mlp"` head, per token.
+        num_prototypes (`int`, defaults to 0): Ours, not in the paper: number of known generation embeddings towards
+            which [`~SeedImageTokenizer.decode`] turns what the head gives; 0 leaves it as it is. See
+            [`~SeedImageTokenizer.set_prototypes`].
+        prototype_sharpness (`float`, defaults to 50.0): Factor on cosine similarities before the softmax that says how
+            much each of them counts; the larger, the more the nearest one alone.
         quantizer_loss_weight, reconstruction_loss_weight, generation_loss_weight (`float`): Weights of the stage-2
             losses, by default 5, 2 and 0.5.
         code_contrastive_loss_weight (`float`, defaults to 0.0): Ours, not in the paper: adds the contrastive loss
@@ -170,6 +177,8 @@ class SeedImageTokenizerConfig(HubUploadMixin, PreTrainedConfig):
     num_generation_tokens: int = 77
     generation_dim: int = 768
     mlp_head_sizes: list[int] | tuple[int, ...] = (256, 128, 32)
+    num_prototypes: int = 0
+    prototype_sharpness: float = 50.0
     quantizer_loss_weight: float = 5.0
     reconstruction_loss_weight: float = 2.0
     generation_loss_weight: float = 0.5

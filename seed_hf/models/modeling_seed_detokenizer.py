@@ -15,6 +15,7 @@
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from transformers import Blip2VisionConfig
 from transformers import initialization as init
 from transformers.models.blip_2.modeling_blip_2 import Blip2Encoder, Blip2PreTrainedModel
@@ -98,6 +99,28 @@ class SeedMlpHead(nn.Module):
         return self.projection(self.narrow(hidden_states).flatten(1))
 
 
+class SeedPrototypes(nn.Module):
+    """Turns generation embeddings towards known ones: to a mean of these in which near ones count, at the same length.
+
+    What the codes of an unseen image decode to lies between known embeddings, where a small picture decoder draws
+    nothing clear. Ours, not in the paper: the retrieval of a Hopfield network, arXiv 2008.02217.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        self.sharpness = config.prototype_sharpness
+        shape = (config.num_prototypes, config.num_generation_tokens, config.generation_dim)
+        self.embeds = nn.Parameter(torch.zeros(shape), requires_grad=False)
+
+    def forward(self, generation_embeds: torch.Tensor) -> torch.Tensor:
+        """Generation embeddings of any of the heads -> the same shape."""
+        embeds, known = generation_embeds.float().flatten(1), self.embeds.float().flatten(1)
+        nearness = F.normalize(embeds, dim=-1) @ F.normalize(known, dim=-1).t()
+        means = torch.softmax(self.sharpness * nearness, dim=-1) @ known
+        turned = F.normalize(means, dim=-1) * embeds.norm(dim=-1, keepdim=True)
+        return turned.view_as(generation_embeds).to(generation_embeds.dtype)
+
+
 HEAD_CLASSES = {"text": SeedTextHead, "qformer": SeedImageHead, "mlp": SeedMlpHead}
 
-__all__ = ["HEAD_CLASSES", "SeedCodeDecoder", "SeedImageHead", "SeedMlpHead", "SeedTextHead"]
+__all__ = ["HEAD_CLASSES", "SeedCodeDecoder", "SeedImageHead", "SeedMlpHead", "SeedPrototypes", "SeedTextHead"]

@@ -31,7 +31,7 @@ from .image_tokens_seed import check_codes
 from .loading_seed import StrictLoadingMixin
 from .losses_seed import contrastive_loss, reconstruction_loss
 from .modeling_seed_conv_stem import SeedConvStem, embed_patches
-from .modeling_seed_detokenizer import HEAD_CLASSES, SeedCodeDecoder
+from .modeling_seed_detokenizer import HEAD_CLASSES, SeedCodeDecoder, SeedPrototypes
 from .modeling_seed_qformer import SeedCausalQFormer, SeedReverseQFormer
 from .modeling_seed_quantizer import NO_CODE, SeedQuantizer, check_finite
 
@@ -142,6 +142,8 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
         decoder_args = {"config": config.decoder_config, "num_positions": config.num_query_tokens}
         self.generation_decoder = SeedCodeDecoder._from_config(**decoder_args)
         self.generation_head = HEAD_CLASSES[config.generation_head](config)
+        # CODEPATH: seed-mini turns generation embeddings towards known ones; SEED takes them as they are
+        self.generation_prototypes = SeedPrototypes(config) if config.num_prototypes else None
         self.reconstruction_decoder = None
         # CODEPATH: what was trained has it; the published SEED weights leave it out
         if config.use_reconstruction_decoder:
@@ -160,6 +162,8 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
         std = self.config.initializer_range
         if isinstance(module, SeedCausalQFormer | SeedReverseQFormer):
             init.normal_(module.query_tokens, std=std)
+        elif isinstance(module, SeedPrototypes):
+            init.normal_(module.embeds, std=std)
         elif isinstance(module, Blip2TextEmbeddings):
             # not in checkpoints, so it has to be made anew after loading on the meta device
             init.copy_(module.position_ids, torch.arange(module.position_ids.shape[-1]).expand((1, -1)))
@@ -326,7 +330,32 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
         Raises:
             ValueError: Codes of another shape, no integers, or out of range.
         """
-        return self.generation_head(self.generation_decoder(self._lookup_images(codes)))
+        return self._generate(self._lookup_images(codes))
+
+    def _generate(self, decoded: torch.Tensor) -> torch.Tensor:
+        embeds = self.generation_head(self.generation_decoder(decoded))
+        return embeds if self.generation_prototypes is None else self.generation_prototypes(embeds)
+
+    @torch.no_grad()
+    def set_prototypes(self, embeds: torch.FloatTensor) -> None:
+        r"""
+        From now on, [`~SeedImageTokenizer.decode`] turns generation embeddings towards known ones that are near.
+
+        Stage 2's objective does not change. A picture decoder has to be trained with what `decode` gives then.
+
+        Args:
+            embeds (`torch.FloatTensor` of shape `(num_prototypes, num_generation_tokens, generation_dim)`, or
+                `(num_prototypes, generation_dim)` for SEED-2): Targets of the training data, say.
+
+        Raises:
+            ValueError: Another shape, or none at all.
+        """
+        rows, width = self.config.num_generation_tokens, self.config.generation_dim
+        if embeds.ndim < 2 or not len(embeds) or embeds[0].numel() != rows * width:
+            raise ValueError(f"`embeds` has shape {tuple(embeds.shape)}; allowed: (at least 1, {rows}, {width}).")
+        self.config.num_prototypes = len(embeds)
+        self.generation_prototypes = SeedPrototypes(self.config).to(self.device, self.dtype)
+        self.generation_prototypes.embeds.copy_(embeds.view(-1, rows, width))
 
     def reconstruct(self, codes: torch.LongTensor) -> torch.FloatTensor:
         r"""
@@ -422,7 +451,7 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
             output = SeedImageTokenizerOutput(
                 codes=check_finite(torch.where(is_finite, quantized.codes, NO_CODE), self.dtype),
                 causal_embeds=causal_embeds,
-                generation_embeds=self.generation_head(self.generation_decoder(quantized.decoded)),
+                generation_embeds=self._generate(quantized.decoded),
                 quantizer_loss=quantized.loss,
             )
         layers = {"hidden_states": qformer_outputs.hidden_states, "attentions": qformer_outputs.attentions}

@@ -78,6 +78,9 @@ class RunArguments(Schedule, BatchSettings, OptimizerSettings):
     )
     output_dir: str = HfArg(help="Folder for the metrics, the checkpoints and the final model.")
     max_minutes: float = HfArg(default=0.0, help="Stop with a checkpoint after this many minutes; 0: no limit.")
+    stop_at: float = HfArg(
+        default=0.0, help="Stop with a checkpoint at this time, in seconds since 1970 (as `date +%s`); 0: no limit."
+    )
     mixed_precision: Literal["no", "fp16", "bf16", "auto"] | None = HfArg(
         default=None,
         help="What `accelerate launch` says, or else `no`, unless given here; `auto`: bf16 where the machine has "
@@ -104,7 +107,7 @@ class RunArguments(Schedule, BatchSettings, OptimizerSettings):
 
 
 _NOT_NEGATIVE = (
-    "global_batch_size max_minutes num_workers seed learning_rate min_learning_rate warmup_steps "
+    "global_batch_size max_minutes stop_at num_workers seed learning_rate min_learning_rate warmup_steps "
     "warmup_learning_rate weight_decay adam_epsilon max_grad_norm eval_every checkpoint_every keep_checkpoints".split()
 )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -29,6 +29,7 @@ _MAY_DIFFER = (
     "resume",
     "output_dir",
     "max_minutes",
+    "stop_at",
     "num_workers",
     "report_to",
     "log_every",
@@ -156,7 +157,7 @@ def nan_names(state: Mapping[str, torch.Tensor]) -> list[str]:
 
 
 def refuse_nan(state: Mapping[str, torch.Tensor], where: str, output_dir: str | os.PathLike) -> None:
-    """Stops where weights are NaN, which no further step mends.
+    """Stops where weights are NaN, which no further step mends; every process has to call it.
 
     Args:
         state (`Mapping[str, torch.Tensor]`): What [`trainable_state`] gives.
@@ -166,7 +167,7 @@ def refuse_nan(state: Mapping[str, torch.Tensor], where: str, output_dir: str | 
     Raises:
         FloatingPointError: If there is a NaN.
     """
-    if names := nan_names(state):
+    if names := sorted(set(gather_object(nan_names(state)))):  # shards of other processes count
         raise FloatingPointError(f"The weights {names[:4]} are NaN{where}; {describe_newest(output_dir)}.")
 
 
@@ -335,11 +336,12 @@ def load_model_state(model_state: dict[str, torch.Tensor], checkpoint: str | os.
             model_state[name].copy_(shard_like(tensor, model_state[name]))
 
 
-def load_training_state(checkpoint: str | os.PathLike) -> tuple[dict, dict]:
+def load_training_state(checkpoint: str | os.PathLike, mmap: bool = False) -> tuple[dict, dict]:
     """Reads what a checkpoint holds beside the weights.
 
     Args:
         checkpoint (`str` or `os.PathLike`): The checkpoint folder.
+        mmap (`bool`, defaults to `False`): Leave tensors in the file until they are used.
 
     Returns:
         `tuple[dict, dict]`: The training state (tensors, on the CPU) and the description.
@@ -347,7 +349,7 @@ def load_training_state(checkpoint: str | os.PathLike) -> tuple[dict, dict]:
     Raises:
         ValueError: If a file is damaged or holds objects other than tensors and plain values.
     """
-    return unpickle(Path(checkpoint) / _STATE), read_record(Path(checkpoint) / _RECORD)[0]
+    return unpickle(Path(checkpoint) / _STATE, mmap=mmap), read_record(Path(checkpoint) / _RECORD)[0]
 
 
 def check_same_run(checkpoint: str | os.PathLike, description: dict, identity: dict, arguments: Mapping) -> None:

@@ -50,9 +50,12 @@ class Progress:
             jobs (`int`): Largest number of commands at once.
 
         Raises:
+            ValueError: If `jobs` is less than 1.
             CalledProcessError: If one fails; those that run then go on to their ends, no further ones start.
             SystemExit: If a signal asks for a stop.
         """
+        if jobs < 1:
+            raise ValueError(f"jobs={jobs}; allowed: at least 1.")
         order = TopologicalSorter(needs)
         order.prepare()
         running: dict[Future, str] = {}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import DistributedType
 from torch import nn
 from torch.distributed.fsdp import register_fsdp_forward_method
 from tqdm.auto import tqdm
@@ -30,7 +31,7 @@ from .checkpoint import (
 from .launch import make_accelerator
 from .metrics import MetricsLog
 from .optimizer import make_optimizer
-from .sharding import gather_optimizer_state, gather_shards, load_optimizer_state, own_heads, whole_weights
+from .sharding import gather_optimizer_state, gather_shards, load_optimizer_state, own_heads, shard_like, whole_weights
 from .signals import call_on_signals
 from .update import OptimizerUpdate
 
@@ -170,7 +171,7 @@ class TrainingRun:
         count_targets: Callable[[Any], float] | None = None,
         look_ahead: Callable[[Sequence[Any], Callable[[int], None]], Sequence[Any]] | None = None,
     ) -> bool:
-        """Trains until `max_steps`, `max_minutes`, or SIGTERM / SIGUSR1; each of these ends with a checkpoint.
+        """Trains until `max_steps`, a limit on the time, or SIGTERM / SIGUSR1; each of these ends with a checkpoint.
 
         Args:
             batches (`Iterator`): Endless micro-batches, starting at `run.step` (see [`TrainingRun.make_batches`]).
@@ -198,6 +199,8 @@ class TrainingRun:
         """
         args = self.args
         deadline = time.monotonic() + 60 * args.max_minutes if args.max_minutes else float("inf")
+        if args.stop_at:
+            deadline = min(deadline, time.monotonic() + args.stop_at - time.time())
         progress = self._progress_bar()
         with call_on_signals(self._request_stop):
             while self.step < args.max_steps:
@@ -346,10 +349,11 @@ class TrainingRun:
             "arguments": dict(vars(self.args)),
             "versions": package_versions(),
         }
-        # shards are gathered by all processes together
-        model_state = gather_shards(trainable_state(self.unwrapped_model, self.frozen, self.also_save))
-        training_state = self._training_state()
+        model_state = trainable_state(self.unwrapped_model, self.frozen, self.also_save)
         refuse_nan(model_state, f" at step {self.step}; no checkpoint is written", self.args.output_dir)
+        # shards are gathered by all processes together
+        model_state = gather_shards(model_state, keep=self.accelerator.is_main_process)
+        training_state = self._training_state()
         output_dir, keep = self.args.output_dir, self.args.keep_checkpoints
         with self._together("Writing the checkpoint"):
             if self.accelerator.is_main_process:
@@ -361,7 +365,7 @@ class TrainingRun:
         return {
             "optimizer": gather_optimizer_state(self.optimizer, self.accelerator),
             "scaler": scaler.state_dict() if scaler else None,
-            "ema": self.ema.state_dict() if self.ema else None,
+            "ema": gather_shards(self.ema.state_dict(), self.accelerator.is_main_process) if self.ema else None,
         }
 
     def _identity(self) -> dict[str, int]:
@@ -370,14 +374,12 @@ class TrainingRun:
         return {**identity, **({"micro_batches": self.accumulation_steps} if self.by_micro_batch else {})}
 
     def _load(self, checkpoint: Path) -> None:
-        state, description = load_training_state(checkpoint)
+        # the moments of a model that needs FSDP do not fit the memory of a machine once for each of its processes
+        is_sharded = self.accelerator.distributed_type == DistributedType.FSDP
+        state, description = load_training_state(checkpoint, mmap=is_sharded)
         check_same_run(checkpoint, description, self._identity(), vars(self.args))
         load_model_state(trainable_state(self.unwrapped_model, self.frozen, self.also_save), checkpoint)
-        # The learning rate is set each step and the other settings of a group come from the arguments of this run.
-        settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         load_optimizer_state(self.optimizer, state["optimizer"], self.accelerator)
-        for group, own in zip(self.optimizer.param_groups, settings, strict=True):
-            group.update(own)
         if state["scaler"] and self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         if self.ema:
@@ -390,7 +392,8 @@ class TrainingRun:
         """A run that kept no average until now starts one from its weights; the decay is the argument's."""
         decay = self.ema.decay
         if state:
-            self.ema.load_state_dict(state)
+            spread = map(shard_like, state["shadow_params"], self.parameters)
+            self.ema.load_state_dict({**state, "shadow_params": list(spread)})
             self.ema.decay = decay
         else:
             self.ema = self._make_ema(decay)

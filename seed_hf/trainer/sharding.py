@@ -22,21 +22,24 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from ..models.modeling_seed import SeedForCausalLM
 
 
-def gather_shards(state: Any) -> Any:
+def gather_shards(state: Any, keep: bool = True) -> Any:
     """Makes the sharded tensors in a nested state whole; every process has to call it.
 
     Args:
         state (`Any`): Dicts, lists and tuples of tensors and plain values.
+        keep (`bool`, defaults to `True`): Whether this process is to have them; the others only take part, so that
+            the memory of a machine holds them once.
 
     Returns:
-        `Any`: The same with whole tensors, on the CPU, in place of `DTensor`s.
+        `Any`: The same with whole tensors, on the CPU, in place of `DTensor`s; without `keep`, `None` in their place.
     """
     if isinstance(state, DTensor):
-        return state.full_tensor().cpu()
+        whole = state.full_tensor()
+        return whole.cpu() if keep else None
     if isinstance(state, dict):
-        return {key: gather_shards(value) for key, value in state.items()}
+        return {key: gather_shards(value, keep) for key, value in state.items()}
     if isinstance(state, list | tuple):
-        return type(state)(gather_shards(value) for value in state)
+        return type(state)(gather_shards(value, keep) for value in state)
     return state
 
 
@@ -96,7 +99,7 @@ def whole_weights(model: nn.Module, keep: bool) -> Iterator[None]:
     try:
         for module, name, parameter in sharded:
             if id(parameter) not in whole:  # tied weights stay tied
-                tensor = gather_shards(parameter.detach())
+                tensor = gather_shards(parameter.detach(), keep)
                 whole[id(parameter)] = nn.Parameter(tensor, parameter.requires_grad) if keep else parameter
             module._parameters[name] = whole[id(parameter)]
         yield
@@ -116,7 +119,7 @@ def gather_optimizer_state(optimizer: torch.optim.Optimizer, accelerator: Accele
         `dict`: Complete on the main process.
     """
     if accelerator.distributed_type != DistributedType.DEEPSPEED:
-        return gather_shards(optimizer.state_dict())
+        return gather_shards(optimizer.state_dict(), keep=accelerator.is_main_process)
     # bytes, since DeepSpeed's states hold objects of its own, which a checkpoint may not
     buffer = io.BytesIO()
     torch.save(optimizer.state_dict(), buffer)
@@ -126,7 +129,7 @@ def gather_optimizer_state(optimizer: torch.optim.Optimizer, accelerator: Accele
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict, accelerator: Accelerator) -> None:
-    """Loads what [`gather_optimizer_state`] gave, spread as this optimizer is.
+    """Loads what [`gather_optimizer_state`] gave, spread and grouped as this optimizer is, whose settings stay.
 
     Args:
         optimizer (`torch.optim.Optimizer`): The prepared one.
@@ -149,18 +152,23 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict, accelera
         parts = [unpickle(content, _deepspeed_classes()) for content in contents]
         optimizer.optimizer.load_state_dict(parts, load_from_fp32_weights=True)
         return
+    saved = {
+        name: state["state"].get(index, {})
+        for group in state["param_groups"]
+        for name, index in zip(group["names"], group["params"], strict=True)
+    }
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    groups = optimizer.state_dict()["param_groups"]
     moments = {}
-    for index, values in state["state"].items():
-        parameter = parameters[index]
-        moments[index] = {
-            name: shard_like(value, parameter) if torch.is_tensor(value) and value.shape == parameter.shape else value
-            for name, value in values.items()
-        }
-    # a fused optimizer counts its steps on the device, wherever the one that was saved did
-    own = zip(state["param_groups"], optimizer.param_groups, strict=False)
-    groups = [{**group, "fused": own_group.get("fused")} for group, own_group in own]
-    optimizer.load_state_dict({**state, "param_groups": groups, "state": moments})
+    for group in groups:
+        for name, index in zip(group["names"], group["params"], strict=True):
+            moments[index] = {
+                key: shard_like(value, parameters[index])
+                if torch.is_tensor(value) and value.shape == parameters[index].shape
+                else value
+                for key, value in saved[name].items()
+            }
+    optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
 
 def _deepspeed_classes() -> list[type]:
@@ -172,12 +180,13 @@ def _deepspeed_classes() -> list[type]:
     return [DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address]
 
 
-def unpickle(file: io.BytesIO | Path, classes: Sequence[type] = ()) -> Any:
+def unpickle(file: io.BytesIO | Path, classes: Sequence[type] = (), mmap: bool = False) -> Any:
     """Reads what `torch.save` wrote; nothing but tensors, plain values and the named classes, so that no code runs.
 
     Args:
         file (`io.BytesIO` or `Path`): What to read.
         classes (`Sequence[type]`): That may occur.
+        mmap (`bool`, defaults to `False`): Leave tensors in the file, which all processes of a machine share.
 
     Returns:
         `Any`: What was saved, on the CPU.
@@ -187,7 +196,7 @@ def unpickle(file: io.BytesIO | Path, classes: Sequence[type] = ()) -> Any:
     """
     try:
         with torch.serialization.safe_globals(list(classes)):
-            return torch.load(file, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         # torch's own text would talk the reader into doing without weights_only
         refused = re.search(r"GLOBAL ([\w.]+)", str(error))

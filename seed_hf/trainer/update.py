@@ -146,7 +146,13 @@ class OptimizerUpdate:
 
     def _clip_gradients(self) -> torch.Tensor:
         """Clips the gradient, and returns its norm before clipping."""
-        norm = self.accelerator.clip_grad_norm_(self.parameters, self.args.max_grad_norm or math.inf)
+        max_norm = self.args.max_grad_norm or math.inf
+        if self.accelerator.distributed_type == DistributedType.FSDP:
+            # Accelerate's own unscales twice where some weights are frozen, which the scaler of fp16 refuses
+            self.accelerator.unscale_gradients()
+            norm = nn.utils.clip_grad_norm_(self.parameters, max_norm)
+        else:
+            norm = self.accelerator.clip_grad_norm_(self.parameters, max_norm)
         norm = (norm.full_tensor() if isinstance(norm, DTensor) else torch.as_tensor(norm)).detach()
         if not self._checked:
             self._check_gradients(norm)

@@ -6,6 +6,7 @@ import pytest
 from datasets import Dataset, Features, Image, Value
 from tiny.shards import picture_bytes
 
+from seed_hf.data.captioned_images import all_captions
 from seed_hf.data.reading import UnreadableSampleError, read_image
 from seed_hf.data.rows import load_rows
 
@@ -110,6 +111,9 @@ def test_captions_beside_a_caption_are_a_list_or_nothing(tmp_path):
     for value, kept in ((5, False), ("text", False), (["one", "two"], True)):
         rows = load_rows(write(tmp_path, image=[PICTURE], caption=["a"], captions=[value]))
         assert rows["caption"][:] == ["a"] and ("captions" in rows.column_names) == kept
+    for value in ([{"raw": "one"}, {"raw": " two "}, {"raw": None}], {"raw": "one\ntwo"}):
+        rows = load_rows(write(tmp_path, image=[PICTURE] * 2, caption=["a", "b"], captions=[value, None]))
+        assert all_captions(rows) == ["one", "two", "b"]
     # the first column that holds text
     assert load_rows(write(tmp_path, image=[PICTURE], caption=[5], text=["a"]))["caption"][:] == ["a"]
 

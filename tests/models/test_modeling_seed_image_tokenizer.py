@@ -7,6 +7,7 @@ import torch
 from rounding import assert_equal_up_to_rounding
 from safetensors.torch import load_file
 from tiny.image_tokenizer import TINY, tiny_image_tokenizer, tiny_pixels
+from torch.nn import functional as F
 from transformers import AutoModel
 from transformers.models.janus.modeling_janus import JanusVQVAEModelOutput
 
@@ -204,6 +205,28 @@ def test_generation_contrastive_option_adds_a_term():
     directions = [torch.nn.functional.normalize(x.flatten(1), dim=1) for x in (without.generation_embeds, targets)]
     term = contrastive_loss(*directions, model.temperature, model.config.label_smoothing)
     torch.testing.assert_close(added.loss, without.loss + 2 * term)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_prototypes_turn_generation_embeddings(tmp_path, head):
+    """So sharp, the nearest one alone counts; lengths and the objective of stage 2 stay."""
+    model = tiny_image_tokenizer(generation_head=head, prototype_sharpness=1e4)
+    codes, plain = model.encode(tiny_pixels()), model(tiny_pixels())
+    known = torch.randn(5, *plain.generation_embeds.shape[1:])
+    loss = model(tiny_pixels(), generation_targets=plain.generation_embeds).loss
+    model.set_prototypes(known)
+    turned = model.decode(codes)
+    assert_equal_up_to_rounding(model(tiny_pixels()).generation_embeds, turned)
+    similarity = F.cosine_similarity(plain.generation_embeds.flatten(1)[:, None], known.flatten(1), dim=-1)
+    wanted = F.normalize(known[similarity.argmax(1)].flatten(1), dim=-1)
+    lengths = plain.generation_embeds.flatten(1).norm(dim=-1, keepdim=True)
+    assert_equal_up_to_rounding(turned.flatten(1), wanted * lengths)
+    assert_equal_up_to_rounding(model(tiny_pixels(), generation_targets=plain.generation_embeds).loss, loss)
+    model.save_pretrained(tmp_path)
+    assert_equal_up_to_rounding(SeedImageTokenizer.from_pretrained(tmp_path).decode(codes), turned)
+    for wrong in (known[:0], known[0, 0], known[..., :3]):
+        with pytest.raises(ValueError, match=r"`embeds` has shape .* allowed: \(at least 1"):
+            model.set_prototypes(wrong)
 
 
 def test_bidirectional_baseline_sees_later_queries():

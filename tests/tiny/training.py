@@ -59,6 +59,13 @@ def add_noise(sample, generator):
     return {**sample, "inputs": sample["inputs"] + 0.1 * torch.randn(4, generator=generator)}
 
 
+def in_float16(accelerator, scale):
+    """Torch has a scaler for CPUs, which Accelerate does not offer."""
+    accelerator.state._mixed_precision, accelerator.native_amp = "fp16", True
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    return accelerator
+
+
 def start_run(args, **settings):
     torch.manual_seed(args.seed)
     model = ToyModel(args.plain)

@@ -14,7 +14,7 @@ from distributed_checks import as_lists, contrastive_gradient
 from one_update import assert_same_update, update_stage_1
 from replaced import Replaced
 from tiny import TESTS
-from tiny.training import assert_close, run_toy, train_masked
+from tiny.training import assert_close, losses, run_toy, train_masked
 
 from seed_hf.trainer import launch as launch_module
 from seed_hf.trainer.checkpoint import find_checkpoint
@@ -76,13 +76,19 @@ def test_two_processes_learn_what_one_learns_from_the_whole_batch(tmp_path, monk
     assert "must call run.model" in two["apart"]
     check_failures(two["failures"], tmp_path)
 
+    # In float16, with roundings of 1e-3
+    run_toy(tmp_path / "clipped", *flags, "--max_steps", 4, "--max_grad_norm", 1)
+    assert two["sharded_float16"] == pytest.approx([loss for _, loss, _ in losses(tmp_path / "clipped")], rel=1e-2)
+
     # Weights spread over processes learn the same, and their checkpoints are whole.
     straight, resumed = two["sharded"]
     assert_close(straight, as_lists(one.unwrapped_model.state_dict()))
-    assert_close(resumed, straight)
+    assert_close(resumed, straight)  # the moving average as well
     (tmp_path / "gathered").mkdir()
     shutil.copytree(tmp_path / "sharded" / "checkpoint-6", tmp_path / "gathered" / "checkpoint-6")
-    assert_close(run_toy(tmp_path / "gathered", *flags).unwrapped_model.state_dict(), straight)
+    gathered = run_toy(tmp_path / "gathered", *flags, "--ema")
+    averages = {f"average {number}": value for number, value in enumerate(gathered.ema.shadow_params)}
+    assert_close({**gathered.unwrapped_model.state_dict(), **averages}, straight)
 
 
 def check_failures(failures, folder):

@@ -5,7 +5,7 @@ import torch
 from accelerate.state import AcceleratorState
 from tiny.language import build_seed_model
 from tiny.packing import make_samples
-from tiny.training import KilledError, assert_same_run, kill_at, parse_args, run_toy, start_run
+from tiny.training import KilledError, assert_same_run, in_float16, kill_at, parse_args, run_toy, start_run
 
 from seed_hf.trainer import run as run_module
 from seed_hf.trainer.arguments import RunArguments, parse_arguments
@@ -24,10 +24,7 @@ def scaled(monkeypatch):
     def start_with(scale):
         def make(args):
             AcceleratorState._reset_state(reset_partial_state=True)
-            accelerator = make_accelerator(args)
-            accelerator.state._mixed_precision, accelerator.native_amp = "fp16", True
-            accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
-            return accelerator
+            return in_float16(make_accelerator(args), scale)
 
         monkeypatch.setattr(run_module, "make_accelerator", make)
 

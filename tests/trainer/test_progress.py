@@ -44,7 +44,10 @@ def test_two_at_once_and_the_third_when_both_have_ended(tmp_path, monkeypatch, c
 
 
 def test_one_at_a_time_writes_to_no_log(tmp_path, capfd):
-    Progress(tmp_path / "stages.json", tmp_path).run_all({"a": python("print('seen')")}, {"a": ()}, jobs=1)
+    progress = Progress(tmp_path / "stages.json", tmp_path)
+    with pytest.raises(ValueError, match="jobs=0; allowed: at least 1"):
+        progress.run_all({"a": []}, {"a": ()}, jobs=0)
+    progress.run_all({"a": python("print('seen')")}, {"a": ()}, jobs=1)
     assert "seen" in capfd.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["stages.json"]
 

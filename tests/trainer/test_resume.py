@@ -106,8 +106,9 @@ def test_signals_stop_after_the_step_with_a_checkpoint(tmp_path, number):
     assert_same_run(run_toy(tmp_path / "stopped"), run_toy(tmp_path / "straight"))
 
 
-def test_time_limit_stops_with_a_checkpoint_and_a_usable_model(tmp_path):
-    run = start_run(parse_args(["--output_dir", str(tmp_path), "--max_minutes", "1e-9"]))
+@pytest.mark.parametrize("limit", [("--max_minutes", "1e-9"), ("--max_minutes", "60", "--stop_at", "1")])
+def test_time_limit_stops_with_a_checkpoint_and_a_usable_model(tmp_path, limit):
+    run = start_run(parse_args(["--output_dir", str(tmp_path), *limit]))
     saved = []
     finished = run.fit(
         run.make_batches(make_dataset()),
@@ -268,6 +269,17 @@ def test_settings_of_the_resumed_run_count(tmp_path):
     run = run_toy(tmp_path, "--max_steps", 4, "--weight_decay", 0.5)
     assert {group["weight_decay"] for group in run.optimizer.param_groups} == {0.0, 0.5}
     assert [step for step, *_ in losses(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_moments_find_their_parameters_in_other_groups(tmp_path):
+    """Without weight decay there is one group in place of two, in another order."""
+    run_toy(tmp_path, "--max_steps", 2)
+    started = start_run(parse_args(["--output_dir", str(tmp_path)]))
+    ungrouped = start_run(parse_args(["--output_dir", str(tmp_path), "--weight_decay", "0"]))
+    assert [len(run.optimizer.param_groups) for run in (started, ungrouped)] == [2, 1]
+    for parameter, other in zip(started.parameters, ungrouped.parameters, strict=True):
+        moments, other_moments = started.optimizer.state[parameter], ungrouped.optimizer.state[other]
+        assert all(torch.equal(moments[key], other_moments[key]) for key in moments) and moments["step"] == 2
 
 
 def test_averaged_weights_are_put_back(tmp_path):

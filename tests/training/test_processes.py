@@ -45,6 +45,7 @@ def stage_flags(root):
         "stage2": ["--dataset", shards, "--init_model", first, "--target_model", bert, "--init_codebook_images", 8],
         "stage3": ["--dataset", write_emoji(root), "--image_tokenizer", second, "--language_model", root / "lm"],
     }
+    own["vae"] = ["--dataset", root / "emoji-*.parquet", "--size", 32]
     own["stage3"] += ["--lora_dropout", 0.1, "--pack_length", 64, "--num_eval_images", 4]
     return {stage: [*shared, *flags] for stage, flags in own.items()}
 
@@ -57,7 +58,13 @@ def make_plan(root):
         toy = {"script": "tiny.training", "num_processes": 1, "kill_at": None, "folder": str(root / name)}
         toy |= {"flags": ["--checkpoint_every", "4", "--output_dir", toy["folder"]], "log": str(root / f"{name}-log")}
         jobs += [{**toy, "kill_in": call}, toy] if call else [toy]
-    for stage, flags in stage_flags(root).items():
+    flags_of = stage_flags(root)
+    for count in (1, 2):
+        flags = [str(flag) for flag in (*flags_of["vae"], "--output_dir", root / f"vae-{count}")]
+        job = {"script": "train_vae", "num_processes": count, "kill_at": None, "folder": str(root / f"vae-{count}")}
+        jobs.append({**job, "flags": flags, "log": f"{root}/vae-{count}-log"})
+    for stage in STAGES:
+        flags = flags_of[stage]
 
         def add(name, num_processes, kill_at=None, layer_class=None, stage=stage, flags=flags):
             job = {"script": STAGES[stage], "num_processes": num_processes, "kill_at": kill_at}
@@ -149,6 +156,11 @@ def test_the_number_of_processes_makes_no_difference(runs, stage, other):
     """Two processes give what one gives with accumulation, dropout included; also when it changes on the way."""
     root, _ = runs
     assert_same_training(root / f"{stage}-{other}", root / f"{stage}-one", loss_tolerance=1e-3)
+
+
+def test_the_autoencoder_learns_the_same_in_two_processes(runs):
+    root, _ = runs
+    assert_same_training(root / "vae-2", root / "vae-1", loss_tolerance=1e-3)
 
 
 def test_weights_spread_over_processes_learn_the_same_and_are_saved_whole(runs):

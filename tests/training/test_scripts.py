@@ -18,6 +18,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from seed_hf import SeedForCausalLM, SeedImageTokenizer, SeedProcessor
 from seed_hf.commands import main as seed_hf_command
+from seed_hf.data.rows import load_rows
 from seed_hf.trainer.curves import read_metrics
 
 
@@ -117,6 +118,14 @@ def test_generation_learns_on_while_codes_stay(tmp_path, data, stage1):
     flags = ("--trained_parts", "generation_decoder", "generation_head", "--max_steps", 2)
     run_script("train_codebook", output, *codebook_flags(data, stage1), *flags)
     assert trained_names(stage1, output) == {"generation_decoder", "generation_head"}
+
+
+def test_targets_of_the_captions_become_prototypes(tmp_path, data, stage1):
+    output = tmp_path / "out"
+    run_script("train_codebook", output, *codebook_flags(data, stage1), "--prototypes", "--max_steps", 1)
+    captions = {row["caption"] for row in load_rows(str(data["dataset"]), "train")}
+    model = SeedImageTokenizer.from_pretrained(output)
+    assert model.config.num_prototypes == len(model.generation_prototypes.embeds) == len(captions)
 
 
 def test_decoders_learn_to_read_first_codes_while_codes_stay(tmp_path, data, stage1):

@@ -21,9 +21,8 @@ export CONFIG=${CONFIG:-training/accelerate/eight_nodes_v100.yaml}
 export PROCESSES=$((SLURM_NNODES * ${GPUS_PER_NODE:-8}))
 HEAD_NODE=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p) # not head, which would end scontrol early
 export HEAD_NODE
-MINUTES=$(((SLURM_JOB_END_TIME - $(date +%s)) / 60 - 10))
 
 # Single quotes: each node fills in its own rank.
 srun --kill-on-bad-exit=1 bash -c 'exec accelerate launch --config_file "$CONFIG" \
     --num_machines "$SLURM_NNODES" --num_processes "$PROCESSES" --machine_rank "$SLURM_NODEID" \
-    --main_process_ip "$HEAD_NODE" "$@"' launch "$@" --max_minutes "$MINUTES"
+    --main_process_ip "$HEAD_NODE" "$@"' launch "$@" --stop_at $((SLURM_JOB_END_TIME - 600))

@@ -2,6 +2,7 @@
 
 import torch
 from diffusers import AutoencoderKL
+from torch import nn
 from torch.utils.data import Dataset
 
 from ...mini.pictures import Pictures, to_unit_range
@@ -33,6 +34,39 @@ def build_autoencoder(size: int = 64, latent_channels: int = 16, widths: tuple[i
     )
 
 
+class AutoencoderLoss(nn.Module):
+    """Loss of an autoencoder in one forward pass, which is what several processes share the gradients of.
+
+    Args:
+        vae (`AutoencoderKL`): The autoencoder.
+        kl_weight (`float`): Weight of the KL divergence.
+    """
+
+    def __init__(self, vae: AutoencoderKL, kl_weight: float):
+        super().__init__()
+        self.vae, self.kl_weight = vae, kl_weight
+
+    def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """L1 between picture and reconstruction, plus `kl_weight` times the KL divergence per latent number.
+
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, 3, height, width)`): Pictures in [-1, 1].
+
+        Returns:
+            `tuple[torch.Tensor, dict[str, torch.Tensor]]`: The loss, and its parts and the PSNR by name.
+        """
+        moments = self.vae.quant_conv(self.vae.encoder(pixel_values))
+        # The posterior is formed in float32: exp and log of bfloat16 numbers are too coarse for the KL term.
+        mean, log_variance = moments.float().chunk(2, dim=1)
+        log_variance = log_variance.clamp(-30.0, 20.0)
+        latents = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
+        reconstruction = self.vae.decoder(self.vae.post_quant_conv(latents)).float()
+        l1 = (reconstruction - pixel_values).abs().mean()
+        kl = 0.5 * (mean.pow(2) + log_variance.exp() - 1.0 - log_variance).mean()
+        psnr = -10.0 * torch.log10((reconstruction.detach() - pixel_values).pow(2).mean() / 4.0)
+        return l1 + self.kl_weight * kl, {"l1": l1, "kl": kl, "psnr": psnr}
+
+
 class PictureDataset(Dataset):
     """Pixels in [-1, 1].
 
@@ -56,29 +90,18 @@ class AutoencoderStage:
     """The autoencoder's training, as [`~seed_hf.trainer.TrainingRun.fit`] takes it.
 
     Args:
-        run ([`~seed_hf.trainer.TrainingRun`]): Run of an `AutoencoderKL`.
+        run ([`~seed_hf.trainer.TrainingRun`]): Run of an [`AutoencoderLoss`].
         pictures ([`~seed_hf.mini.pictures.Pictures`]): Pictures to train on.
         held_out ([`~seed_hf.mini.pictures.Pictures`]): Pictures to evaluate on.
-        kl_weight (`float`): Weight of the KL divergence.
     """
 
-    def __init__(self, run: TrainingRun, pictures: Pictures, held_out: Pictures, kl_weight: float):
-        self.run, self.vae, self.kl_weight = run, run.unwrapped_model, kl_weight
+    def __init__(self, run: TrainingRun, pictures: Pictures, held_out: Pictures):
+        self.run, self.vae = run, run.unwrapped_model.vae
         self.data, self.held_out = PictureDataset(pictures), held_out
 
     def compute_loss(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict]:
-        """L1 between picture and reconstruction, plus `kl_weight` times the KL divergence per latent number."""
-        pixels, vae = batch["pixel_values"], self.run.model
-        moments = vae.quant_conv(vae.encoder(pixels))
-        # The posterior is formed in float32: exp and log of bfloat16 numbers are too coarse for the KL term.
-        mean, log_variance = moments.float().chunk(2, dim=1)
-        log_variance = log_variance.clamp(-30.0, 20.0)
-        latents = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
-        reconstruction = vae.decoder(vae.post_quant_conv(latents)).float()
-        l1 = (reconstruction - pixels).abs().mean()
-        kl = 0.5 * (mean.pow(2) + log_variance.exp() - 1.0 - log_variance).mean()
-        psnr = -10.0 * torch.log10((reconstruction.detach() - pixels).pow(2).mean() / 4.0)
-        return l1 + self.kl_weight * kl, {"l1": l1, "kl": kl, "psnr": psnr}
+        """See [`AutoencoderLoss`]."""
+        return self.run.model(batch["pixel_values"])
 
     def evaluate(self) -> dict[str, float]:
         """Mean over held-out pictures of the peak signal-to-noise ratio in dB of the clipped reconstruction."""

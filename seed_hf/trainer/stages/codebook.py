@@ -50,11 +50,13 @@ class CodebookStage(ImageStage):
         args: See [`~seed_hf.trainer.stages.images.ImageStage`].
         targets: See [`~seed_hf.trainer.targets.load_targets`].
         picture_decoder (`str`, *optional*): Folder of a [`SeedPipeline`] that draws from codes at each evaluation.
+        prototypes (`list[str]`, *optional*): Captions whose targets the saved model turns generation embeddings
+            towards; see [`~SeedImageTokenizer.set_prototypes`].
         num_cached_views (`int`, defaults to 0): See [`~seed_hf.trainer.stages.images.ImageStage`].
         kwargs: See [`~seed_hf.trainer.stages.images.ImageStage`].
 
     Raises:
-        ValueError: If views are cached while the targets are made of images.
+        ValueError: If views are cached, or prototypes asked for, while the targets are made of images.
     """
 
     frozen_part, cached_input = "get_causal_embeds", "causal_embeds"
@@ -65,18 +67,21 @@ class CodebookStage(ImageStage):
         *args,
         targets,
         picture_decoder: str | None = None,
+        prototypes: Sequence[str] = (),
         num_cached_views: int = 0,
         **kwargs,
     ):
         config = run.unwrapped_model.config
         if num_cached_views and config.generation_head != "text":
             raise ValueError(f"cache_views={num_cached_views} leaves no images to make targets of; allowed here: 0.")
+        if prototypes and config.generation_head != "text":
+            raise ValueError(f"prototypes=True with generation_head={config.generation_head!r}; allowed: 'text'.")
         if picture_decoder:
             check_picture_decoder(picture_decoder)
         if config.codebook_ema_decay and run.accumulation_steps > 1:
             logger.warning("codebook_ema_decay: the moving average moves with each of the accumulated micro-batches.")
         super().__init__(run, *args, num_cached_views=num_cached_views, **kwargs)
-        self.targets, self.picture_decoder = targets, picture_decoder
+        self.targets, self.picture_decoder, self.prototypes = targets, picture_decoder, prototypes
         # what image features of codes depend on
         parts = (self.model.quantizer, self.model.reconstruction_decoder)
         self.trains_features = any(parameter.requires_grad for part in parts for parameter in part.parameters())
@@ -135,6 +140,12 @@ class CodebookStage(ImageStage):
         generated = torch.cat([self.model.decode(part).float() for part in parts])
         captions = [row["caption"] for row in self.held_out]
         return scores | generation_scores(generated, torch.cat(targets).to(generated), captions)
+
+    def save(self) -> None:
+        """Saves model, tokenizer and processor in the output folder."""
+        if self.prototypes:
+            self.model.set_prototypes(self.targets({"captions": sorted(set(self.prototypes))}))
+        super().save()
 
     def _draw_reconstructions(self, codes: torch.Tensor) -> None:
         """Images beside what a diffusion model makes of their codes."""
