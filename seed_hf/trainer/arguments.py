@@ -79,7 +79,7 @@ class RunArguments(Schedule, BatchSettings, OptimizerSettings):
     output_dir: str = HfArg(help="Folder for the metrics, the checkpoints and the final model.")
     max_minutes: float = HfArg(default=0.0, help="Stop with a checkpoint after this many minutes; 0: no limit.")
     stop_at: float = HfArg(
-        default=0.0, help="Stop with a checkpoint at this time, in seconds since 1970 (as `date +%s`); 0: no limit."
+        default=0.0, help="Stop with a checkpoint at this time, in seconds since 1970; 0: no limit."
     )
     mixed_precision: Literal["no", "fp16", "bf16", "auto"] | None = HfArg(
         default=None,

@@ -39,13 +39,14 @@ def stage_flags(root):
     shared = ["--batch_size", 4, "--global_batch_size", 8, "--max_steps", NUM_STEPS]
     shared += ["--log_every", 1, "--checkpoint_every", 2, "--learning_rate", 1e-3, "--warmup_steps", 2]
     shared += ["--report_to", "none"]
+    emoji = write_emoji(root)
     bert, first, second = save_bert(root / "bert"), root / "stage1-one", root / "stage2-one"
     own = {
         "stage1": ["--dataset", shards, "--config", config, "--text_model", bert],
         "stage2": ["--dataset", shards, "--init_model", first, "--target_model", bert, "--init_codebook_images", 8],
-        "stage3": ["--dataset", write_emoji(root), "--image_tokenizer", second, "--language_model", root / "lm"],
+        "stage3": ["--dataset", emoji, "--image_tokenizer", second, "--language_model", root / "lm"],
     }
-    own["vae"] = ["--dataset", root / "emoji-*.parquet", "--size", 32]
+    own["vae"] = ["--dataset", emoji, "--size", 32]
     own["stage3"] += ["--lora_dropout", 0.1, "--pack_length", 64, "--num_eval_images", 4]
     return {stage: [*shared, *flags] for stage, flags in own.items()}
 
