@@ -42,7 +42,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SPLITS = {"test_drawings": "held-out drawings", "test_concepts": "held-out concepts"}
 ALL_SPLITS = ("train", "validation", *SPLITS)
 COUNTS = (1, 2, 4, 8, 12, 16, 24, 32)
-DECODERS = ("reconstruction_decoder", "generation_decoder", "generation_head")
+DECODERS = ("reconstruction_decoder", "generation_decoder", "generation_head", "generation_prototypes")
 SIDE = 64
 Scores = dict[tuple[str, int], float]
 

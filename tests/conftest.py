@@ -11,6 +11,7 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import gc  # noqa: E402
 import random  # noqa: E402
 from functools import partial  # noqa: E402
 
@@ -21,6 +22,23 @@ import torch  # noqa: E402
 
 # torch itself takes no more threads than there are cores
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """What is imported is no garbage: collectors, which some libraries call often, need not look at it."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+
+
+def pytest_collection_modifyitems(items):
+    """First what one worker waits for longest: processes that are started one after the other."""
+    items.sort(key=lambda item: item.path.name != "test_processes.py")
 
 
 def seed_every_generator():

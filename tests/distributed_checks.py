@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -119,6 +120,10 @@ def fail_in_one_process(folder, rank):
     return both
 
 
+def keep_weights(saved, run):
+    saved.update(run.unwrapped_model.named_parameters())
+
+
 def run_sharded(folder):
     """The toy with its weights spread over the processes (FSDP2): once straight, once from its own checkpoint."""
     flags = ["--output_dir", f"{folder}/sharded", "--plain", "--checkpoint_every", "6", "--keep_checkpoints", "0"]
@@ -126,11 +131,15 @@ def run_sharded(folder):
     for _ in range(2):
         AcceleratorState._reset_state(reset_partial_state=True)
         spread_weights("Sequential")
-        run = main([*flags, "--ema"])
+        saved = {}
+        run = main([*flags, "--ema"], save_final=partial(keep_weights, saved))
         assert run.accelerator.is_fsdp2 and isinstance(run.parameters[0], DTensor)
         whole = gather_shards(dict(run.unwrapped_model.named_parameters()), run.accelerator.is_main_process)
         assert run.accelerator.is_main_process != any(isinstance(value, type(None)) for value in whole.values())
         averages = gather_shards(run.ema.shadow_params)
+        trained = [value for value in saved.values() if value.requires_grad]
+        assert len(trained) == len(averages) * run.accelerator.is_main_process
+        assert all(torch.equal(value, average) for value, average in zip(trained, averages, strict=False))
         weights.append(as_lists(gather_shards(run.unwrapped_model.state_dict())))
         weights[-1] |= as_lists({f"average {number}": value for number, value in enumerate(averages)})
         run.accelerator.wait_for_everyone()

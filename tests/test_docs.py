@@ -9,6 +9,7 @@ import pytest
 from pages import blocks, command_lines, run_page, run_python
 from tiny import ROOT
 
+from seed_hf import SeedPipeline
 from seed_hf.commands import COMMANDS
 
 
@@ -16,6 +17,19 @@ from seed_hf.commands import COMMANDS
 PAGES = [path for path in sorted((ROOT / "docs").rglob("*.md")) if path.stem not in ("ecosystem", "architecture")]
 WITH_CODE = [path for path in PAGES if any(language in ("python", "bash") for language, *_ in blocks(path))]
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(autouse=True)
+def pictures_in_two_steps(monkeypatch):
+    """Pages say how pictures are drawn; nobody looks at these."""
+    load = SeedPipeline.from_pretrained
+
+    def load_quick(*args, **kwargs):
+        pipeline = load(*args, **kwargs)
+        pipeline.register_to_config(num_inference_steps=2)
+        return pipeline
+
+    monkeypatch.setattr(SeedPipeline, "from_pretrained", load_quick)
 
 
 @pytest.fixture(scope="module")

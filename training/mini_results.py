@@ -125,6 +125,11 @@ def put_old_progress_aside(file: Path, weights: Path) -> None:
         file.rename(file.with_suffix(".old.json"))
 
 
+def all_needs(step: Step) -> set[str]:
+    """Names of the steps that must come before, also those that only a step between asks for."""
+    return set(step.needs).union(*(all_needs(other) for other in STEPS if other.name in step.needs))
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run what has not been run."""
     args = parse_args(argv)
@@ -135,10 +140,13 @@ def main(argv: list[str] | None = None) -> None:
     put_old_progress_aside(file, args.trained or ROOT / "seed_hf" / "mini")
     steps = [step for step in STEPS if step.name in args.steps and (args.trained or not step.needs_training)]
     commands = {step.name: command_of(step, args) for step in steps}
-    needs = {step.name: [name for name in step.needs if name in commands] for step in steps}
-    Progress(file, ROOT).run_all(commands, needs, args.jobs)
-    if "demo" in commands:
-        shutil.copyfile(args.output_dir / "demo" / "sheet.png", SHEET)
+    needs = {step.name: sorted(all_needs(step) & commands.keys()) for step in steps}
+    progress = Progress(file, ROOT)
+    try:
+        progress.run_all(commands, needs, args.jobs)
+    finally:
+        if "demo" in commands and progress.state.get("demo", {}).get("done"):
+            shutil.copyfile(args.output_dir / "demo" / "sheet.png", SHEET)
 
 
 if __name__ == "__main__":

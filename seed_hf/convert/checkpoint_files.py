@@ -31,6 +31,8 @@ FOLDER_FILES = (
 # The names under which training checkpoints keep their weights, beside optimizer, epoch and the like.
 STATE_DICT_LEVELS = ("model", "state_dict")
 MAX_SHARD_BYTES = 5 * 10**9
+# Opening a file takes longer than copying small tensors from it.
+COPIED_AT_ONCE = 16 * 2**20
 # Before the values of the old format: magic number, protocol, system, content, keys of the storages.
 NUM_PICKLES = 5
 # A byte of a pickle can ask for an object (an empty set is the largest) or for any number of equal values. Honest
@@ -222,6 +224,7 @@ class Checkpoint(Mapping):
         self.others: dict[str, str] = {}
         self._places: dict[str, tuple[Path, str]] = {}
         self._open_path: Path | None = None
+        self._copied_bytes = 0
         for path in self.files:
             file = self._switch_to(path)
             before = prefix(list(file.tensors)) if prefix else ""
@@ -254,14 +257,17 @@ class Checkpoint(Mapping):
         return self._places[name][0]
 
     def copy(self, name: str) -> torch.Tensor:
-        """One tensor in memory of its own; the pages that were read for it are given back."""
+        """One tensor in memory of its own; the pages that were read are given back now and then."""
         tensor = self[name].clone()
-        self.close()
+        self._copied_bytes += tensor.nbytes
+        if self._copied_bytes > COPIED_AT_ONCE:
+            self.close()
         return tensor
 
     def close(self):
         """Lets go of the open file; the next access opens it again."""
         self._open_path = self._file = None
+        self._copied_bytes = 0
 
     @property
     def largest_file_bytes(self) -> int:

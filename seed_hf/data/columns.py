@@ -237,7 +237,11 @@ def _rename_caption(rows: "Dataset", source: str, types: dict) -> tuple["Dataset
             if name == "caption" or not _holds_captions(name, types[name]) or _is_text(types[name])
         ]
     )
-    if "captions" in rows.column_names and not _is_text(getattr(types["captions"], "value_type", None)):
+    if (
+        source != "captions"
+        and "captions" in rows.column_names
+        and not _is_text(getattr(types["captions"], "value_type", None))
+    ):
         several = _read_captions(rows, "captions").select_columns("captions")
         rows = concatenate_datasets([rows.remove_columns("captions"), several], axis=1)
     blank = pc.equal(pc.utf8_trim_whitespace(pc.fill_null(rows.data.column(source), "")), "").to_pylist()

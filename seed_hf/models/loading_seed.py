@@ -15,7 +15,15 @@
 
 
 class StrictLoadingMixin:
-    """Makes `from_pretrained` of a `PreTrainedModel` an error where transformers only warns; list it first."""
+    """Makes `from_pretrained` of a `PreTrainedModel` an error where transformers only warns; list it first.
+
+    What the constructor has frozen stays frozen, where transformers gives every loaded weight a gradient.
+    """
+
+    def post_init(self):
+        """The end of the constructor."""
+        super().post_init()
+        self._frozen_names = {name for name, value in self.named_parameters() if not value.requires_grad}
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
@@ -43,6 +51,9 @@ class StrictLoadingMixin:
         if problems:
             folder = pretrained_model_name_or_path
             raise ValueError(f"`{folder}` does not fit its configuration: {problems}; allowed: none of these.")
+        for name, value in model.named_parameters():
+            if name in model._frozen_names:
+                value.requires_grad_(False)
         return (model, info) if wants_info else model
 
 

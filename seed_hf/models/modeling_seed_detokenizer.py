@@ -110,7 +110,7 @@ class SeedPrototypes(nn.Module):
         super().__init__()
         self.sharpness = config.prototype_sharpness
         shape = (config.num_prototypes, config.num_generation_tokens, config.generation_dim)
-        self.embeds = nn.Parameter(torch.zeros(shape), requires_grad=False)
+        self.embeds = nn.Buffer(torch.zeros(shape))
 
     def forward(self, generation_embeds: torch.Tensor) -> torch.Tensor:
         """Generation embeddings of any of the heads -> the same shape."""

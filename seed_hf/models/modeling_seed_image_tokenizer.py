@@ -25,7 +25,7 @@ from transformers.models.blip_2.modeling_blip_2 import Blip2TextEmbeddings
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 
-from .configuration_seed_image_tokenizer import SeedImageTokenizerConfig
+from .configuration_seed_image_tokenizer import SIZE_LIMITS, SeedImageTokenizerConfig
 from .hub_mixin_seed import HubUploadMixin
 from .image_tokens_seed import check_codes
 from .loading_seed import StrictLoadingMixin
@@ -348,11 +348,13 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
                 `(num_prototypes, generation_dim)` for SEED-2): Targets of the training data, say.
 
         Raises:
-            ValueError: Another shape, or none at all.
+            ValueError: Another shape, none at all, or more than a configuration may state.
         """
         rows, width = self.config.num_generation_tokens, self.config.generation_dim
-        if embeds.ndim < 2 or not len(embeds) or embeds[0].numel() != rows * width:
-            raise ValueError(f"`embeds` has shape {tuple(embeds.shape)}; allowed: (at least 1, {rows}, {width}).")
+        shapes = [(rows, width)] + [(width,)] * (rows == 1)
+        if tuple(embeds.shape[1:]) not in shapes or not 0 < len(embeds) <= SIZE_LIMITS["num_prototypes"]:
+            allowed = f"(1 to {SIZE_LIMITS['num_prototypes']}, {rows}, {width})"
+            raise ValueError(f"`embeds` has shape {tuple(embeds.shape)}; allowed: {allowed}.")
         self.config.num_prototypes = len(embeds)
         self.generation_prototypes = SeedPrototypes(self.config).to(self.device, self.dtype)
         self.generation_prototypes.embeds.copy_(embeds.view(-1, rows, width))

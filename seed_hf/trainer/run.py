@@ -180,7 +180,8 @@ class TrainingRun:
                 under autocast.
             evaluate (`Callable`, *optional*): Returns numbers to log; called by every process, without gradients, in
                 eval mode, every `eval_every` steps and at the end.
-            save_final (`Callable`, *optional*): Saves the model for use; called by the main process at a clean stop.
+            save_final (`Callable`, *optional*): Saves the model for use, with averaged weights where there are any;
+                called by the main process at a clean stop.
             count_targets (`Callable`, *optional*): From a micro-batch (on the CPU) to the number of items that its
                 mean loss is over (such as target tokens). Then micro-batches and processes are weighted so that the
                 update is that of one big batch also when these numbers differ.
@@ -276,7 +277,11 @@ class TrainingRun:
             self.save()
         if save_final:
             is_main = self.accelerator.is_main_process
-            with self._together("Saving the model"), whole_weights(self.unwrapped_model, keep=is_main):
+            with (
+                self._together("Saving the model"),
+                self.averaged_weights(),
+                whole_weights(self.unwrapped_model, keep=is_main),
+            ):
                 if is_main:
                     save_final()
         self.accelerator.wait_for_everyone()

@@ -114,6 +114,7 @@ def test_captions_beside_a_caption_are_a_list_or_nothing(tmp_path):
     for value in ([{"raw": "one"}, {"raw": " two "}, {"raw": None}], {"raw": "one\ntwo"}):
         rows = load_rows(write(tmp_path, image=[PICTURE] * 2, caption=["a", "b"], captions=[value, None]))
         assert all_captions(rows) == ["one", "two", "b"]
+    assert load_rows(write(tmp_path, image=[PICTURE], captions=["a"]))["caption"][:] == ["a"]
     # the first column that holds text
     assert load_rows(write(tmp_path, image=[PICTURE], caption=[5], text=["a"]))["caption"][:] == ["a"]
 

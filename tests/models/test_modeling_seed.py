@@ -191,6 +191,8 @@ def test_pixel_values_equal_their_codes(embedding, tmp_path):
     model.save_pretrained(tmp_path)
     loaded = SeedForCausalLM.from_pretrained(tmp_path)
     torch.testing.assert_close(loaded(ids, pixel_values=pixel_values).logits, logits)
+    trained = {name.split(".")[0] for name, value in loaded.named_parameters() if value.requires_grad}
+    assert trained == {"language_model"} | ({"image_embeddings"} if embedding == "projected_codes" else set())
 
 
 def test_the_image_tokenizer_can_be_left_out_or_given(tmp_path):

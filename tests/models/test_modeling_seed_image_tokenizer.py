@@ -97,6 +97,13 @@ def test_save_and_reload_give_equal_outputs(tmp_path, head):
     assert again.vision_model.post_layernorm.eps == 1e-5
 
 
+def test_a_moving_average_stays_without_a_gradient_after_loading(tmp_path):
+    tiny_image_tokenizer(codebook_ema_decay=0.9).save_pretrained(tmp_path)
+    model = SeedImageTokenizer.from_pretrained(tmp_path)
+    fixed = [name for name, value in model.named_parameters() if not value.requires_grad]
+    assert fixed == ["quantizer.embedding.weight"]
+
+
 def test_checkpoint_folder_is_read_strictly(tmp_path, model):
     from safetensors.torch import save_file
 
@@ -224,8 +231,8 @@ def test_prototypes_turn_generation_embeddings(tmp_path, head):
     assert_equal_up_to_rounding(model(tiny_pixels(), generation_targets=plain.generation_embeds).loss, loss)
     model.save_pretrained(tmp_path)
     assert_equal_up_to_rounding(SeedImageTokenizer.from_pretrained(tmp_path).decode(codes), turned)
-    for wrong in (known[:0], known[0, 0], known[..., :3]):
-        with pytest.raises(ValueError, match=r"`embeds` has shape .* allowed: \(at least 1"):
+    for wrong in (known[:0], known[0, 0], known[..., :3], known[..., None]):
+        with pytest.raises(ValueError, match=r"`embeds` has shape .* allowed: \(1 to 1048576, "):
             model.set_prototypes(wrong)
 
 

@@ -3,6 +3,7 @@
 import random
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -89,8 +90,9 @@ def parse_args(argv=None):
     return parse_arguments(ToyArguments, argv)
 
 
-def main(argv=None, on_batch=None, evaluate=None):
-    """Trains the toy; returns the run. `on_batch(run, batch)` is called before each loss."""
+def main(argv=None, on_batch=None, evaluate=None, save_final=None):
+    """Trains the toy; returns the run. `on_batch(run, batch)` is called before each loss, `save_final(run)` at the
+    end."""
     args = parse_args(argv)
     run = start_run(args)
 
@@ -101,7 +103,12 @@ def main(argv=None, on_batch=None, evaluate=None):
         loss = (run.model(batch["inputs"]) - batch["target"]).pow(2).mean()
         return loss, {"processes": run.accelerator.num_processes}
 
-    run.fit(run.make_batches(make_dataset(), transform=add_noise), compute_loss, evaluate=evaluate)
+    run.fit(
+        run.make_batches(make_dataset(), transform=add_noise),
+        compute_loss,
+        evaluate=evaluate,
+        save_final=save_final and partial(save_final, run),
+    )
     return run
 
 

@@ -56,7 +56,8 @@ class CodebookStage(ImageStage):
         kwargs: See [`~seed_hf.trainer.stages.images.ImageStage`].
 
     Raises:
-        ValueError: If views are cached, or prototypes asked for, while the targets are made of images.
+        ValueError: If views are cached, or prototypes asked for, while the targets are made of images; if targets of
+            all captions, which prototypes are, do not fit into memory.
     """
 
     frozen_part, cached_input = "get_causal_embeds", "causal_embeds"
@@ -74,8 +75,12 @@ class CodebookStage(ImageStage):
         config = run.unwrapped_model.config
         if num_cached_views and config.generation_head != "text":
             raise ValueError(f"cache_views={num_cached_views} leaves no images to make targets of; allowed here: 0.")
-        if prototypes and config.generation_head != "text":
-            raise ValueError(f"prototypes=True with generation_head={config.generation_head!r}; allowed: 'text'.")
+        if prototypes and getattr(targets, "known", None) is None:
+            number, head = len(set(prototypes)), config.generation_head
+            raise ValueError(
+                f"prototypes=True with generation_head={head!r} and {number} captions; allowed: 'text', and captions "
+                "whose targets fit into memory."
+            )
         if picture_decoder:
             check_picture_decoder(picture_decoder)
         if config.codebook_ema_decay and run.accumulation_steps > 1:

@@ -313,8 +313,7 @@ class DecoderStage:
         return decoded.div(2).add(0.5).clamp(0, 1).cpu()
 
     def save(self) -> None:
-        """Saves UNet (its moving average) and scheduler in the output folder."""
+        """Saves UNet (its moving average, by now) and scheduler in the output folder."""
         folder = Path(self.run.args.output_dir)
-        with self.run.averaged_weights():
-            self.unet.save_pretrained(folder / "unet")
+        self.unet.save_pretrained(folder / "unet")
         self.scheduler.save_pretrained(folder / "scheduler")
