@@ -100,7 +100,7 @@ class SeedImageTokenizerConfig(HubUploadMixin, PreTrainedConfig):
         mlp_head_sizes (`list[int]`, defaults to `[256, 128, 32]`): Widths of the `"mlp"` head, per token.
         num_prototypes (`int`, defaults to 0): Ours, not in the paper: number of known generation embeddings towards
             which [`~SeedImageTokenizer.decode`] turns what the head gives; 0 leaves it as it is. See
-            [`~SeedImageTokenizer.set_prototypes`].
+            [`~SeedImageTokenizer.use_prototypes`].
         prototype_sharpness (`float`, defaults to 50.0): Factor on cosine similarities before the softmax that says how
             much each of them counts; the larger, the more the nearest one alone.
         quantizer_loss_weight, reconstruction_loss_weight, generation_loss_weight (`float`): Weights of the stage-2

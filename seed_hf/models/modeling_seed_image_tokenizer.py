@@ -337,7 +337,7 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
         return embeds if self.generation_prototypes is None else self.generation_prototypes(embeds)
 
     @torch.no_grad()
-    def set_prototypes(self, embeds: torch.FloatTensor) -> None:
+    def use_prototypes(self, embeds: torch.FloatTensor) -> None:
         r"""
         From now on, [`~SeedImageTokenizer.decode`] turns generation embeddings towards known ones that are near.
 

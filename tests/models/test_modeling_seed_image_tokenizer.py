@@ -221,7 +221,7 @@ def test_prototypes_turn_generation_embeddings(tmp_path, head):
     codes, plain = model.encode(tiny_pixels()), model(tiny_pixels())
     known = torch.randn(5, *plain.generation_embeds.shape[1:])
     loss = model(tiny_pixels(), generation_targets=plain.generation_embeds).loss
-    model.set_prototypes(known)
+    model.use_prototypes(known)
     turned = model.decode(codes)
     assert_equal_up_to_rounding(model(tiny_pixels()).generation_embeds, turned)
     similarity = F.cosine_similarity(plain.generation_embeds.flatten(1)[:, None], known.flatten(1), dim=-1)
@@ -233,7 +233,7 @@ def test_prototypes_turn_generation_embeddings(tmp_path, head):
     assert_equal_up_to_rounding(SeedImageTokenizer.from_pretrained(tmp_path).decode(codes), turned)
     for wrong in (known[:0], known[0, 0], known[..., :3], known[..., None]):
         with pytest.raises(ValueError, match=r"`embeds` has shape .* allowed: \(1 to 1048576, "):
-            model.set_prototypes(wrong)
+            model.use_prototypes(wrong)
 
 
 def test_bidirectional_baseline_sees_later_queries():

@@ -51,7 +51,7 @@ class CodebookStage(ImageStage):
         targets: See [`~seed_hf.trainer.targets.load_targets`].
         picture_decoder (`str`, *optional*): Folder of a [`SeedPipeline`] that draws from codes at each evaluation.
         prototypes (`list[str]`, *optional*): Captions whose targets the saved model turns generation embeddings
-            towards; see [`~SeedImageTokenizer.set_prototypes`].
+            towards; see [`~SeedImageTokenizer.use_prototypes`].
         num_cached_views (`int`, defaults to 0): See [`~seed_hf.trainer.stages.images.ImageStage`].
         kwargs: See [`~seed_hf.trainer.stages.images.ImageStage`].
 
@@ -149,7 +149,7 @@ class CodebookStage(ImageStage):
     def save(self) -> None:
         """Saves model, tokenizer and processor in the output folder."""
         if self.prototypes:
-            self.model.set_prototypes(self.targets({"captions": sorted(set(self.prototypes))}))
+            self.model.use_prototypes(self.targets({"captions": sorted(set(self.prototypes))}))
         super().save()
 
     def _draw_reconstructions(self, codes: torch.Tensor) -> None:
