@@ -135,7 +135,7 @@ def run_sharded(folder):
         run = main([*flags, "--ema"], save_final=partial(keep_weights, saved))
         assert run.accelerator.is_fsdp2 and isinstance(run.parameters[0], DTensor)
         whole = gather_shards(dict(run.unwrapped_model.named_parameters()), run.accelerator.is_main_process)
-        assert run.accelerator.is_main_process != any(isinstance(value, type(None)) for value in whole.values())
+        assert run.accelerator.is_main_process != any(value is None for value in whole.values())
         averages = gather_shards(run.ema.shadow_params)
         trained = [value for value in saved.values() if value.requires_grad]
         assert len(trained) == len(averages) * run.accelerator.is_main_process
