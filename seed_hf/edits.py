@@ -155,12 +155,15 @@ def nearest(image_tokenizer: Any, codes: torch.LongTensor, k: int = 8) -> torch.
     size = tokenizer.codebook_size // num_parts
     if not isinstance(k, int) or not 1 <= k < size:
         raise ValueError(f"`k` is {k!r}; allowed: an integer in [1, {size - 1}].")
-    parts = tokenizer.get_code_vectors(torch.arange(tokenizer.codebook_size)).unflatten(0, (num_parts, size)).cpu()
-    vectors = parts.flatten(0, 1)[codes.flatten()]
-    distances = torch.cdist(vectors[:, None], parts[codes.flatten() // size])[:, 0]
-    distances.scatter_(1, (codes.flatten() % size)[:, None], float("inf"))
-    found = distances.topk(k, largest=False).indices + (codes.flatten() // size * size)[:, None]
-    return found.unflatten(0, codes.shape) if codes.ndim else found[0]
+    vectors = tokenizer.get_code_vectors(torch.arange(tokenizer.codebook_size)).cpu()
+    different, places = codes.unique(return_inverse=True)
+    found = torch.empty(len(different), k, dtype=torch.long)
+    for row, code in zip(found, different.tolist(), strict=True):
+        start = code // size * size
+        distances = torch.cdist(vectors[code : code + 1], vectors[start : start + size])[0]
+        distances[code - start] = float("inf")
+        row.copy_(distances.topk(k, largest=False).indices + start)
+    return found[places]
 
 
 def variations(
@@ -188,8 +191,9 @@ def variations(
         raise ValueError(f"`strength` is {strength!r}; allowed: a number in [0, 1].")
     generator = torch.Generator().manual_seed(seed)
     is_changed = torch.rand(codes.shape, generator=generator) < strength
+    similar = nearest(tokenizer, codes, k)
     choice = torch.randint(k, (*codes.shape, 1), generator=generator)
-    return torch.where(is_changed, nearest(tokenizer, codes, k).gather(-1, choice)[..., 0], codes)
+    return torch.where(is_changed, similar.gather(-1, choice)[..., 0], codes)
 
 
 @torch.no_grad()

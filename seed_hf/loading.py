@@ -219,7 +219,13 @@ def _image_tokenizer_of(processor: SeedProcessor):
 
 
 def _repository_of(processor: SeedProcessor) -> tuple[str, str | None]:
-    return processor.tokenizer.image_tokenizer_id, processor.tokenizer.image_tokenizer_revision
+    tokenizer = processor.tokenizer
+    if tokenizer.image_tokenizer_id is None:
+        raise ValueError(
+            f"The language model {tokenizer.name_or_path!r} names no image tokenizer, and has none inside; allowed: "
+            "one whose tokenizer_config.json has `image_tokenizer_id`, the folder or Hub id of what made its codes."
+        )
+    return tokenizer.image_tokenizer_id, tokenizer.image_tokenizer_revision
 
 
 def _ready(pipeline, device: str | None):

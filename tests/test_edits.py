@@ -97,6 +97,8 @@ def test_nearest_codes(mini):
         model.quantizer.embedding.weight.copy_(torch.arange(64.0)[:, None] ** 1.5)
     assert nearest(model, torch.tensor([[5], [0]]), k=3).tolist() == [[[4, 6, 3]], [[1, 2, 3]]]
     assert nearest(model, torch.tensor(63), k=2).tolist() == [62, 61]
+    assert nearest(model, torch.tensor([5, 0, 5]), k=1).tolist() == [[4], [1], [4]]
+    assert nearest(model, torch.empty(0, 8, dtype=torch.long), k=2).shape == (0, 8, 2)
     codes = torch.tensor([[place * 128 + 7 for place in range(32)]])
     others = nearest(mini.image_tokenizer, codes, k=5)
     assert others.shape == (1, 32, 5) and torch.equal(others // 128, (codes // 128)[..., None].expand_as(others))
@@ -112,6 +114,8 @@ def test_variations():
     assert 150 < (changed != codes).sum() < 250
     everything = variations(model, codes, strength=1, k=4)
     assert ((nearest(model, codes, 4) == everything[..., None]).sum(-1) == 1).all()
+    with pytest.raises(ValueError, match="`k` is 0; allowed"):
+        variations(model, codes, k=0)
 
 
 def test_interpolation_starts_and_ends_at_the_images(pipeline):

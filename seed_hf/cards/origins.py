@@ -16,12 +16,14 @@ STARTING_POINTS = (
 _KINDS = {"seed-1": "seed-1", "seed-2": "seed-2", "seed-llama": "seed-2", "blip-2": "blip-2"}
 
 
-def find_origins(*folders: str | os.PathLike) -> tuple[list[str], list[str]]:
+def find_origins(*folders: str | os.PathLike, follow: bool = True) -> tuple[list[str], list[str]]:
     r"""
     Follows weights back to where they come from, through conversions and training runs.
 
     Args:
         folders (`str` or `os.PathLike`): Folders of models, of training runs and of codes.
+        follow (`bool`, defaults to `True`): Whether to go on in the folders that a training run names. What somebody
+            else made has no say in what is read here.
 
     Returns:
         `tuple[list[str], list[str]]`: Names in `LICENCES`, the most restrictive first, and the repositories on the Hub
@@ -34,12 +36,12 @@ def find_origins(*folders: str | os.PathLike) -> tuple[list[str], list[str]]:
         if folder.resolve() in seen or not folder.is_dir():
             continue
         seen.add(folder.resolve())
-        for path in folder.rglob("conversion.json"):
+        for path in (*folder.glob("conversion.json"), *folder.glob("*/conversion.json")):
             origins |= _origins_of(read_json(path))
         records = [read_json(path) for path in (folder / "training_arguments.json", *folder.glob("encoding-*.json"))]
         names = (record.get(flag) for record in records for flag in STARTING_POINTS)
         for name in filter(lambda name: isinstance(name, str), names):
-            if Path(name).is_dir():
+            if follow and Path(name).is_dir():
                 pending.append(Path(name))
             elif "/" in name and is_hub_id(name):
                 repositories.add(name)

@@ -36,10 +36,17 @@ def run(
     """Shows the page until it is interrupted."""
     # inside, so that `--help` does not wait for Gradio and torch
     if push_to_hub is not None:
+        local = {"--host": host, "--port": port, "--images": images, "--share": share or None, "--device": device}
+        if given := [flag for flag, value in local.items() if value is not None]:
+            raise ValueError(
+                f"{given[0]} is for a page on this machine; allowed with --push-to-hub: --model, --private."
+            )
         from ..app.space import push_space
 
         print(push_space(push_to_hub, model, private=private))
         return
+    if private:
+        raise ValueError("--private is for a new Space; allowed: together with --push-to-hub.")
     from ..app import run_app
 
     announce(model, device)

@@ -143,7 +143,7 @@ class Chat:
             self._save(Path(rest.strip() or self.output / "chat.json"))
         elif command == "/image":
             self._answer(*_whole_path(rest))
-        elif command.startswith("/") and command != "/draw" and not Path(command).exists():
+        elif re.fullmatch(r"/\w+", command) and command != "/draw" and not Path(command).exists():
             raise ValueError(f"{command!r} is no command; allowed: /image, /draw, /save, /clear, /help and /quit.")
         else:
             self._answer(*find_paths(line))

@@ -44,8 +44,9 @@ def run(
         raise ValueError(f"`--output` is the file {str(output)!r}; allowed for several pictures: a folder.")
     pipeline, generation = load_drawing_pipeline(*announce(model, device))
     pictures = draw_codes(pipeline, pipeline.encode_prompt(prompts, **generation), seed, steps, guidance, count)
-    folder, taken = output.parent if is_file else output, set()
+    folder = output.parent if is_file else output
     folder.mkdir(parents=True, exist_ok=True)
+    taken = {path.stem.lower() for path in folder.iterdir()}
     names = [prompt for prompt in prompts for _ in range(count)]
     for name, picture in zip(names, pictures, strict=True):
         file = output if is_file else folder / f"{free_name(name, taken)}.png"

@@ -96,7 +96,7 @@ def _licence(name: str, folder: Path) -> str | None:
     card = folder / "README.md"
     if card.is_file() and (licence := (metadata_load(card) or {}).get("license")):
         return licence
-    origins, _ = find_origins(folder)
+    origins, _ = find_origins(folder, follow=False)
     if origins:
         return LICENCES[origins[0]].id
     return "apache-2.0" if name == MINI_NAME else None  # as its card says, which the installed folder has not

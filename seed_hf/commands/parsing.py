@@ -76,8 +76,8 @@ class Command(_Plain, TyperCommand):
             if word.startswith("--"):
                 if flag in options and not options[flag].is_flag and not count:
                     raise UsageError(f"{flag} needs a value, and {word} follows.", ctx=ctx)
-                flag, value = word.partition("=")[::2]
-                count = int(bool(value))
+                flag, equals, _ = word.partition("=")
+                count = len(equals)
             elif flag in options and _value(options[flag]).endswith("..."):
                 spread += [flag] * (count > 0)
                 count += 1

@@ -39,7 +39,8 @@ def run(
     pipeline = load_pipeline(*announce(model, device))
     output.mkdir(parents=True, exist_ok=True)
     # nobody's image is overwritten, also not before it is read
-    taken, count = {file.stem.lower() for file in files if file.resolve().parent == output.resolve()}, 0
+    sources = [*files, *(Path(name) for names, _ in tables for name in names)]
+    taken, count = {file.stem.lower() for file in sources if file.resolve().parent == output.resolve()}, 0
     batches = (([Path(name) for name in names], codes) for names, codes in tables)
     for source in (batches, encode_files(files, pipeline.encode_image, failures)):
         for names, codes in source:

@@ -35,7 +35,9 @@ def run(
     output: Annotated[
         Path, typer.Option(metavar="FILE", help="HTML file to write; a JSON file of the same name goes beside it.")
     ] = Path("report.html"),
-    limit: Annotated[int, typer.Option(metavar="NUMBER", help="Number of images at most, spread over all.")] = 256,
+    limit: Annotated[
+        int, typer.Option(metavar="NUMBER", help="Number of images at most, spread over all; of codes all count.")
+    ] = 256,
     model: Annotated[
         list[str] | None,
         typer.Option(

@@ -157,7 +157,10 @@ def evaluate_reconstruction(
     parts = sorted(path for path in folder.iterdir() if path.is_dir() and path.name not in ("snapshots", "evaluation"))
     models = {"pipeline": describe_model(model, folder, *parts)}
     named = (("clip", clip, clip_folder), ("text_encoder", text_encoder, text_folder))
-    models |= {role: describe_model(name, path) for role, name, path in named if path is not None}
+    for role, name, path in named:
+        if path is not None:
+            # that of a diffusion pipeline is in a folder of it
+            models[role] = describe_model(name, path / "text_encoder" if (path / "text_encoder").is_dir() else path)
     drawing = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
     drawing = {name: value for name, value in drawing.items() if value is not None}
     predictor = Drawings(folder, clip_folder, text_folder, drawing, seed)

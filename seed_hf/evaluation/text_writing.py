@@ -72,9 +72,11 @@ def write_texts(
     is_mini = str(model) == MINI_NAME
     folder = find_folder(model, "language_model", run.revision)
     processor = SeedProcessor.from_pretrained(folder)
+    revision = None
     if image_tokenizer is None and "codes" not in rows.column_names:
         image_tokenizer = MINI_NAME if is_mini else _named_image_tokenizer(folder, processor)
-    pipeline_folder = None if image_tokenizer is None else find_folder(image_tokenizer)
+        revision = None if is_mini else processor.tokenizer.image_tokenizer_revision
+    pipeline_folder = None if image_tokenizer is None else find_folder(image_tokenizer, revision=revision)
     default_prompt, defaults = (_MINI if is_mini else _PAPER)[task]
     own_prompt = processor.caption_prompt if task == "caption" else processor.question_prompt
     settings = {

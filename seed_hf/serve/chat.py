@@ -145,7 +145,9 @@ class Answer:
             ]
             for image_index, (_, picture) in enumerate(drawn):
                 yield self._chunk(index, {"images": [_image(picture, index=image_index)]})
-            yield self._chunk(index, {}, _reason(row))
+            end = self._chunk(index, {}, _reason(row))
+            end["choices"][0]["seed"] = row.seed
+            yield end
         if self.request.stream_options and self.request.stream_options.include_usage:
             yield {**self.head, "object": "chat.completion.chunk", "choices": [], "usage": self._usage()}
 

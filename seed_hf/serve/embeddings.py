@@ -1,6 +1,7 @@
 """`/v1/embeddings`: words and images in one space, for search."""
 
 import base64
+import re
 
 import torch
 from fastapi import APIRouter
@@ -46,7 +47,8 @@ def embedding_routes(desk: Desk) -> APIRouter:
 
 
 async def _features(desk: Desk, inputs: list[str]) -> list[torch.Tensor]:
-    is_image = [text.startswith("data:") for text in inputs]
+    # words may begin like that, too: "data: the new oil"
+    is_image = [re.match(r"data:[^,\s]*(,|$)", text, re.IGNORECASE) is not None for text in inputs]
     named = [(f"input.{index}", text) for index, text in enumerate(inputs) if is_image[index]]
     desk.check_count("input", len(named))
     images = await desk.read_images(named)

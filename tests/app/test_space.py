@@ -39,6 +39,9 @@ def test_push(space, hub, capsys):
     assert "owner/space" in capsys.readouterr().out
     files = hub.files("owner/space", repo_type="space")
     assert {name: files[name].decode() for name in space.space_files()} == space.space_files()
+    assert main(["app", "--push-to-hub", "owner/space", "--images", "mine"]) == 1
+    assert "--images is for a page on this machine" in capsys.readouterr().err
+    assert main(["app", "--private"]) == 1
     # once more, onto what is there
     space.push_space("owner/space", requirement="seed_hf[app]")
     assert hub.files("owner/space", repo_type="space")["requirements.txt"] == b"seed_hf[app]\n"

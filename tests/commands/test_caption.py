@@ -3,6 +3,8 @@
 import json
 import shutil
 
+from huggingface_hub import HfApi
+
 from seed_hf.commands import main
 from seed_hf.inference import generate_texts
 from seed_hf.mini import (
@@ -23,6 +25,34 @@ def test_captions(tmp_path, capsys):
     printed = capsys.readouterr()
     assert printed.out.splitlines() == [f"{files[0]}: strawberry", f"{files[1]}: rainbow"]
     assert "broken.png" in printed.err and "1 could not be read" in printed.err
+
+
+def name_image_tokenizer(folder, **fields):
+    """A copy of seed-mini's language model that names another image tokenizer."""
+    shutil.copytree(mini_language_model_path(), folder, dirs_exist_ok=True)
+    for name in ("tokenizer_config.json", "config.json"):
+        config = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(config | fields))
+
+
+def test_the_image_tokenizer_has_to_be_named(tmp_path, capsys):
+    name_image_tokenizer(tmp_path, image_tokenizer_id=None)
+    for words in (["caption", mini_image("owl")], ["draw", "an owl", "--output", str(tmp_path / "owl.png")]):
+        assert main([*words, "--model", str(tmp_path)]) == 1
+        assert "names no image tokenizer, and has none inside; allowed: " in capsys.readouterr().err
+
+
+def test_the_named_revision_counts(tmp_path, hub, capsys):
+    """Of the image tokenizer, in an evaluation as in a caption."""
+    HfApi().create_repo("owner/tok")
+    name_image_tokenizer(tmp_path, image_tokenizer_id="owner/tok", image_tokenizer_revision="0123abc")
+    measure = ["eval", "caption", str(tmp_path), "--dataset", "emoji", "--split", "validation", "--limit", "2"]
+    for words in (
+        [*measure, "--output", str(tmp_path / "x.json")],
+        ["caption", mini_image("owl"), "--model", str(tmp_path)],
+    ):
+        assert main(words) == 1
+        assert "has no revision '0123abc'" in capsys.readouterr().err
 
 
 def test_first_codes_alone(load_mini, capsys):

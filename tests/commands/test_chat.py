@@ -118,16 +118,20 @@ def test_several_turns(chat, studio, owl, tmp_path, capsys):
 
 
 def test_a_chat_for_machines_goes_on_after_errors(chat, tmp_path, capsys):
-    lines = ["hello", "nowhere.png", "/image my owl.txt", "/nonsense", "'my owl.png'", "/clear", QUESTION]
+    images = [f"{tmp_path}/my\\ owl.png", f"{tmp_path}/no\\ owl.png", "'my owl.png'"]
+    lines = ["hello", "nowhere.png", "/image my owl.txt", "/nonsense", *images, "/clear", QUESTION]
     assert chat(*lines, flags=["--json"]) == 1
     printed = capsys.readouterr()
-    (row,) = [json.loads(line) for line in printed.out.splitlines()]
-    assert [part["type"] for part in row["answer"]] == ["text"] and row["answer"][0]["text"]
+    rows = [json.loads(line) for line in printed.out.splitlines()]
+    assert len(rows) == 2
+    for row in rows:
+        assert [part["type"] for part in row["answer"]] == ["text"] and row["answer"][0]["text"]
     problems = [
         "no image to talk about",
         "'nowhere.png' is not there",
         "'my owl.txt' is no",
         "no command",
+        "owl.png' is not there",
         "no image to",
     ]
     errors = [line for line in printed.err.splitlines() if line.startswith("seed-hf chat: ")]

@@ -38,6 +38,9 @@ def test_several_pictures_go_to_a_folder(pipeline, tmp_path):
     words, apple = ["draw", "sad/face", "red apple", "--count", "2", "--steps", "2"], draw_apple(pipeline, 2)
     assert main([*words, "--output", str(tmp_path), "--seed", "2"]) == 0
     assert sorted(path.stem for path in tmp_path.iterdir()) == ["red-apple", "red-apple-2", "sad-face", "sad-face-2"]
+    before = (tmp_path / "red-apple.png").read_bytes()
+    assert main(["draw", "red apple", "--steps", "1", "--output", str(tmp_path)]) == 0
+    assert (tmp_path / "red-apple.png").read_bytes() == before and (tmp_path / "red-apple-3.png").is_file()
     # the second is from the next noise; in a batch, up to rounding
     assert np.abs(pixels(tmp_path / "red-apple-2.png") - apple).max() <= 1
     assert np.abs(pixels(tmp_path / "red-apple.png") - apple).max() > 8

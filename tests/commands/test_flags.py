@@ -107,6 +107,8 @@ def test_flags_take_several_values_where_they_say_so():
     context = find_command().get_command(None, "push").make_context("push", words)
     assert (context.params["ignore"], context.params["message"]) == (["*.bin", "logs", "c"], "m")
     assert (context.params["folder"], context.params["repo_id"]) == ("a", "b")
+    words = ["a", "b", "--message=", "--ignore", "c"]
+    assert find_command().get_command(None, "push").make_context("push", words).params["message"] == ""
     convert = find_command().get_command(None, "convert").commands["seed-1"]
     context = convert.make_context("seed-1", ["--allow-missing", "x", "a.pth", "--output", "out", "--", "--b.pth"])
     assert (context.params["allow_missing"], context.params["paths"]) == (["x"], ["a.pth", "--b.pth"])

@@ -34,6 +34,19 @@ def test_the_card_says_the_licence(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["licence"] == "mit"
 
 
+def test_a_folder_names_no_other_to_be_read(tmp_path, capsys):
+    folder, elsewhere = tmp_path / "model", tmp_path / "elsewhere"
+    shutil.copytree(f"{mini_pipeline_path()}/image_tokenizer", folder)
+    elsewhere.mkdir()
+    (elsewhere / "conversion.json").write_text('{"kind": "seed-2"}')
+    (folder / "training_arguments.json").write_text(json.dumps({"init_model": str(elsewhere)}))
+    assert main(["info", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["licence"] is None
+    (folder / "conversion.json").write_text('{"kind": "seed-2"}')
+    assert main(["info", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["licence"]
+
+
 def test_an_exported_model(tmp_path, capsys):
     (tmp_path / "config.json").write_text('{"model_type": "llama", "vocab_size": 7099}')
     (tmp_path / "model.safetensors").touch()

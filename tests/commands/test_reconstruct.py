@@ -46,6 +46,12 @@ def test_an_image_in_the_output_folder_stays(tmp_path):
     assert main(["reconstruct", str(tmp_path), "--output", str(tmp_path), "--steps", "1"]) == 0
     assert (tmp_path / "owl.png").read_bytes() == Path(OWL).read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["owl-2.png", "owl.png"]
+    # nor does that happen to the images that codes came from
+    (tmp_path / "owl-2.png").unlink()
+    codes = str(tmp_path / "codes.jsonl")
+    assert main(["tokenize", str(tmp_path), "--output", codes]) == 0
+    assert main(["reconstruct", codes, "--output", str(tmp_path), "--steps", "1"]) == 0
+    assert (tmp_path / "owl.png").read_bytes() == Path(OWL).read_bytes() and (tmp_path / "owl-2.png").is_file()
 
 
 def test_codes_give_the_pictures_of_their_images(drawn, tmp_path, capsys):

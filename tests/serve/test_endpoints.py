@@ -56,10 +56,13 @@ def test_an_answer_that_is_a_picture(client, studio):
     chat = [*settings["messages"], {"role": "assistant", "content": answer.choices[0].message.parts}]
     again = client.chat.completions.create(model="toy", messages=[*chat, *settings["messages"]], max_tokens=2)
     assert again.usage.prompt_tokens > answer.usage.prompt_tokens + studio.num_codes
+    chat[1] = answer.choices[0].message
+    as_it_came = client.chat.completions.create(model="toy", messages=[*chat, *settings["messages"]], max_tokens=2)
+    assert as_it_came.usage.prompt_tokens == again.usage.prompt_tokens
 
 
 def test_words_are_streamed_and_stop(client):
-    settings = {"model": "toy", "messages": image_message(words="a photo of"), "max_tokens": 24}
+    settings = {"model": "toy", "messages": image_message(words="a photo of"), "max_tokens": 24, "seed": 7}
     whole = client.chat.completions.create(**settings).choices[0].message.content
     stop = whole[len(whole) // 2 :][:3]
     before = whole.partition(stop)[0]
@@ -69,6 +72,7 @@ def test_words_are_streamed_and_stop(client):
         *chunks, last = client.chat.completions.create(**settings, **options, stop=stops)
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == expected
         assert chunks[-1].choices[0].finish_reason == ("stop" if stops else "length") and not last.choices
+        assert chunks[-1].choices[0].seed == 7
         assert last.usage.completion_tokens == 24 if stops is None else last.usage.completion_tokens < 24
 
 
@@ -163,7 +167,7 @@ def test_codes_of_images_and_back(url, studio):
 
 def test_embeddings_of_words_and_images(client, studio):
     (image,) = build_images(1)
-    inputs = ["red apple", data_uri(image), "blue cat"]
+    inputs = ["red apple", data_uri(image), "data: the new oil"]
     expected = torch.cat([studio.text_features(inputs[::2]), studio.image_features(studio.encode([image]))])[[0, 2, 1]]
     for settings in ({}, {"encoding_format": "float"}):  # the client asks for base64 by itself
         made = client.embeddings.create(model="toy", input=inputs, **settings)
