@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -96,14 +97,14 @@ def describe_model(name: str | os.PathLike, *folders: Path, without: str | None 
         (key, digest)
         for folder in folders
         for path in folder.glob("*.safetensors")
+        if path.name != "original_only.safetensors"  # no weights of the model
         for key, digest in _tensor_digests(path)
         if not (without and key.startswith(without))
     )
     configs = sorted((path.name, path.read_text("utf-8")) for folder in folders for path in folder.glob("*.json"))
     hashes = [hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16] for content in (tensors, configs)]
-    paths = [folder.parts for folder in folders]
     # in the cache of the Hub client: .../snapshots/<commit>/...
-    commits = [parts[parts.index("snapshots") + 1] for parts in paths if "snapshots" in parts]
+    commits = re.findall(r"/snapshots/([0-9a-f]{40})(?=/|$)", "\n".join(map(Path.as_posix, folders)), re.MULTILINE)
     origin = {"id": str(name), "revision": commits[0] if commits else None}
     return origin | dict(zip(("sha256", "config_sha256"), hashes, strict=True))
 

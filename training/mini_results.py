@@ -118,11 +118,11 @@ def command_of(step: Step, args: argparse.Namespace) -> list[str]:
     return [sys.executable, *shlex.split(" ".join(parts).format(**places, limit=args.limit))]
 
 
-def put_old_progress_aside(file: Path, weights: Path) -> None:
-    """What was made of earlier weights is to be made again."""
+def put_old_results_aside(file: Path, weights: Path) -> None:
+    """What was made of earlier weights is to be made again, also by the steps that go on where they stopped."""
     newest = max((path.stat().st_mtime for path in weights.rglob("*.safetensors")), default=0)
-    if file.is_file() and file.stat().st_mtime < newest:
-        file.rename(file.with_suffix(".old.json"))
+    if file.is_file() and (made := file.stat().st_mtime) < newest:
+        file.parent.rename(file.parent.with_name(f"{file.parent.name}-{made:.0f}"))
 
 
 def all_needs(step: Step) -> set[str]:
@@ -135,9 +135,11 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     args.output_dir = args.output_dir.resolve()
     args.trained = args.trained and args.trained.resolve()
-    args.output_dir.mkdir(parents=True, exist_ok=True)
+    if args.limit:
+        args.output_dir /= "trial"  # numbers of a few images are not gone on from
     file = args.output_dir / "results.json"
-    put_old_progress_aside(file, args.trained or ROOT / "seed_hf" / "mini")
+    put_old_results_aside(file, args.trained or ROOT / "seed_hf" / "mini")
+    args.output_dir.mkdir(parents=True, exist_ok=True)
     steps = [step for step in STEPS if step.name in args.steps and (args.trained or not step.needs_training)]
     commands = {step.name: command_of(step, args) for step in steps}
     needs = {step.name: sorted(all_needs(step) & commands.keys()) for step in steps}

@@ -165,7 +165,10 @@ def fit_batch(cost, machine: Machine, recipe: dict) -> tuple[int, int, float]:
     """The largest batch of the recipe's global batch that fits, its accumulation steps, and GiB a GPU."""
     # float32 weight, gradient and two moments; and the 16-bit copy that autocast makes
     fixed = cost.frozen_bytes + (16 + 2) * cost.trained + OVERHEAD_BYTES
-    share = recipe["global_batch_size"] // machine.count
+    share, rest = divmod(recipe["global_batch_size"], machine.count)
+    if rest:
+        batch = f"the recipe's global batch of {recipe['global_batch_size']}"
+        raise ValueError(f"machine={machine}: {batch} is no multiple of its {machine.count} GPUs.")
     for batch_size in sorted((size for size in range(1, share + 1) if share % size == 0), reverse=True):
         look_ahead_bytes = share * cost.look_ahead_bytes if batch_size < share else 0
         memory = (fixed + batch_size * cost.activation_bytes + look_ahead_bytes) / GIB

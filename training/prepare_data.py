@@ -244,9 +244,18 @@ def main(argv: list[str] | None = None) -> dict:
     """Checks, deduplicates and writes."""
     args = parse_args(argv)
     reading = {"max_unreadable_share": args.max_unreadable_share, "allow_outside_paths": args.allow_outside_paths}
+    if args.samples_per_shard < 1:
+        raise ValueError(f"samples_per_shard={args.samples_per_shard}; allowed: 1 or more.")
+    if missing := [path for path in args.not_in if not Path(path).is_file()]:
+        raise ValueError(f"not_in={missing[0]!r} is not there; allowed: kept-*.parquet of another split.")
     rows = load_rows(args.dataset, args.split, keep_unusable=True, **reading)
     output, name = Path(args.output_dir), split_name(args.split)
-    may_differ = ("num_processes", "output_dir", "check_only")
+    may_differ = ("num_processes", "output_dir", "check_only", "max_unreadable_share")
+    pattern = f"{name}-[0-9][0-9][0-9][0-9][0-9].tar"
+    if any(output.glob(pattern)) and not (output / f".settings-{name}.json").is_file():
+        raise ValueError(
+            f"output_dir={args.output_dir!r} has shards that this script did not write; allowed: another."
+        )
     settings = {key: value for key, value in vars(args).items() if key not in may_differ}
     check_description(output / f".settings-{name}.json", {**settings, "rows": rows_digest(rows)})
 
@@ -266,7 +275,7 @@ def main(argv: list[str] | None = None) -> dict:
     for path, numbers in zip(paths, np.array_split(order, num_shards) if paths else [], strict=True):
         table.loc[numbers, "shard"] = path.name
     if paths:
-        for path in set(output.glob(f"{name}-[0-9][0-9][0-9][0-9][0-9].tar")) - set(paths):
+        for path in set(output.glob(pattern)) - set(paths):
             path.unlink()  # fewer samples are kept than before images were replaced
         shards = Shards(rows, table.loc[order], paths, args)
         drop_parts(paths, lambda part: False, lambda part: shards.is_current(part, paths[part]))

@@ -108,7 +108,7 @@ def main(argv: list[str] | None = None) -> None:
     stage = QFormerStage(
         run,
         tokenizer,
-        build_processor(model),
+        build_processor(model, args.init_model),
         data,
         held_out,
         augmentation=args,

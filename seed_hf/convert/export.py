@@ -70,7 +70,8 @@ def export_language_model(
     hub, output_folder = {"revision": revision}, Path(output_folder)
     _check_output(output_folder)
     model = SeedForCausalLM.from_pretrained(model_folder, image_tokenizer=False, dtype=torch.float32, **hub)
-    tokenizer = SeedTokenizer.from_pretrained(_tokenizer_folder(model_folder, hub), **hub)
+    tokenizer_folder, tokenizer_revision = _tokenizer_place(model_folder, hub)
+    tokenizer = SeedTokenizer.from_pretrained(tokenizer_folder, revision=tokenizer_revision)
     model.check_tokenizer(tokenizer)
     probe = _probe_ids(tokenizer.image_token_layout)
     with torch.no_grad():
@@ -105,16 +106,17 @@ def _check_output(folder: Path):
         )
 
 
-def _tokenizer_folder(model_folder, hub) -> str | os.PathLike:
-    """Where the tokenizer is: beside the model, or with the base of an adapter that PEFT saved alone."""
+def _tokenizer_place(model_folder, hub) -> tuple[str | os.PathLike, str | None]:
+    """Where the tokenizer is: beside the model, or with the base of an adapter that PEFT saved alone; its revision."""
     if cached_file(model_folder, "tokenizer.json", _raise_exceptions_for_missing_entries=False, **hub):
-        return model_folder
+        return model_folder, hub["revision"]
     config_file = find_adapter_config_file(str(model_folder), **hub)
     if config_file is None:
         raise ValueError(
             f"`model_folder` {str(model_folder)!r} has no `tokenizer.json`; allowed: one beside the model."
         )
-    return json.loads(Path(config_file).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    adapter = json.loads(Path(config_file).read_text(encoding="utf-8"))
+    return adapter["base_model_name_or_path"], adapter.get("revision")
 
 
 def _probe_ids(layout: ImageTokenLayout) -> torch.Tensor:

@@ -117,9 +117,16 @@ def _parts(layout: ImageTokenLayout) -> list[tuple[int, int]]:
 
 
 def number_expressions(start: int, end: int) -> list[str]:
-    """Expressions that together match the codes in `[start, end)` as image tokens write them, in five digits."""
-    low, high = (image_token(code)[5:-1] for code in (start, end - 1))
-    return _between(low, high)
+    """Expressions that together match the codes in `[start, end)` as image tokens write them, in five
+    digits, or more where they do not suffice."""
+    expressions = []
+    while start < end:
+        # numbers of five digits first, then those of six, and so on
+        digits = len(image_token(start)[5:-1])
+        stop = min(end, 10**digits)
+        expressions += _between(*(image_token(code)[5:-1] for code in (start, stop - 1)))
+        start = stop
+    return expressions
 
 
 def _between(low: str, high: str) -> list[str]:

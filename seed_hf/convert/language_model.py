@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -76,7 +76,11 @@ def convert_language_model(
     target = model.state_dict()
     if text_config.tie_word_embeddings:
         target.pop("language_model.lm_head.weight", None)
-    report = match_keys(checkpoint.meta, target, LANGUAGE_MODEL_LAYOUT)
+    layout = LANGUAGE_MODEL_LAYOUT
+    if text_config.tie_word_embeddings:
+        # pickles have it a second time
+        layout = replace(layout, dropped=[*layout.dropped, ("lm_head.weight", "tied to the token vectors")])
+    report = match_keys(checkpoint.meta, target, layout)
     report.allow(unknown=allow_unknown)
     tables = _tables(model)
 
@@ -145,12 +149,13 @@ def write_original_language_model(folder: str | os.PathLike, output: str | os.Pa
         raise ValueError(f"`folder` is {str(folder)!r}; allowed: one that the conversion of a language model wrote.")
     config, rows = SeedConfig.from_pretrained(folder), record["rows"]
     checkpoint = Checkpoint([folder])
-    tokens = config.text_config.vocab_size
+    with torch.device("meta"):
+        tables = _tables(SeedForCausalLM(config))
+    used = {key: [name] for name, (key,) in record["used"].items()}
 
     def make(name: str, tensors: list[torch.Tensor]) -> torch.Tensor:
-        return tensors[0][:rows] if tensors[0].shape[0] == tokens else tensors[0]
+        return tensors[0][:rows] if used[name][0] in tables else tensors[0]
 
-    used = {key: [name] for name, (key,) in record["used"].items()}
     target = {key: make(key, [checkpoint.meta[name]]) for key, (name,) in used.items()}
     write_shards(output, plan_shards(checkpoint, used, target, make))
     config.text_config.vocab_size = rows

@@ -204,11 +204,16 @@ def _plan_model(model, source: Path, allow_unknown: Iterable[str]) -> tuple[KeyR
     return report, plan_shards(checkpoint, report.used, target, lambda _, tensors: tensors[0])
 
 
+_TEXT_TOKENIZER = ("tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt")
+
+
 def _copy_image_tokenizer(source: Path, output: Path):
     output.mkdir(parents=True)
     files = checkpoint_files(source)
     index = source / "model.safetensors.index.json"
-    for path in [source / "config.json", *files, *([index] if len(files) > 1 else [])]:
+    # with the tokenizer of its text side, where it has one
+    words = [path for pattern in _TEXT_TOKENIZER for path in sorted(source.glob(pattern))]
+    for path in [source / "config.json", *files, *([index] if len(files) > 1 else []), *words]:
         shutil.copyfile(path, output / path.name)
 
 

@@ -184,7 +184,7 @@ def plan_encoding(
         "rows": rows_digest(rows),
         "image_tokenizer": str(image_tokenizer),
         "weights": weights_digest(*files.folders),
-        "dtype": _weights_dtype(files.dtype) if dtype == "auto" else dtype,
+        "dtype": _weights_dtype(files.dtype, dtype),
         "num_codes": files.num_codes,
         "codebook_size": files.codebook_size,
         "augmented_views": augmented_views,
@@ -204,7 +204,9 @@ def plan_encoding(
     return _CodeParts(files, paths, description, records, batch_size, num_workers, max_unreadable_share)
 
 
-def _weights_dtype(saved: str) -> str:
+def _weights_dtype(saved: str, asked: str) -> str:
+    if asked != "auto":
+        return asked
     return saved if torch.cuda.is_available() else "float32"
 
 
@@ -226,8 +228,11 @@ def encode_once(
         `datasets.Dataset`: the columns of `rows` but `image`, and `codes` (`num_query_tokens` integers).
     """
     columns = [name for name in rows.column_names if name != "image"]
-    parts = [weights_digest(*find_image_tokenizer_files(image_tokenizer).folders), rows_digest(rows)]
+    files = find_image_tokenizer_files(image_tokenizer)
+    dtype = _weights_dtype(files.dtype, settings.get("dtype", "auto"))
+    parts = [weights_digest(*files.folders), rows_digest(rows)]
     parts += [_digest_of_values(rows, columns), str(settings.get("augmented_views", 0))]
+    parts += [] if dtype == "float32" else [dtype]
     folder = Path(cache_dir) / "-".join(filter(None, parts))
     encode_rows(rows, image_tokenizer, folder, split, columns=columns, **settings)
     return read_codes(folder, split)

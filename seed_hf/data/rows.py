@@ -296,7 +296,10 @@ def _load_pictures(folder: Path, split: str, is_named: bool, needs_captions: boo
     named = None if is_named else _split_folders(names, split)
     if named is None and not is_named:
         _check_split_is_known(folder, split)
-    arguments = {"folder": str(folder), "names": names if named is None else named}
+    arguments = {"folder": os.path.abspath(folder), "names": names if named is None else named}
+    # where links lead decides what may be read
+    links = [name for name in arguments["names"] if os.path.islink(folder / name)]
+    arguments["stamp"] = tuple((name, os.path.realpath(folder / name)) for name in links)
     return generate_rows(_bare_pictures, {**arguments, "allow_outside_paths": places.allow_outside})
 
 
@@ -313,7 +316,7 @@ def _split_folders(names: list[str], split: str) -> list[str] | None:
     return [name for name, folder in zip(names, folders, strict=True) if folder in of_split]
 
 
-def _bare_pictures(folder: str, names: list[str], allow_outside_paths: bool, version: int):
+def _bare_pictures(folder: str, names: list[str], allow_outside_paths: bool, **_):
     places = Places([folder], allow_outside_paths)
     for name in names:
         path = os.path.join(folder, name)

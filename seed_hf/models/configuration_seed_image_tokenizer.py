@@ -13,6 +13,7 @@
 # limitations under the License.
 """Configuration of the SEED image tokenizer (image -> codes -> generation embeddings)."""
 
+import copy
 import math
 
 from huggingface_hub.dataclasses import strict
@@ -299,7 +300,7 @@ def check_sizes(values: dict, where: str = ""):
 
 def _as_config(value, config_class, defaults=None):
     if isinstance(value, PreTrainedConfig):
-        return value
+        return copy.deepcopy(value)  # fields that must agree are set in it
     return config_class(**{**(defaults or {}), **(value or {})})
 
 

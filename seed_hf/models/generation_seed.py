@@ -415,7 +415,7 @@ class SeedGenerationMixin:
                 setattr(generation_config, name, value)
         if _mode_of(generation_config) == "image" and not generation_config.is_assistant:
             # a limit that a configuration carries is meant for texts; one in the call is checked with the prompt
-            generation_config.max_length = None
+            generation_config.max_length = kwargs.get("max_length")
             generation_config.max_new_tokens = kwargs.get("max_new_tokens")
             self._end_with_the_image(generation_config)
         if _is_guided(generation_config):
@@ -506,7 +506,10 @@ class SeedGenerationMixin:
         needed = int(torch.where(is_open, remaining, num_codes + 2).max())
         if asked is not None and asked < needed:
             raise ValueError(f"`max_new_tokens` is {asked}; allowed for an image: at least {needed}.")
-        generation_config.max_new_tokens = needed
+        longest, needed_length = generation_config.max_length, input_ids.shape[1] + needed
+        if longest is not None and longest < needed_length:
+            raise ValueError(f"`max_length` is {longest}; allowed for an image after this prompt: {needed_length}.")
+        generation_config.max_length, generation_config.max_new_tokens = None, needed
 
     def _prepare_cache_for_generation(
         self, generation_config, model_kwargs, generation_mode, batch_size, max_cache_length

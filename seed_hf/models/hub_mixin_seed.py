@@ -13,6 +13,7 @@
 # limitations under the License.
 """`push_to_hub` for every class: the package's upload if it is installed, otherwise the library's."""
 
+import inspect
 import tempfile
 
 
@@ -48,6 +49,7 @@ class HubUploadMixin:
         saving = {} if max_shard_size is None else {"max_shard_size": max_shard_size}
         if push_folder is None:
             return super().push_to_hub(repo_id, **saving, **kwargs)
+        inspect.signature(push_folder).bind("", repo_id, **kwargs)  # a mistake is found before gigabytes are written
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder, **saving)
             return push_folder(folder, repo_id, **{"commit_message": f"Upload {type(self).__name__}"} | kwargs)

@@ -15,6 +15,7 @@
 
 import copy
 import inspect
+import os
 from dataclasses import replace
 
 import torch
@@ -36,6 +37,7 @@ from .loading_seed import StrictLoadingMixin
 from .modeling_seed_embedding import (
     SeedImageTokenEmbedding,
     SeedOutputEmbeddings,
+    check_plain_embeddings,
     check_plain_head,
     codebook_of,
     head_rows,
@@ -90,13 +92,18 @@ class SeedPreTrainedModel(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
         # CODEPATH: SEED's own models project the codes; SEED-LLaMA and seed-mini learn a row for each
         if config.image_token_embedding == "projected_codes":
             check_plain_head(self.language_model)
+            check_plain_embeddings(self.language_model)
             embedding_dim = self.language_model.get_input_embeddings().embedding_dim
             self.image_embeddings = SeedImageTokenEmbedding(config.codebook_size, config.code_dim, embedding_dim)
         # CODEPATH: with "seed-llama" the image tokenizer is inside; for training from codes it is left out
         if config.image_tokenizer_config is not None:
             # frozen: no gradient passes through codes, and distributed training refuses weights without one
             # by `_from_config`, since transformers itself hands a dtype down by one level only
-            self.image_tokenizer = SeedImageTokenizer._from_config(config.image_tokenizer_config)
+            # which has fewer kinds of attention than language models
+            own = "eager" if config._attn_implementation == "eager" else "sdpa"
+            self.image_tokenizer = SeedImageTokenizer._from_config(
+                config.image_tokenizer_config, attn_implementation=own
+            )
             self.image_tokenizer.requires_grad_(False)
         else:
             # left out on purpose: the weights in the file are then not unexpected
@@ -145,6 +152,8 @@ class SeedPreTrainedModel(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
         Raises:
             ValueError: The weights do not fit the configuration, or the adapter does not make up a whole model.
         """
+        if isinstance(kwargs.get("config"), str | os.PathLike):
+            kwargs["config"] = cls.config_class.from_pretrained(kwargs["config"])
         if image_tokenizer is not True:
             if kwargs.get("config") is not None:
                 kwargs["config"] = copy.deepcopy(kwargs["config"])
@@ -213,6 +222,8 @@ class SeedPreTrainedModel(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
             # half-precision checkpoints of either part may round the codebook
             if not torch.allclose(theirs, own, rtol=1e-2, atol=1e-2 * float(own.abs().mean())):
                 raise ValueError("`image_tokenizer` has another codebook; allowed: the one this model was trained on.")
+        if self.image_embeddings is None:
+            self.config.code_dim = image_tokenizer.config.code_dim
         self.image_tokenizer = image_tokenizer.to(self.device).requires_grad_(False).eval()
         self.config.image_tokenizer_config = image_tokenizer.config
 

@@ -141,6 +141,17 @@ def check_plain_head(language_model: PreTrainedModel):
         )
 
 
+def check_plain_embeddings(language_model: PreTrainedModel):
+    """Raises `ValueError` for an LM whose token vectors are more than rows of a table, as image vectors are."""
+    table = language_model.get_input_embeddings()
+    if type(table) is not nn.Embedding:
+        raise ValueError(
+            f"`text_config` is a {type(language_model.config).__name__}, whose token vectors come from a "
+            f"{type(table).__name__}; allowed with 'projected_codes': a plain table. Use "
+            "`image_token_embedding='learned'`."
+        )
+
+
 def head_rows(language_model: PreTrainedModel, start: int = 0, end: int | None = None):
     """
     Rows of the head that give the same logits as the whole head, at their places.
@@ -169,4 +180,11 @@ def _logit_transforms(language_model: PreTrainedModel):
             yield name, value
 
 
-__all__ = ["SeedImageTokenEmbedding", "SeedOutputEmbeddings", "check_plain_head", "codebook_of", "head_rows"]
+__all__ = [
+    "SeedImageTokenEmbedding",
+    "SeedOutputEmbeddings",
+    "check_plain_embeddings",
+    "check_plain_head",
+    "codebook_of",
+    "head_rows",
+]

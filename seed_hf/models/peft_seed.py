@@ -127,7 +127,12 @@ def load_with_adapter(model_class, load_base: Callable, adapter: tuple[dict, str
     kwargs = {name: value for name, value in kwargs.items() if name not in ("adapter_kwargs", "subfolder")}
     kwargs["revision"] = base["revision"]
     shared = {name: hub[name] for name in ("cache_dir", "local_files_only", "token") if name in hub}
-    name = base["base_model_name_or_path"]
+    name = base.get("base_model_name_or_path")
+    if not name:
+        raise ValueError(
+            f"`base_model_name_or_path` in the adapter_config.json of {path} is {name!r}; allowed: the folder or Hub "
+            "id of the model that the adapter is for."
+        )
     # only read: as a configuration, a base with code of its own would have to be trusted first
     base_config, _ = PreTrainedConfig.get_config_dict(name, revision=base["revision"], **shared)
     if base_config.get("model_type") == model_class.config_class.model_type:

@@ -20,6 +20,7 @@ from diffusers import ModelMixin
 from transformers import ImageProcessingMixin, PreTrainedModel, ProcessorMixin
 
 from .image_processing_seed import SeedImageProcessor
+from .image_processing_torchvision_seed import SeedImageProcessorTorchvision
 from .modeling_seed import SeedForCausalLM
 from .modeling_seed_empty_prompt import SeedEmptyPrompt
 from .modeling_seed_image_tokenizer import SeedImageTokenizer
@@ -34,6 +35,7 @@ __all__ = [
     "SeedEmptyPrompt",
     "SeedForCausalLM",
     "SeedImageProcessor",
+    "SeedImageProcessorTorchvision",
     "SeedImageTokenizer",
     "SeedProcessor",
 ]

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import uuid
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -202,6 +203,8 @@ def choose_checkpoint(output_dir: str | os.PathLike, resume: str, accelerator: A
     if accelerator.is_main_process:
         try:
             choice = [find_checkpoint(output_dir, resume)]
+            if resume not in ("auto", "no"):
+                _put_newer_aside(output_dir, choice[0])
             remove_leftovers(output_dir)
         except ValueError as error:
             choice = [error]
@@ -209,6 +212,15 @@ def choose_checkpoint(output_dir: str | os.PathLike, resume: str, accelerator: A
     if isinstance(choice[0], ValueError):
         raise choice[0]
     return choice[0]
+
+
+def _put_newer_aside(output_dir: str | os.PathLike, checkpoint: Path) -> None:
+    """Else `resume="auto"` would go on from what somebody went back from."""
+    for newer in list_checkpoints(output_dir):
+        if _step_of(newer) > _step_of(checkpoint):
+            aside = newer.with_name(f"superseded-{newer.name}-{uuid.uuid4().hex[:8]}")
+            newer.rename(aside)
+            logger.warning(f"{newer.name} is newer than {checkpoint.name}, and is now {aside}.")
 
 
 def remove_leftovers(output_dir: str | os.PathLike) -> None:

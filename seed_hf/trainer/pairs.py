@@ -13,8 +13,9 @@ from ..data.augmentation import uniform
 from ..data.captioned_images import draw_caption, with_tags
 from ..data.codes import read_codes
 from ..data.encode import encode_once
+from ..data.resumable import check_positive
 from ..data.rows import load_rows
-from .settings import PairSettings
+from .settings import PairSettings, check_shares
 
 
 def load_coded_rows(
@@ -73,6 +74,9 @@ class PairMaker:
         self.tokenizer = processor.tokenizer
         self.make_questions = make_questions
         self.settings = settings
+        check_shares(settings, "image_ratio", "question_ratio", "unconditional_ratio", "tag_ratio")
+        check_shares(settings, "mix_images", "code_noise")
+        check_positive(max_text_tokens=settings.max_text_tokens)
         self.rows, self.numbers_of = rows, defaultdict(list)
         if settings.mix_images:
             for number, caption in enumerate(rows["caption"]):

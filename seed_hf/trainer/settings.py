@@ -125,4 +125,20 @@ class ConditionSettings:
     )
 
 
+def check_shares(settings: object, *names: str) -> None:
+    """
+    Refuses shares that are none.
+
+    Args:
+        settings (`object`): Has them as attributes.
+        names (`str`): Their names.
+
+    Raises:
+        ValueError: One is below 0 or above 1.
+    """
+    for name in names:
+        if not 0 <= getattr(settings, name) <= 1:
+            raise ValueError(f"{name}={getattr(settings, name)}; allowed: a number in [0, 1].")
+
+
 TRAINED_IN_STAGE_2 = ("quantizer", "reconstruction_decoder", "generation_decoder", "generation_head")

@@ -104,6 +104,14 @@ def test_ranges_of_numbers(bounds):
             assert bool(expression.fullmatch(f"{number:05d}")) == (bounds[0] <= number < bounds[1]), number
 
 
+def test_numbers_of_more_digits():
+    """A codebook may have up to 2**20 codes, which five digits do not write."""
+    for start, end in ((0, 131072), (99990, 2**20), (100000, 100001)):
+        expression = re.compile("|".join(number_expressions(start, end)))
+        for number in (0, 7, 9999, 99989, 99990, 99999, 100000, 100001, 131071, 131072, 999999, 2**20 - 1, 2**20):
+            assert bool(expression.fullmatch(f"{number:05d}")) == (start <= number < end), number
+
+
 def test_unknown_mode(tokenizer):
     for write in (span_regex, span_gbnf, span_lark):
         with pytest.raises(ValueError, match="`mode` is 'picture'; allowed"):

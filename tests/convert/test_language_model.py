@@ -63,6 +63,30 @@ def test_tied_tables(tmp_path):
     OPTForCausalLM.from_pretrained(tmp_path / "back")
 
 
+def test_tied_tables_in_a_pickle(tmp_path):
+    """There the head is written, too, as in the released files of OPT."""
+    plain = save_plain(tmp_path / "plain", "opt", tied=True)
+    for path in (tmp_path / "plain").glob("model*"):
+        path.unlink()
+    torch.save(plain.state_dict(), tmp_path / "plain" / "pytorch_model.bin")
+    report = convert_language_model(tmp_path / "plain", tmp_path / "out", **SIZES)
+    assert report.dropped == {"lm_head.weight": "tied to the token vectors"}
+
+
+def test_only_tables_lose_the_row_again(tmp_path):
+    """Not what has as many rows by chance."""
+    plain = save_plain(tmp_path / "plain")
+    config = plain.config
+    config.intermediate_size = config.vocab_size + 1
+    plain = LlamaForCausalLM(config).half()
+    for path in (tmp_path / "plain").glob("model*"):
+        path.unlink()
+    plain.save_pretrained(tmp_path / "plain")
+    convert_language_model(tmp_path / "plain", tmp_path / "out", **SIZES)
+    write_original_language_model(tmp_path / "out", tmp_path / "back")
+    assert_same_weights(dict(Checkpoint([tmp_path / "back"])), dict(plain.state_dict()))
+
+
 def test_tokenizer_from_elsewhere(tmp_path):
     """The base tokenizer without image tokens will do: they get the ids that the rows are for."""
     save_plain(tmp_path / "plain", tokenizer=False)

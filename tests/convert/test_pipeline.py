@@ -30,6 +30,7 @@ def stable_diffusion(tmp_path_factory):
 def image_tokenizer(tmp_path_factory):
     folder, model = tmp_path_factory.mktemp("image_tokenizer"), build_image_tokenizer()
     model.save_pretrained(folder, max_shard_size="200KB")
+    (folder / "tokenizer.json").write_text("{}")  # of its text side
     return folder, model
 
 
@@ -51,6 +52,7 @@ def test_seed_1_draws_what_stable_diffusion_draws(stable_diffusion, image_tokeni
     torch.testing.assert_close(actual, expected, atol=1e-4, rtol=1e-4)
     record = json.loads((tmp_path / "out" / "conversion.json").read_text())
     assert record["left_out"] == ["text_encoder", "tokenizer"]
+    assert (tmp_path / "out" / "image_tokenizer" / "tokenizer.json").read_text() == "{}"
 
 
 def test_seed_2(tmp_path):

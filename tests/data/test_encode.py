@@ -133,8 +133,10 @@ def test_encoded_once(tmp_path, image_tokenizer, monkeypatch):
     for name in ("row_parts.try_image", "image_identity.read_image_bytes"):
         monkeypatch.setattr(f"seed_hf.data.{name}", read_again)
     assert encode_once(rows, image_tokenizer, tmp_path / "cache", "train")[:] == first[:]
-    with pytest.raises(AssertionError, match="read although"):
-        encode_once(rows.select(range(3)), image_tokenizer, tmp_path / "cache", "train")
+    for others in (rows.select(range(3)), rows):
+        settings = {"dtype": "bfloat16"} if others is rows else {}
+        with pytest.raises(AssertionError, match="read although"):
+            encode_once(others, image_tokenizer, tmp_path / "cache", "train", **settings)
 
 
 ENCODE = "from seed_hf.commands import main; import sys; sys.exit(main(sys.argv[1:]))"

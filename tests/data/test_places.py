@@ -156,3 +156,23 @@ def test_urls():
     ):
         assert not places.hold(url), url
     assert Places([], allow_outside=True).hold("https://host/1.jpg")
+
+
+def test_a_cache_of_bare_images_knows_where_links_lead(tmp_path, secret, monkeypatch):
+    """Also of folders that have the same relative name, and after a link has become a file."""
+    for name in ("a", "b"):
+        (tmp_path / name / "photos").mkdir(parents=True)
+    (tmp_path / "a" / "photos" / "1.jpg").write_bytes(picture_bytes(0))
+    link = tmp_path / "b" / "photos" / "1.jpg"
+    link.symlink_to(secret)
+
+    def problem(folder):
+        monkeypatch.chdir(tmp_path / folder)
+        (row,) = load_rows("photos", captions="optional", keep_unusable=True)
+        return row["problem"]
+
+    assert "outside" not in problem("a")
+    assert "outside of the data set" in problem("b")
+    link.unlink()
+    link.write_bytes(picture_bytes(1))
+    assert "outside" not in problem("b")

@@ -1,6 +1,7 @@
 """The evaluations end to end on toy models: standard layouts, reports, resuming, processes, unreadable pictures."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from datasets import Dataset
 from datasets import Image as ImageFeature
 from PIL import Image
+from safetensors.torch import save_file
 from tiny.demo import build_seed, save_pipeline
 from tiny.pictures import build_images
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModelWithProjection
@@ -346,6 +348,15 @@ def test_weights_are_known_again_however_they_are_stored(models, tmp_path):
     image_tokenizer.quantizer.embedding.weight.data[0, 0] += 1
     image_tokenizer.save_pretrained(tmp_path / "changed")
     assert describe_model("x", tmp_path / "changed")["sha256"] != wanted
+    # what a conversion keeps beside the weights is none of them, and not every folder of that name is a cache's
+    cached = tmp_path / "snapshots" / ("0123456789" * 4) / "part"
+    shutil.copytree(folder, cached)
+    assert describe_model("x", cached) == {**describe_model("x", folder), "revision": "0123456789" * 4}
+    save_file({"a": torch.zeros(1)}, cached / "original_only.safetensors")
+    assert describe_model("x", cached)["sha256"] == wanted
+    for name in ("snapshots", "snapshots/mine"):
+        shutil.copytree(folder, tmp_path / "other" / name, dirs_exist_ok=True)
+        assert describe_model("x", tmp_path / "other" / name)["revision"] is None
 
 
 def test_command_line(models, coco, tmp_path, capsys):

@@ -196,4 +196,6 @@ def test_saving_with_push_to_hub_keeps_the_card(hub, tmp_path):
     push_folder(card, "owner/tokenizer")
     model.save_pretrained(tmp_path / "tokenizer", push_to_hub=True, repo_id="owner/tokenizer")
     model.push_to_hub("owner/tokenizer")
+    with pytest.raises(TypeError, match="commit_description"):
+        model.push_to_hub("owner/new", commit_description="not known")
     assert hub.files("owner/tokenizer")["README.md"] == (card / "README.md").read_bytes()

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from transformers import AutoConfig, OPTConfig
+from transformers import AutoConfig, Blip2QFormerConfig, OPTConfig
 
 from seed_hf import SeedConfig, SeedImageTokenizerConfig
 from seed_hf.models import configuration_seed_image_tokenizer
@@ -68,3 +68,11 @@ def test_full_sizes_are_far_below_the_limits():
     config = SeedImageTokenizerConfig(vision_config=vision, codebook_size=4 * 8192, num_query_tokens=256)
     assert config.vision_config.num_hidden_layers == 78
     assert SeedConfig(text_config={"model_type": "llama", "vocab_size": 2 * 10**6, "max_position_embeddings": 10**7})
+
+
+def test_a_part_that_two_configurations_share_stays_as_it_is():
+    shared = Blip2QFormerConfig(hidden_size=48, num_attention_heads=4)
+    before = shared.to_dict()
+    first = SeedImageTokenizerConfig(qformer_config=shared, use_text_tower=True)
+    SeedImageTokenizerConfig(qformer_config=shared)
+    assert first.qformer_config.use_qformer_text_input and shared.to_dict() == before

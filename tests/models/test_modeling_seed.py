@@ -10,6 +10,7 @@ from rounding import assert_equal_up_to_rounding
 from safetensors.torch import load_file, save_file
 from tiny.language import (
     ARCHITECTURES,
+    CODE_DIM,
     CODEBOOK_SIZE,
     NUM_QUERY_TOKENS,
     build_codebook,
@@ -20,9 +21,9 @@ from tiny.language import (
     build_tokenizer,
     placeholder_span,
 )
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, Gemma2Config
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, Gemma2Config, Gemma3TextConfig
 
-from seed_hf import SeedConfig, SeedForCausalLM
+from seed_hf import SeedConfig, SeedForCausalLM, SeedImageTokenizer, SeedImageTokenizerConfig
 
 
 EMBEDDINGS = ("projected_codes", "learned")
@@ -238,6 +239,9 @@ def test_wrong_generation_settings_are_refused():
         model.generate(torch.tensor([[5]]), generation_mode="both")
     with pytest.raises(ValueError, match="`max_new_tokens` is 5; allowed for an image: at least 6"):
         model.generate(torch.tensor([[5]]), generation_mode="image", max_new_tokens=5)
+    with pytest.raises(ValueError, match="`max_length` is 6; allowed for an image after this prompt: 7"):
+        model.generate(torch.tensor([[5]]), generation_mode="image", max_length=6)
+    assert model.generate(torch.tensor([[5]]), generation_mode="image", max_length=9).shape == (1, 7)
     with pytest.raises(ValueError, match="ends in the middle of an image span"):
         model.generate(torch.tensor([[5, layout.boi_token_id]]))
     with pytest.raises(ValueError, match="without `</img>`"):
@@ -322,6 +326,36 @@ def test_language_models_that_squash_their_logits_need_learned_rows():
     )
     with pytest.raises(ValueError, match="final_logit_softcapping.*30.0"):
         SeedForCausalLM(SeedConfig(text_config=text_config, codebook_size=8, code_dim=4))
+
+
+def test_language_models_that_scale_their_token_vectors_need_learned_rows():
+    """Vectors of codes would not be scaled, and no plain language model could be exported."""
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text_config = Gemma3TextConfig(vocab_size=50, head_dim=16, num_key_value_heads=1, **sizes)
+    with pytest.raises(ValueError, match="Gemma3TextConfig, whose token vectors come from a .*'learned'"):
+        SeedForCausalLM(SeedConfig(text_config=text_config, codebook_size=8, code_dim=4))
+
+
+def test_the_image_tokenizer_has_its_own_kind_of_attention(tmp_path):
+    model, _ = build_seed_model("llama", "learned")
+    model.attach_image_tokenizer(build_image_tokenizer())
+    model.save_pretrained(tmp_path)
+    for kind, own in (("flex_attention", "sdpa"), ("eager", "eager"), (None, "sdpa")):
+        kinds = {} if kind is None else {"attn_implementation": kind}
+        loaded = SeedForCausalLM.from_pretrained(tmp_path, **kinds)
+        assert loaded.image_tokenizer.config._attn_implementation == own
+        assert loaded.language_model.config._attn_implementation == (kind or "sdpa")
+
+
+def test_with_learned_rows_the_image_tokenizer_says_how_wide_its_codes_are(tmp_path):
+    model, _ = build_seed_model("llama", "learned")
+    config = build_image_tokenizer().config
+    image_tokenizer = SeedImageTokenizer(SeedImageTokenizerConfig(**{**config.to_dict(), "code_dim": 2 * CODE_DIM}))
+    model.attach_image_tokenizer(image_tokenizer)
+    model.save_pretrained(tmp_path)
+    assert SeedForCausalLM.from_pretrained(tmp_path).image_tokenizer.config.code_dim == 2 * CODE_DIM
+    # a configuration by its place, as transformers takes it
+    assert SeedForCausalLM.from_pretrained(tmp_path, config=tmp_path, image_tokenizer=False).image_tokenizer is None
 
 
 def test_checkpoints_with_the_codebook_beside_the_embeddings_load(tmp_path):

@@ -211,6 +211,14 @@ def test_an_adapter_that_makes_no_whole_model_is_refused(tmp_path):
         SeedForCausalLM.from_pretrained(tmp_path / "adapter")
 
 
+def test_an_adapter_without_a_base_is_refused(tmp_path):
+    """PEFT writes none for a model that was built in memory; the Hub would be asked for "None"."""
+    model, _ = build_seed_model("llama")
+    get_peft_model(model, LoraConfig(r=2, **model.lora_settings())).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="`base_model_name_or_path` in .*adapter_config.json of .* is None"):
+        SeedForCausalLM.from_pretrained(tmp_path)
+
+
 def test_rows_that_an_adapter_lacks_are_named(tmp_path):
     train_on_plain_base("opt", "learned", True, tmp_path)
     config_file = tmp_path / "adapter" / "adapter_config.json"

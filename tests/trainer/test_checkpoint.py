@@ -88,6 +88,15 @@ def test_a_file_that_is_gone(killed, file):
     assert find_checkpoint(killed, "auto").name == "checkpoint-4"
 
 
+def test_what_somebody_went_back_from_is_put_aside(killed):
+    before = str(killed / "checkpoint-4")
+    with pytest.raises(KilledError):
+        run_toy(killed, "--ema", "--checkpoint_every", 1, "--resume", before, on_batch=kill_at(6))
+    assert find_checkpoint(killed, "auto").name == "checkpoint-6"
+    (aside,) = killed.glob("superseded-*")
+    assert aside.name.startswith("superseded-checkpoint-8") and checkpoint_problem(aside) is None
+
+
 def test_a_run_goes_on_from_the_newest_whole_checkpoint(trained, killed):
     weights = killed / "checkpoint-8" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")

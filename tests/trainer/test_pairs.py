@@ -1,5 +1,6 @@
 """Training sequences of stage 3: what stands in a sequence and what of it is a target."""
 
+import pytest
 import torch
 from datasets import Dataset
 from tiny.language import CODEBOOK_SIZE, NUM_QUERY_TOKENS, build_tokenizer
@@ -29,6 +30,15 @@ def test_only_what_is_to_be_written_is_a_target():
     targets = [[token for token in pair["labels"] if token != -100] for pair in (read, write)]
     assert pairs.tokenizer.decode(targets[0], skip_special_tokens=True).strip() == "a red apple"
     assert len(targets[1]) == NUM_QUERY_TOKENS + 3  # <img>, the codes, </img>, end
+
+
+@pytest.mark.parametrize("setting", ["image_ratio", "code_noise", "mix_images"])
+def test_shares_are_shares(setting):
+    for value in (-0.1, 50):
+        with pytest.raises(ValueError, match=rf"{setting}={value}; allowed: a number in \[0, 1\]"):
+            maker(**{setting: value})
+    with pytest.raises(ValueError, match="`max_text_tokens` is 0"):
+        maker(max_text_tokens=0)
 
 
 def test_long_captions_and_questions_are_cut_wherever_they_stand():

@@ -53,3 +53,8 @@ def test_runs_what_is_new_and_all_again_after_a_training(mini_results, tmp_path,
     mini_results.main(["--output_dir", str(out), "--trained", str(trained), "--steps", "b"])
     assert log.read_text().split()[2:] == ["b"]
     assert list(json.loads((out / "results.json").read_text())) == ["b"]
+    (before,) = tmp_path.glob("out-*")  # with what its steps had begun
+    assert list(json.loads((before / "results.json").read_text())) == ["b", "a"]
+    # a trial has a folder of its own
+    mini_results.main(["--output_dir", str(out), "--limit", "3"])
+    assert log.read_text().split()[3:] == ["b"] and (out / "trial" / "results.json").is_file()

@@ -107,6 +107,11 @@ def test_a_measured_run_takes_the_place_of_assumptions(plan, costs, tmp_path, mo
     assert "accumulated" in printed and "The paper's 44 h" in printed
 
 
+def test_a_batch_that_training_would_refuse_is_refused(plan, costs):
+    with pytest.raises(ValueError, match="global batch of 4096 is no multiple of its 6 GPUs"):
+        plan.plan(plan.Machine.parse("6xA100"), costs)
+
+
 @pytest.mark.parametrize("machine", ["V100", "0xV100", "8xT4", "8xA100-16"])
 def test_unknown_machines_are_refused(plan, machine):
     with pytest.raises(ValueError, match="machine="):

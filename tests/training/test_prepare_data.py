@@ -6,6 +6,7 @@ import io
 import json
 import os
 import tarfile
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -109,6 +110,19 @@ def test_goes_on_after_a_kill_and_refuses_other_settings(tmp_path, prepare, mess
         prepare(flags(messy, resumed, "--samples_per_shard", 6))
 
 
+def test_shards_of_others_stay(tmp_path, prepare):
+    shards = [tmp_path / f"train-{number:05d}.tar" for number in range(2)]
+    before = [Path(write_shard(path, [sample(number)])).read_bytes() for number, path in enumerate(shards)]
+    with pytest.raises(ValueError, match="has shards that this script did not write"):
+        prepare(flags(str(tmp_path), tmp_path))
+    assert [path.read_bytes() for path in shards] == before
+    with pytest.raises(ValueError, match="not_in='typo.parquet' is not there"):
+        prepare(flags(str(tmp_path), tmp_path / "out", "--not_in", "typo.parquet"))
+    with pytest.raises(ValueError, match="samples_per_shard=0; allowed"):
+        prepare(flags(str(tmp_path), tmp_path / "out", "--samples_per_shard", 0))
+    assert prepare(flags(str(tmp_path), tmp_path / "out"))["kept"] == 2
+
+
 def test_check_only_near_duplicates_and_shrinking(tmp_path, prepare):
     stripes = Image.new("L", (9, 1))
     stripes.putdata([0, 200, 90, 250, 30, 160, 60, 220, 120])
@@ -173,6 +187,8 @@ def test_stops_when_too_much_is_wrong(tmp_path, prepare):
     dataset = write_shard(tmp_path / "raw.tar", [sample(number, jpg=b"no picture") for number in range(4)])
     with pytest.raises(TooManyUnreadableSamplesError, match=r"3 of 3 samples could not be read"):
         prepare(flags(dataset, tmp_path / "a", "--max_unreadable_share", 0.002))
+    with pytest.raises(ValueError, match=r"Nothing is left"):  # a larger share may be asked for
+        prepare(flags(dataset, tmp_path / "a", "--max_unreadable_share", 1))
     with pytest.raises(ValueError, match=r"Nothing is left .*'unreadable': 4"):
         prepare(flags(dataset, tmp_path / "b"))
 

@@ -16,7 +16,7 @@ from tiny.shards import sample, write_shard, write_shards
 from tiny.training_data import HIDDEN_SIZE, save_bert, write_emoji, write_image_tokenizer_config
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from seed_hf import SeedForCausalLM, SeedImageTokenizer, SeedProcessor
+from seed_hf import SeedForCausalLM, SeedImageProcessor, SeedImageTokenizer, SeedProcessor
 from seed_hf.commands import main as seed_hf_command
 from seed_hf.data.rows import load_rows
 from seed_hf.trainer.curves import read_metrics
@@ -102,9 +102,15 @@ def test_cached_vision_leaves_its_last_norm_to_training(tmp_path, data):
 
 def test_train_qformer_from_a_folder_without_a_text_tokenizer(tmp_path, data, stage1):
     shutil.copytree(stage1, tmp_path / "start", ignore=shutil.ignore_patterns("tokenizer*", "checkpoint-*"))
+    # as a converted one may be: in half precision, with colours of its own
+    SeedImageTokenizer.from_pretrained(stage1).half().save_pretrained(tmp_path / "start")
+    SeedImageProcessor.from_pretrained(stage1, image_mean=[0.1, 0.2, 0.3]).save_pretrained(tmp_path / "start")
     flags = ("--dataset", data["dataset"], "--init_model", tmp_path / "start", "--text_model", data["bert"])
     run_script("train_qformer", tmp_path / "out", *flags, "--max_steps", 1)
     assert (tmp_path / "out" / "tokenizer.json").is_file()
+    assert list(SeedImageProcessor.from_pretrained(tmp_path / "out").image_mean) == [0.1, 0.2, 0.3]
+    weights = load_file(tmp_path / "out" / "model.safetensors")
+    assert {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()} == {torch.float32}
 
 
 def test_train_codebook_on_cached_views(tmp_path, data, stage1):

@@ -42,6 +42,8 @@ def build_model(settings: LanguageModelSettings, lora: LoraSettings, rows: Seque
         lora ([`~seed_hf.trainer.settings.LoraSettings`]): How it is trained.
         rows (`Sequence[dict]`): Captions and codes to train on; a small language model takes its words from them.
     """
+    if lora.init_adapter and not lora.lora_rank:
+        raise ValueError(f"`init_adapter` is {lora.init_adapter!r}; allowed with `lora_rank` 0: none.")
     dtype = settings.base_dtype if lora.lora_rank else torch.float32
     if settings.init_model:
         processor, model, folder = _load_trained_model(settings, dtype)

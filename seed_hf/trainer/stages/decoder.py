@@ -15,7 +15,7 @@ from ...evaluation.text_encoders import TextTargetEncoder
 from ...mini.pictures import Pictures, to_unit_range
 from ...models.modeling_seed_image_tokenizer import SeedImageTokenizer
 from ..run import TrainingRun
-from ..settings import ConditionSettings
+from ..settings import ConditionSettings, check_shares
 
 
 # names that no training picture has; for looking at, not for measuring
@@ -224,6 +224,7 @@ class DecoderStage:
         self.run, self.unet, self.vae = run, run.unwrapped_model, vae
         if settings.snr_gamma < 0:
             raise ValueError(f"`snr_gamma` is {settings.snr_gamma}; allowed: 0 (no weights), or above.")
+        check_shares(settings, "drop_condition", "tag_probability", "code_ratio")
         self.scheduler, self.encoder = build_scheduler(settings.prediction_type), encoder
         self.data, self.held_out, self.settings, self.from_codes = data, held_out, settings, from_codes
         self.held_out_latents = encode_latents(vae, held_out).to(run.device)

@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer
 
-from ...data.captioned_images import CaptionedImages, open_image, with_tags
+from ...data.captioned_images import CaptionedImages, all_captions, with_tags
+from ...data.reading import UnreadableSampleError, try_image
 from ...evaluation.text_encoders import default_text_encoder_folder
 from ...mini.vision_stem import IMAGE_MEAN, IMAGE_STD, load_stem, whiten_projection
 from ...models.configuration_seed_image_tokenizer import SeedImageTokenizerConfig
@@ -27,7 +28,8 @@ def load_model(folder: str, text_model: str, attn_implementation: str):
     Raises:
         ValueError: If the tokenizer has more words than the model.
     """
-    model = SeedImageTokenizer.from_pretrained(folder, attn_implementation=attn_implementation)
+    # float32 whatever the saved type is: small updates are lost in half precision
+    model = SeedImageTokenizer.from_pretrained(folder, dtype=torch.float32, attn_implementation=attn_implementation)
     has_own = not Path(folder).is_dir() or any(Path(folder).glob("tokenizer*.json"))
     tokenizer = AutoTokenizer.from_pretrained(folder if has_own else text_model)
     vocab_size = model.config.qformer_config.vocab_size
@@ -51,8 +53,8 @@ def build_model(
     tokenizer, bert = load_text_tower(default_text_encoder_folder() if text_model == "minilm" else text_model)
     kept_ids = None
     if num_frequent_words:
-        rows = data.rows.remove_columns("image")
-        texts = [text for row in rows for text in (row["caption"], *(row.get("tags") or []))]
+        tags = data.rows["tags"] if "tags" in data.rows.column_names else []
+        texts = [*all_captions(data.rows), *(tag for row in tags for tag in row or [])]
         tokenizer, kept_ids = prune_vocabulary(tokenizer, texts, num_frequent_words)
     config = SeedImageTokenizerConfig.from_pretrained(config_file, attn_implementation=attn_implementation)
     config.qformer_config.vocab_size = len(tokenizer)
@@ -69,9 +71,11 @@ def start_stem(model: SeedImageTokenizer, data: CaptionedImages, num_images: int
     stem = model.vision_model.embeddings.patch_embedding
     load_stem(stem)
     processor, size = build_processor(model), len(data.rows)
-    rows = [data.rows[number * size // num_images] for number in range(min(num_images, size))]
-    batches = [rows[start : start + 16] for start in range(0, len(rows), 16)]
-    pixels = (processor([open_image(row) for row in part], return_tensors="pt")["pixel_values"] for part in batches)
+    num_images = min(num_images, size)
+    found = (try_image(data.rows[number * size // num_images])[0] for number in range(num_images))
+    images = [image for image in found if not isinstance(image, UnreadableSampleError)]
+    batches = [images[start : start + 16] for start in range(0, len(images), 16)]
+    pixels = (processor(part, return_tensors="pt")["pixel_values"] for part in batches)
     whiten_projection(stem, torch.cat([stem.get_features(part) for part in pixels]))
 
 
@@ -93,8 +97,10 @@ def freeze_for_stage_1(model: SeedImageTokenizer, train_vision: bool = False) ->
             vision.embeddings.patch_embedding.requires_grad_(False).projection.requires_grad_(True)
 
 
-def build_processor(model: SeedImageTokenizer) -> SeedImageProcessor:
-    """The transform that the pretrained vision expects: CLIP's colours, or the stem's."""
+def build_processor(model: SeedImageTokenizer, folder: str | None = None) -> SeedImageProcessor:
+    """The transform that the pretrained vision expects: its folder's own, or CLIP's colours, or the stem's."""
+    if folder and (Path(folder) / "preprocessor_config.json").is_file():
+        return SeedImageProcessor.from_pretrained(folder)
     size = model.config.vision_config.image_size
     colours = {"image_mean": IMAGE_MEAN, "image_std": IMAGE_STD} if model.config.use_conv_stem else {}
     return SeedImageProcessor(size={"height": size, "width": size}, **colours)
