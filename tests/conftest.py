@@ -15,13 +15,7 @@ import gc  # noqa: E402
 import random  # noqa: E402
 from functools import partial  # noqa: E402
 
-import numpy as np  # noqa: E402
 import pytest  # noqa: E402
-import torch  # noqa: E402
-
-
-# torch itself takes no more threads than there are cores
-torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -31,17 +25,23 @@ def pytest_collection():
     try:
         return (yield)
     finally:
-        gc.collect()
         gc.freeze()
         gc.enable()
 
 
 def pytest_collection_modifyitems(items):
-    """First what one worker waits for longest: processes that are started one after the other."""
-    items.sort(key=lambda item: item.path.name != "test_processes.py")
+    """First what one worker waits for longest, then all else that starts processes: one worker's server is enough."""
+    import torch  # here: the process that only hands out tests to workers does without
+
+    # torch itself takes no more threads than there are cores
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    items.sort(key=lambda item: (item.path.name != "test_processes.py", not hasattr(item.module, "processes")))
 
 
 def seed_every_generator():
+    import numpy as np
+    import torch
+
     random.seed(0)
     np.random.seed(0)
     # `torch.manual_seed` also writes down where it was called, for each accelerator that is not in use
