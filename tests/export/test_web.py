@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from rounding import assert_codes_of_images
 from tiny.browser import Watched, chromium
-from tiny.export import need_packages, node_modules, served
+from tiny.export import check_batches, need_packages, node_modules, served
 
 from seed_hf.commands import main
 from seed_hf.export.formats import open_graph, write_graph
@@ -48,8 +48,9 @@ def folder(tmp_path_factory):
 
 
 def test_onnxruntime_gives_the_same_codes(model, pixel_values, folder):
-    codes = torch.from_numpy(open_graph(folder / "encode.onnx")(pixel_values.numpy()))
-    assert_codes_of_images(model, pixel_values, codes)
+    encode, decode = (open_graph(folder / f"{half}.onnx") for half in ("encode", "decode"))
+    assert_codes_of_images(model, pixel_values, torch.from_numpy(encode(pixel_values.numpy())))
+    check_batches(model, encode, decode, pixel_values)
 
 
 # slow: see test_export.py

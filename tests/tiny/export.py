@@ -7,10 +7,13 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from rounding import assert_codes_of_images, assert_equal_up_to_rounding
 
 from seed_hf.export.formats import PACKAGES, import_package
 
@@ -22,6 +25,22 @@ def need_packages(format: str) -> None:
             import_package(package)
         except ModuleNotFoundError:
             pytest.skip(f"{format} needs the package {package}")
+
+
+def check_batches(model, encode: Callable, decode: Callable, pixel_values: torch.Tensor) -> None:
+    """Exported halves give what the model gives for one image, and for three, also where one of these has no codes."""
+    for batch_size in (1, 3):
+        pixels = pixel_values[-batch_size:].clone()
+        codes = encode(pixels.numpy())
+        assert codes.dtype == np.int64 and codes.shape == (batch_size, model.config.num_query_tokens)
+        assert_codes_of_images(model, pixels, torch.from_numpy(codes))
+        embeds = torch.from_numpy(decode(codes))
+        assert_equal_up_to_rounding(embeds, model.decode(torch.from_numpy(codes)).detach())
+    # an image without codes does not cost the others theirs
+    pixels[1, 0, 0, 0] = torch.nan
+    with_nan = encode(pixels.numpy())
+    assert (with_nan[1] == -1).all()
+    assert_codes_of_images(model, pixels[[0, 2]], torch.from_numpy(with_nan[[0, 2]]))
 
 
 def node_modules() -> Path:
