@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from seed_hf import SeedForCausalLM, SeedImageProcessor, SeedImageTokenizer, See
 from seed_hf.commands import main as seed_hf_command
 from seed_hf.data.rows import load_rows
 from seed_hf.trainer.curves import read_metrics
+from seed_hf.trainer.stages.decoder import DecoderStage
 
 
 STAGE_2_PARTS = {"quantizer", "reconstruction_decoder", "generation_decoder", "generation_head"}
@@ -232,7 +234,9 @@ def test_own_text_feature_as_the_target_and_learned_codes_that_start_from_image_
     )
 
 
-def test_train_vae_and_decoder(tmp_path, data, stage1):
+def test_train_vae_and_decoder(tmp_path, data, stage1, monkeypatch):
+    # nobody looks at what it draws on the way
+    monkeypatch.setattr(DecoderStage, "draw", partialmethod(DecoderStage.draw, num_steps=2))
     flags = ("--dataset", data["dataset"], "--batch_size", 2)
     vae = assert_resumes("train_vae", tmp_path / "vae", *flags, "--size", 32)
     AcceleratorState._reset_state(reset_partial_state=True)
