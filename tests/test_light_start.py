@@ -36,7 +36,7 @@ REGISTERS = {
 }
 FORKS = """
 import os, sys, torch
-from transformers import AutoConfig
+from transformers import AutoConfig, Blip2VisionModel, GenerationMixin, PreTrainedTokenizerFast, ProcessorMixin
 for code in {codes}:
     if os.fork() == 0:
         exec(code)
@@ -49,7 +49,7 @@ for code in {codes}:
 def test_what_uses_a_class_registers_it_and_is_light():
     """Neither the picture nor the training libraries are loaded, and no accelerator is started.
 
-    Forks of one process, whose torch and transformers take seconds.
+    Forks of one process, whose torch and transformers, with what every model needs of them, take seconds.
     """
     command = [sys.executable, "-c", FORKS.format(codes=[*REGISTERS.values()])]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -14,8 +14,8 @@ import pytest
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="the app needs gradio")
 
 # a toy without weights: what is stopped is the server around it
-_APP = """
-import signal
+_APPS = """
+import os, signal
 # tests under `nohup` would hand down that it is ignored
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from contextlib import contextmanager
@@ -33,20 +33,33 @@ def build_page(*args):
 
 page.build_page = build_page
 page.Studio.load = lambda *args: None
-page.run_app(on_start=lambda url: print(url, flush=True))
-print("ended")
+# one after the other, forked, as gradio takes seconds to import
+for _ in range({count}):
+    pid = os.fork()
+    if not pid:
+        page.run_app(on_start=lambda url: print(os.getpid(), url, flush=True))
+        print("ended", flush=True)
+        break
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    print("exit code", code, flush=True)
+    assert code == 0
 """
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_no_file_is_left(tmp_path, number):
+def test_no_file_is_left(tmp_path):
     pipe = {"stdout": subprocess.PIPE, "text": True, "env": {**os.environ, "TMPDIR": str(tmp_path)}}
-    with processes.Popen([sys.executable, "-c", _APP], **pipe) as app:
-        url = app.stdout.readline().strip()
-        httpx.post(f"{url}gradio_api/upload", files={"files": ("x.png", b"secret")}).raise_for_status()
-        assert {path.name for path in tmp_path.rglob("x.png")} == {"x.png"}
-        # chats lie in the same folder
-        assert [path.parent.name[:11] for path in tmp_path.rglob("seed_hf_talk_*")] == ["seed_hf_app"]
-        app.send_signal(number)
-        assert "ended" in app.stdout.read() and app.wait() == 0
-    assert not list(tmp_path.glob("seed_hf_*"))
+    with processes.Popen([sys.executable, "-c", _APPS.format(count=len(_SIGNALS))], **pipe) as apps:
+        for number in _SIGNALS:
+            pid, url = apps.stdout.readline().split()
+            httpx.post(f"{url}gradio_api/upload", files={"files": ("x.png", b"secret")}).raise_for_status()
+            assert {path.name for path in tmp_path.rglob("x.png")} == {"x.png"}
+            # chats lie in the same folder
+            assert [path.parent.name[:11] for path in tmp_path.rglob("seed_hf_talk_*")] == ["seed_hf_app"]
+            os.kill(int(pid), number)
+            said = []
+            while not said or said[-1] and "exit code" not in said[-1]:
+                said.append(apps.stdout.readline())
+            assert "ended\n" in said and said[-1] == "exit code 0\n", (number, said)
+            assert not list(tmp_path.glob("seed_hf_*"))
+        assert apps.wait() == 0
