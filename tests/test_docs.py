@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pages import blocks, command_lines, run_page, run_python
 from tiny import ROOT
+from tiny.mini import MiniLoader
 
 from seed_hf import SeedPipeline
 from seed_hf.commands import COMMANDS
@@ -30,6 +31,17 @@ def pictures_in_two_steps(monkeypatch):
         return pipeline
 
     monkeypatch.setattr(SeedPipeline, "from_pretrained", load_quick)
+
+
+@pytest.fixture(scope="module")
+def loader():
+    return MiniLoader()
+
+
+@pytest.fixture(autouse=True)
+def one_load_for_all_commands(loader, monkeypatch):
+    """Python loads for itself, as its reader does."""
+    loader.replace(monkeypatch)
 
 
 @pytest.fixture(scope="module")

@@ -1,18 +1,15 @@
-"""One load of seed-mini's language model for all tests of the folder."""
-
-import functools
+"""One load of seed-mini for all tests of the folder."""
 
 import pytest
+from tiny.mini import MiniLoader
 
-from seed_hf.mini import mini_language_model
 
-
-_load = functools.cache(mini_language_model)
+_LOADER = MiniLoader()
 
 
 @pytest.fixture(scope="module", autouse=True)
 def load_mini():
-    """What loads it, and gives the same model to all commands, which leave it as it is."""
+    """What loads its language model, and gives the same models to all commands, which leave them as they are."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("seed_hf.loading.mini_language_model", _load)
-        yield _load
+        _LOADER.replace(patch)
+        yield _LOADER.language_model
