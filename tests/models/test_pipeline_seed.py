@@ -723,13 +723,12 @@ class TestSchedulers:
             (UniPCMultistepScheduler, {}),
         ],
     )
-    def test_swap(self, scheduler_class, settings, spacing):
+    def test_swap(self, pipeline, scheduler_class, settings, spacing, monkeypatch):
         """The first picture equals later ones, whatever was drawn between, and each picture that drawn alone."""
         for needed in {DPMSolverSDEScheduler: ["torchsde"], LMSDiscreteScheduler: ["scipy"]}.get(scheduler_class, []):
             pytest.importorskip(needed, reason="diffusers needs it for this scheduler")
-        pipeline = build_pipeline()
         config = {**pipeline.scheduler.config, **settings, "timestep_spacing": spacing}
-        pipeline.scheduler = scheduler_class.from_config(config)
+        monkeypatch.setattr(pipeline, "scheduler", scheduler_class.from_config(config))
         # as few as each can do with, its history of steps included
         steps = 4 if scheduler_class is PNDMScheduler else 3
         inputs = {"codes": build_codes(2), "num_inference_steps": steps}

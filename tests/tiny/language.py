@@ -1,5 +1,7 @@
 """Toy language models, tokenizers and chat templates for the tests: real classes, fixed seed, made in milliseconds."""
 
+import copy
+
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
@@ -25,6 +27,8 @@ ARCHITECTURES = ("opt", "llama", "gpt2", "qwen2")
 # what the installed transformers calls keys and values of earlier positions
 CACHE_NAME = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
 
+# what `build_seed_model` copies
+_BUILT = {}
 _TEXT = (
     "a photo of a red apple",
     "a photo of a blue cat on the moon",
@@ -102,14 +106,19 @@ def build_tokenizer(kind: str = "gpt2", **kwargs):
 
 
 def build_seed_model(architecture: str = "llama", embedding: str = "projected_codes", tied: bool = True):
-    """A SeedForCausalLM around a toy LM, and its tokenizer."""
-    tokenizer = build_tokenizer()
-    language_model = build_language_model(architecture, tied=tied)
-    torch.manual_seed(1)
-    model = SeedForCausalLM.from_language_model(
-        language_model, tokenizer, codebook=build_codebook(), image_token_embedding=embedding
-    )
-    return model, tokenizer
+    """A SeedForCausalLM around a toy LM, and its tokenizer: copies, as building takes five times as long."""
+    key = (architecture, embedding, tied)
+    if key not in _BUILT:
+        tokenizer = build_tokenizer()
+        language_model = build_language_model(architecture, tied=tied)
+        torch.manual_seed(1)
+        model = SeedForCausalLM.from_language_model(
+            language_model, tokenizer, codebook=build_codebook(), image_token_embedding=embedding
+        )
+        _BUILT[key] = (model, tokenizer), torch.get_rng_state()
+    built, state = _BUILT[key]
+    torch.set_rng_state(state)  # what a test draws next is what it would draw after building
+    return copy.deepcopy(built)
 
 
 def check_grammar(ids: list[int], layout):
