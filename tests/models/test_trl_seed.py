@@ -1,11 +1,12 @@
 """TRL's trainers on the model as they are: supervised texts, chats and images, packing, preferences, rewards."""
 
+import importlib
+
 import pytest
 import torch
 from datasets import Dataset
 from PIL import Image
 from tiny.language import NUM_QUERY_TOKENS, build_image_tokenizer, build_seed_model, check_grammar
-from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from seed_hf import SeedForCausalLM, SeedImageProcessor, SeedProcessor
 
@@ -18,6 +19,12 @@ pytestmark = [
 SETTINGS = {"use_cpu": True, "bf16": False, "report_to": [], "save_strategy": "no", "learning_rate": 1e-2}
 SETTINGS |= {"gradient_checkpointing": False, "max_steps": 6, "logging_steps": 1, "disable_tqdm": True}
 EMBEDDINGS = ("projected_codes", "learned")
+
+
+@pytest.fixture(scope="module")
+def trl():
+    """Takes seconds to import, which only the worker that runs these tests should spend."""
+    return importlib.import_module("trl")
 
 
 @pytest.fixture(params=EMBEDDINGS)
@@ -63,30 +70,30 @@ LAYOUTS += [("projected_codes", "chat"), ("learned", "packing")]
 
 
 @pytest.mark.parametrize(("parts", "kind"), LAYOUTS, indirect=["parts"])
-def test_supervised(parts, kind, tmp_path):
+def test_supervised(trl, parts, kind, tmp_path):
     model, processor = parts
     packing = {"packing": True, "max_length": 16} if kind == "packing" else {"max_length": None}
-    args = SFTConfig(str(tmp_path), **packing, **SETTINGS)
+    args = trl.SFTConfig(str(tmp_path), **packing, **SETTINGS)
     rows = Dataset.from_list([ROWS["text" if kind == "packing" else kind]] * 8)
     given = processor if kind == "image" else processor.tokenizer
     if kind == "chat":
         given.chat_template = processor.chat_template
-    losses = losses_of(SFTTrainer(model, args, train_dataset=rows, processing_class=given))
+    losses = losses_of(trl.SFTTrainer(model, args, train_dataset=rows, processing_class=given))
     assert losses[-1] < 0.7 * losses[0], losses
 
 
-def test_preferences(parts, tmp_path):
+def test_preferences(trl, parts, tmp_path):
     model, processor = parts
     model.save_pretrained(tmp_path / "model")  # where TRL loads the reference from
     model = SeedForCausalLM.from_pretrained(tmp_path / "model")
     row = {"prompt": "a photo of", "chosen": " a red apple", "rejected": " a blue cat"}
     rows = Dataset.from_list([row] * 8)
-    args = DPOConfig(str(tmp_path), **SETTINGS)
-    losses = losses_of(DPOTrainer(model, None, args, train_dataset=rows, processing_class=processor.tokenizer))
+    args = trl.DPOConfig(str(tmp_path), **SETTINGS)
+    losses = losses_of(trl.DPOTrainer(model, None, args, train_dataset=rows, processing_class=processor.tokenizer))
     assert losses[-1] < 0.7 * losses[0], losses
 
 
-def test_rewards_of_images(parts, tmp_path):
+def test_rewards_of_images(trl, parts, tmp_path):
     """Every completion is one whole image, and the code that is paid for comes up more often."""
     model, processor = parts
     layout, completions = processor.tokenizer.image_token_layout, []
@@ -95,7 +102,7 @@ def test_rewards_of_images(parts, tmp_path):
         completions.extend(completion_ids)
         return [sum(ids.count(layout.first_image_token_id + code) for code in range(8)) for ids in completion_ids]
 
-    args = GRPOConfig(
+    args = trl.GRPOConfig(
         str(tmp_path),
         num_generations=8,
         max_completion_length=NUM_QUERY_TOKENS + 2,
@@ -103,7 +110,7 @@ def test_rewards_of_images(parts, tmp_path):
         **SETTINGS | {"max_steps": 15, "per_device_train_batch_size": 8, "seed": 0},
     )
     rows = Dataset.from_list([{"prompt": "Generate an image: a green pear"}] * 8)
-    GRPOTrainer(model, reward, args, train_dataset=rows, processing_class=processor.tokenizer).train()
+    trl.GRPOTrainer(model, reward, args, train_dataset=rows, processing_class=processor.tokenizer).train()
     assert len(completions) == 8 * 15
     for ids in completions:
         assert len(ids) == NUM_QUERY_TOKENS + 2
