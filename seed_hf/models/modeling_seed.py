@@ -100,7 +100,7 @@ class SeedPreTrainedModel(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
             # frozen: no gradient passes through codes, and distributed training refuses weights without one
             # by `_from_config`, since transformers itself hands a dtype down by one level only
             # which has fewer kinds of attention than language models
-            own = "eager" if config._attn_implementation == "eager" else "sdpa"
+            own = {"eager": "eager"}.get(config._attn_implementation, "sdpa")
             self.image_tokenizer = SeedImageTokenizer._from_config(
                 config.image_tokenizer_config, attn_implementation=own
             )
