@@ -65,7 +65,7 @@ from tqdm.auto import tqdm
 from seed_hf.data.codes import split_name
 from seed_hf.data.part_records import PartRecords
 from seed_hf.data.reading import SkippedSamples, UnreadableSampleError, read_image_bytes, row_key, try_image
-from seed_hf.data.resumable import PartMaker, check_description, drop_parts, run_parts, write_whole
+from seed_hf.data.resumable import PartMaker, check_description, check_positive, drop_parts, run_parts, write_whole
 from seed_hf.data.rows import load_rows
 from seed_hf.data.shards import clean_captions
 from seed_hf.models.image_formats_seed import IMAGE_FORMATS
@@ -244,8 +244,7 @@ def main(argv: list[str] | None = None) -> dict:
     """Checks, deduplicates and writes."""
     args = parse_args(argv)
     reading = {"max_unreadable_share": args.max_unreadable_share, "allow_outside_paths": args.allow_outside_paths}
-    if args.samples_per_shard < 1:
-        raise ValueError(f"samples_per_shard={args.samples_per_shard}; allowed: 1 or more.")
+    check_positive(samples_per_shard=args.samples_per_shard)
     if missing := [path for path in args.not_in if not Path(path).is_file()]:
         raise ValueError(f"not_in={missing[0]!r} is not there; allowed: kept-*.parquet of another split.")
     rows = load_rows(args.dataset, args.split, keep_unusable=True, **reading)

@@ -211,10 +211,21 @@ def _copy_image_tokenizer(source: Path, output: Path):
     output.mkdir(parents=True)
     files = checkpoint_files(source)
     index = source / "model.safetensors.index.json"
-    # with the tokenizer of its text side, where it has one
-    words = [path for pattern in _TEXT_TOKENIZER for path in sorted(source.glob(pattern))]
-    for path in [source / "config.json", *files, *([index] if len(files) > 1 else []), *words]:
+    for path in [source / "config.json", *files, *([index] if len(files) > 1 else [])]:
+        shutil.copyfile(path, output / path.name)
+    copy_text_tokenizer(source, output)
+
+
+def copy_text_tokenizer(source: Path, output: Path):
+    """
+    Copies the tokenizer of an image tokenizer's text side, where it has one.
+
+    Args:
+        source (`Path`): Folder of an image tokenizer.
+        output (`Path`): Folder that is there.
+    """
+    for path in (path for pattern in _TEXT_TOKENIZER for path in source.glob(pattern)):
         shutil.copyfile(path, output / path.name)
 
 
-__all__ = ["assemble_pipeline", "fetch_decoder"]
+__all__ = ["assemble_pipeline", "copy_text_tokenizer", "fetch_decoder"]

@@ -134,13 +134,14 @@ class Message(Strict):
     @model_validator(mode="before")
     @classmethod
     def _take_own_answer(cls, values: Any) -> Any:
-        """What the server answered comes back as it was: `parts` is all of it in order, also what was not finished."""
+        """What the server answered comes back as it was: `parts` is all of it in order; unfinished images go."""
         if not isinstance(values, dict) or values.get("role") != "assistant":
             return values
         message = {name: value for name, value in values.items() if name not in ("refusal", "images", "parts")}
         if isinstance(parts := values.get("parts"), list):
-            unfinished = [part for part in parts if isinstance(part, dict) and part.keys() == {"type", "codes"}]
-            message["content"] = [part for part in parts if part not in unfinished]
+            message["content"] = [
+                part for part in parts if not isinstance(part, dict) or part.keys() != {"type", "codes"}
+            ]
         return message if message.get("content") is not None else {**message, "content": ""}
 
 

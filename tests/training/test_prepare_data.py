@@ -118,7 +118,7 @@ def test_shards_of_others_stay(tmp_path, prepare):
     assert [path.read_bytes() for path in shards] == before
     with pytest.raises(ValueError, match="not_in='typo.parquet' is not there"):
         prepare(flags(str(tmp_path), tmp_path / "out", "--not_in", "typo.parquet"))
-    with pytest.raises(ValueError, match="samples_per_shard=0; allowed"):
+    with pytest.raises(ValueError, match="`samples_per_shard` is 0; allowed"):
         prepare(flags(str(tmp_path), tmp_path / "out", "--samples_per_shard", 0))
     assert prepare(flags(str(tmp_path), tmp_path / "out"))["kept"] == 2
 

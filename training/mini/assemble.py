@@ -20,17 +20,6 @@ import seed_hf_script  # isort: skip  # noqa: F401
 from seed_hf.trainer.flags import HelpFormatter
 
 
-TEXT_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-)
-
-
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Flags of this script."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
@@ -61,6 +50,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 
 from seed_hf import SeedForCausalLM, SeedImageProcessor, SeedImageTokenizer, SeedPipeline, SeedProcessor
+from seed_hf.convert.pipeline import copy_text_tokenizer
 from seed_hf.evaluation.text_encoders import load_text_encoder
 from seed_hf.models.modeling_seed_empty_prompt import SeedEmptyPrompt
 
@@ -105,9 +95,7 @@ def save(pipeline: SeedPipeline, args: argparse.Namespace) -> None:
     pipeline.to(torch.float16).save_pretrained(args.output, max_shard_size=f"{args.max_file_size}MB")
     leave_code_out(args.output)
     name_classes(args.output)
-    for name in TEXT_TOKENIZER_FILES:
-        if (args.image_tokenizer / name).is_file():
-            shutil.copyfile(args.image_tokenizer / name, args.output / "image_tokenizer" / name)
+    copy_text_tokenizer(args.image_tokenizer, args.output / "image_tokenizer")
 
 
 def save_language_model(source: Path, output: Path, max_file_size: float) -> None:
