@@ -19,6 +19,7 @@ from ..sealed_files import read_part_record
 from .outputs import local_copy, local_path
 from .reading import is_remote, read_parquet
 from .resumable import read_description
+from .splits import files_of_split
 
 
 logger = logging.get_logger(__name__)
@@ -143,8 +144,8 @@ def read_codes(codes: str | os.PathLike, split: str = "train", image_tokenizer: 
         codes (`str` or `os.PathLike`): Folder that [`~seed_hf.data.encode.encode_rows`] wrote, also behind a URL
             (`s3://`, `hf://`, ...); a data set with such files on the Hub; or one parquet file. What lies behind a
             URL is copied into the cache of `datasets`, once for each version of it.
-        split (`str`, defaults to `"train"`): Name of the split; in a single file the value of its
-            column `split`, if there is one.
+        split (`str`, defaults to `"train"`): Name of the split; in a single file the value of its column `split`, or
+            what the file is named after. A file where nothing speaks of a split is `"train"`.
         image_tokenizer (`str` or `os.PathLike`, *optional*): Folder whose weights the codes should come from; others
             are warned of.
 
@@ -178,6 +179,11 @@ def read_codes(codes: str | os.PathLike, split: str = "train", image_tokenizer: 
         rows = read_parquet([str(folder)])
         if "split" in rows.column_names:
             rows = rows.filter(lambda value: value == split, input_columns="split")
+        elif files_of_split([folder.name], split.partition("[")[0]) is None and split != "train":
+            raise ValueError(
+                f"`split` is {split!r}, but neither a column 'split' of {str(folder)!r} nor its name says which split "
+                "it is of. Allowed: 'train', which is all of it."
+            )
     else:
         from datasets import load_dataset
 

@@ -181,6 +181,18 @@ def test_slices_are_different_splits(tmp_path, image_tokenizer):
         read_codes(output, "a-b")
 
 
+def test_a_file_of_codes_is_of_one_split(tmp_path, image_tokenizer):
+    encode_rows(load_rows(write_shards(tmp_path / "shards", 1, 2)), image_tokenizer, tmp_path / "codes", "validation")
+    part = next((tmp_path / "codes" / "data").glob("*.parquet"))
+    assert read_codes(part, "validation")[:] == read_codes(tmp_path / "codes", "validation")[:]
+    with pytest.raises(ValueError, match=r"`split` is 'train'; allowed are .* named after: \['validation'\]"):
+        read_codes(part)
+    nameless = part.rename(tmp_path / "codes.parquet")
+    assert len(read_codes(nameless)) == 2
+    with pytest.raises(ValueError, match="`split` is 'test', but neither a column 'split' of .* Allowed: 'train'"):
+        read_codes(nameless, "test")
+
+
 def write_pictures(folder, *numbers):
     folder.mkdir(exist_ok=True)
     lines = [f"{index}.jpg,a thing" for index, _ in enumerate(numbers)]
