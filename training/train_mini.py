@@ -68,7 +68,7 @@ STAGES = (
         "train_decoder",
         "decoder-names",
         f"{DECODER} --init_unet {{out}}/decoder-text/unet --image_tokenizer {{out}}/stage2",
-        ("decoder", "stage3"),  # which has made the codes that both read
+        ("decoder", "stage2"),  # the codes that stage 3 reads, too, are made by whichever comes first, or by both
         taste=FEW_CODES.replace("train_split", "code_split"),
     ),
     Stage(

@@ -70,7 +70,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def run_variant(args: argparse.Namespace, number: int, config: dict, init_images: int) -> dict:
     """Trains one variant in a process of its own and returns its last evaluation."""
     start, output = args.output_dir / f"{number}-start", args.output_dir / str(number)
-    shutil.copytree(args.init_model, start, ignore=shutil.ignore_patterns("checkpoint-*", "logs"), dirs_exist_ok=True)
+    left_out = shutil.ignore_patterns("checkpoint-*", "logs", "views*")
+    shutil.copytree(args.init_model, start, ignore=left_out, dirs_exist_ok=True)
     settings = json.loads((start / "config.json").read_text()) | config
     (start / "config.json").write_text(json.dumps(settings))
     fit_quantizer(args.init_model, start)
