@@ -179,7 +179,11 @@ def read_codes(codes: str | os.PathLike, split: str = "train", image_tokenizer: 
         rows = read_parquet([str(folder)])
         if "split" in rows.column_names:
             rows = rows.filter(lambda value: value == split, input_columns="split")
-        elif files_of_split([folder.name], split.partition("[")[0]) is None and split != "train":
+        elif (
+            not folder.name.startswith(f"{split_name(split)}-")
+            and files_of_split([folder.name], split) is None
+            and split != "train"
+        ):
             raise ValueError(
                 f"`split` is {split!r}, but neither a column 'split' of {str(folder)!r} nor its name says which split "
                 "it is of. Allowed: 'train', which is all of it."

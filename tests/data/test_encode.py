@@ -187,7 +187,11 @@ def test_a_file_of_codes_is_of_one_split(tmp_path, image_tokenizer):
     assert read_codes(part, "validation")[:] == read_codes(tmp_path / "codes", "validation")[:]
     with pytest.raises(ValueError, match=r"`split` is 'train'; allowed are .* named after: \['validation'\]"):
         read_codes(part)
-    nameless = part.rename(tmp_path / "codes.parquet")
+    ours = part.rename(tmp_path / "test_concepts-00000-of-00001.parquet")  # as `encode_rows` names a part
+    assert len(read_codes(ours, "test_concepts")) == 2
+    with pytest.raises(ValueError, match=r"`split` is 'train\[1:\]'; allowed are"):
+        read_codes(ours, "train[1:]")
+    nameless = ours.rename(tmp_path / "codes.parquet")
     assert len(read_codes(nameless)) == 2
     with pytest.raises(ValueError, match="`split` is 'test', but neither a column 'split' of .* Allowed: 'train'"):
         read_codes(nameless, "test")
