@@ -127,6 +127,7 @@ def final_commands(output_dir: Path) -> list[list[str]]:
     out = shlex.quote(str(output_dir))
     assemble = f"--image_tokenizer {out}/stage2 --decoder {out}/decoder --vae {out}/vae --output {out}/pipeline"
     assemble += f" --language_model {out}/stage3 --language_output {out}/language_model"
+    assemble += f" --image_tokenizer_id {out}/pipeline"
     demo = f"-m seed_hf.demo --pipeline {out}/pipeline --language-model {out}/language_model --output-dir {out}/demo"
     return [
         [sys.executable, str(ROOT / "training" / "mini" / "assemble.py"), *shlex.split(assemble)],

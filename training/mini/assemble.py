@@ -35,6 +35,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--target_model",
         help="Text encoder that the decoder was trained with, unless it is that of --image_tokenizer.",
     )
+    parser.add_argument(
+        "--image_tokenizer_id", default="seed-mini", help="Where the language model is to find its image tokenizer."
+    )
     parser.add_argument("--scheduler", default="DDIMScheduler", help="A scheduler class of diffusers.")
     parser.add_argument("--guidance_scale", type=float, default=2.0, help="Default of the pipeline's calls.")
     parser.add_argument("--num_inference_steps", type=int, default=12, help="Default of the pipeline's calls.")
@@ -98,10 +101,11 @@ def save(pipeline: SeedPipeline, args: argparse.Namespace) -> None:
     copy_text_tokenizer(args.image_tokenizer, args.output / "image_tokenizer")
 
 
-def save_language_model(source: Path, output: Path, max_file_size: float) -> None:
+def save_language_model(source: Path, output: Path, max_file_size: float, image_tokenizer_id: str) -> None:
     """The language model in float16, without the image tokenizer, with its processor; `output` is replaced."""
     model = SeedForCausalLM.from_pretrained(source, image_tokenizer=None)
     processor = SeedProcessor.from_pretrained(source)
+    model.config.image_tokenizer_id = processor.tokenizer.image_tokenizer_id = image_tokenizer_id
     shutil.rmtree(output, ignore_errors=True)
     model.half().save_pretrained(output, max_shard_size=f"{max_file_size}MB")
     processor.save_pretrained(output)
@@ -172,7 +176,7 @@ def main(argv: list[str] | None = None) -> None:
             print(f"{name}: {sum(parameter.numel() for parameter in component.parameters()) / 1e6:.2f} M parameters")
     print(f"{args.output}: {total / 1e6:.1f} MB")
     if args.language_model:
-        save_language_model(args.language_model, args.language_output, args.max_file_size)
+        save_language_model(args.language_model, args.language_output, args.max_file_size, args.image_tokenizer_id)
         total = check_sizes(args.language_output, args.max_file_size)
         print(f"{args.language_output}: {total / 1e6:.1f} MB")
 

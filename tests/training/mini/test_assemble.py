@@ -21,7 +21,7 @@ from tiny.pictures import (
 from tiny.training_data import save_bert
 from transformers import AutoTokenizer
 
-from seed_hf import SeedForCausalLM, SeedImageProcessor, SeedImageTokenizer, SeedPipeline
+from seed_hf import SeedForCausalLM, SeedImageProcessor, SeedImageTokenizer, SeedPipeline, SeedProcessor
 
 
 @pytest.fixture
@@ -105,9 +105,10 @@ def test_weights_in_several_files(script, flags, tmp_path):
         assert got.keys() == expected.keys() and all(torch.equal(got[key], expected[key]) for key in expected)
     for part in build_seed(SeedImageTokenizer.from_pretrained(flags["image_tokenizer"])):
         part.save_pretrained(tmp_path / "saved")
-    script.save_language_model(tmp_path / "saved", tmp_path / "language_model", 0.02)
+    script.save_language_model(tmp_path / "saved", tmp_path / "language_model", 0.02, "some/where")
     assert len(list((tmp_path / "language_model").glob("*.safetensors"))) > 1
     folders = (tmp_path / "saved", tmp_path / "language_model")
+    assert SeedProcessor.from_pretrained(folders[1]).tokenizer.image_tokenizer_id == "some/where"
     before, after = (SeedForCausalLM.from_pretrained(folder, image_tokenizer=None) for folder in folders)
     for name, value in before.state_dict().items():
         # float16 in the files
