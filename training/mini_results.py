@@ -11,13 +11,14 @@ a Chromium.
 
 import argparse
 import shlex
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 
 import seed_hf_script  # isort: skip  # noqa: F401
+
+from PIL import Image
 
 from seed_hf.trainer.flags import HelpFormatter
 from seed_hf.trainer.progress import Progress
@@ -149,7 +150,8 @@ def main(argv: list[str] | None = None) -> None:
         progress.run_all(commands, needs, args.jobs)
     finally:
         if "demo" in commands and progress.state.get("demo", {}).get("done"):
-            shutil.copyfile(args.output_dir / "demo" / "sheet.png", SHEET)
+            with Image.open(args.output_dir / "demo" / "sheet.png") as sheet:
+                sheet.convert("RGB").quantize(256).save(SHEET, optimize=True)  # a third of the bytes
 
 
 if __name__ == "__main__":
