@@ -20,10 +20,10 @@ QUESTION = "What kind of thing is this?"
 
 def test_captions(tmp_path, capsys):
     (tmp_path / "broken.png").write_bytes(b"broken")
-    files = [mini_image("strawberry"), mini_image("rainbow")]
+    files = [mini_image("doughnut"), mini_image("rainbow")]
     assert main(["caption", files[0], str(tmp_path), files[1]]) == 1
     printed = capsys.readouterr()
-    assert printed.out.splitlines() == [f"{files[0]}: strawberry", f"{files[1]}: rainbow"]
+    assert printed.out.splitlines() == [f"{files[0]}: doughnut", f"{files[1]}: rainbow"]
     assert "broken.png" in printed.err and "1 could not be read" in printed.err
 
 
@@ -57,7 +57,7 @@ def test_the_named_revision_counts(tmp_path, hub, capsys):
 
 def test_first_codes_alone(load_mini, capsys):
     """As many of them as asked for, no others, and less is said of fewer."""
-    files = [mini_image("strawberry"), mini_image("rainbow")]
+    files = [mini_image("doughnut"), mini_image("rainbow")]
     model, processor = load_mini()
     codes = processor.encode_image(files, model.image_tokenizer)
     codes[:, 8:] = 0  # not read
@@ -67,7 +67,7 @@ def test_first_codes_alone(load_mini, capsys):
         f"{file}: {caption}" for file, caption in zip(files, captions, strict=True)
     ]
     assert main(["caption", files[0], "--num-codes", "32"]) == 0
-    assert capsys.readouterr().out == f"{files[0]}: strawberry\n"
+    assert capsys.readouterr().out == f"{files[0]}: doughnut\n"
     assert main(["ask", files[0], QUESTION, "--num-codes", "33"]) == 1
     assert "`--num-codes` is 33; allowed: 1 to 32." in capsys.readouterr().err
 
@@ -87,9 +87,9 @@ def test_answers_are_those_of_the_model(load_mini, capsys):
 
 def test_a_model_that_only_names_its_image_tokenizer(tmp_path, capsys):
     shutil.copytree(mini_language_model_path(), tmp_path / "copy")
-    assert main(["caption", mini_image("strawberry"), "--json", "--model", str(tmp_path / "copy")]) == 0
+    assert main(["caption", mini_image("doughnut"), "--json", "--model", str(tmp_path / "copy")]) == 0
     printed = capsys.readouterr()
-    assert json.loads(printed.out) == {"file": mini_image("strawberry"), "caption": "strawberry"}
+    assert json.loads(printed.out) == {"file": mini_image("doughnut"), "caption": "doughnut"}
     assert printed.err.splitlines()[0] == f"using {tmp_path / 'copy'}"
 
 
