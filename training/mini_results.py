@@ -87,6 +87,7 @@ STEPS = (
         needs=("number_tables", "codebooks", "stability", "prefixes", "tables", "demo"),
     ),
     Step("demo", "-m seed_hf.demo --output-dir {out}/demo"),
+    Step("architecture", "docs/draw_architecture.py"),
     Step("edits", "docs/draw_edits.py"),
     Step("mixed_codes", "docs/draw_mixed_codes.py"),
     Step("other_tokenizers", "docs/draw_other_tokenizers.py"),
