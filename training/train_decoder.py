@@ -8,7 +8,7 @@ Trained: the UNet (moving average saved). Frozen: autoencoder, text encoder.
     python training/train_decoder.py --recipe training/recipes/mini/decoder.yaml --vae out/vae \
         --target_model out/stage1 --output_dir out/decoder-text
 
-Then, departures from SEED-1, some steps with means of several names, and some in which most of the conditions are what
+Then, departures from SEED-1, some steps with means of several names, and some in which half of the conditions are what
 stage 2 decodes from the codes of a training picture (in any style): both are less exact than the text encoder's own:
 
     python training/train_decoder.py --recipe training/recipes/mini/decoder_names.yaml --vae out/vae \

@@ -155,7 +155,7 @@ def decode_codes_by_caption(image_tokenizer: str, rows, code_noise: float = 0.0)
     Returns:
         `dict[str, torch.Tensor]`: By caption, float16 of shape `(num_views, num_tokens, dim)`.
     """
-    model = SeedImageTokenizer.from_pretrained(image_tokenizer).eval()
+    model = SeedImageTokenizer.from_pretrained(image_tokenizer, dtype=torch.float32).eval()
     codes = torch.tensor([[row["codes"], *(row.get("augmented_codes") or [])] for row in rows])
     if code_noise:
         codes = torch.cat([codes, replace_codes(codes, code_noise), replace_codes(codes, code_noise)], dim=1)

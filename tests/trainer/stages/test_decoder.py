@@ -6,9 +6,12 @@ from types import SimpleNamespace
 import diffusers
 import pytest
 import torch
+from datasets import Dataset
 from diffusers import DDIMScheduler
+from tiny.image_tokenizer import tiny_image_tokenizer
 from tiny.pictures import build_codes, build_pipeline, build_unet, generators
 
+from seed_hf import SeedImageTokenizer
 from seed_hf.mini.pictures import Pictures
 from seed_hf.trainer.settings import ConditionSettings
 from seed_hf.trainer.stages.decoder import (
@@ -17,6 +20,7 @@ from seed_hf.trainer.stages.decoder import (
     blend_names,
     build_scheduler,
     check_prediction_type,
+    decode_codes_by_caption,
     make_grid,
     min_snr_weights,
     replace_codes,
@@ -155,3 +159,15 @@ def test_replaced_codes():
     assert torch.equal(some % 32, codes % 32)  # a code keeps its place
     shares = (some != codes).float().mean(dim=2)
     assert 0.2 < shares.mean() < 0.3 and shares.max() < 0.8
+
+
+def test_weights_in_half_precision_decode_in_float32(tmp_path, monkeypatch):
+    tiny_image_tokenizer().half().save_pretrained(tmp_path)
+    codes = build_codes(2)
+    rows = Dataset.from_dict({"caption": ["cat", "dog"], "codes": codes.tolist()})
+    dtypes, decode = [], SeedImageTokenizer.decode
+    monkeypatch.setattr(
+        SeedImageTokenizer, "decode", lambda self, codes: dtypes.append(self.dtype) or decode(self, codes)
+    )
+    assert decode_codes_by_caption(str(tmp_path), rows).keys() == {"cat", "dog"}
+    assert dtypes == [torch.float32]  # half precision takes a CPU ten times as long
