@@ -52,7 +52,7 @@ class Stage:
     taste: str = ""
 
 
-# a third of the images, each seen by the frozen parts in one view
+# a quarter of the images, each seen by the frozen parts in one view
 FEW_VIEWS = "--train_split train[:3000] --cache_views 1"
 FEW_CODES = "--train_split train[:3000] --augmented_views 0"
 DECODER = "--vae {out}/vae --target_model {out}/stage1"

@@ -93,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except (ImportError, ValueError, OSError) as error:
         name = next(word for word in argv if word in COMMANDS)
-        message = describe_missing(error, name) if isinstance(error, ImportError) else str(error)
+        message = describe_missing(error, name) if isinstance(error, ImportError) else _describe(error)
         if message is None or "--debug" in argv:
             raise
     from ..hub.secrets import hide_credentials  # brings huggingface_hub, for which `--help` must not wait
@@ -101,6 +101,16 @@ def main(argv: list[str] | None = None) -> int:
     message = _with_flags(" ".join(message.split()), find_command().get_command(None, name))
     print(f"seed-hf {name}: {hide_credentials(message)}", file=sys.stderr)
     return 1
+
+
+def _describe(error: ValueError | OSError) -> str:
+    """What is wrong with a place, in words."""
+    place = str(getattr(error, "filename", None) or "")
+    if place and isinstance(error, FileNotFoundError):
+        return f"there is no {place!r}."
+    if place and isinstance(error, (FileExistsError, NotADirectoryError)):
+        return f"{place!r} cannot be a folder: it, or a part of its path, is a file."
+    return str(error)
 
 
 def _run(argv: list[str]) -> int:

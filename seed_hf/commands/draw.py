@@ -42,10 +42,10 @@ def run(
         raise ValueError(f"`--output` is {str(output)!r}; allowed: a name that ends in .png, or a folder.")
     if is_file and len(prompts) * count > 1:
         raise ValueError(f"`--output` is the file {str(output)!r}; allowed for several pictures: a folder.")
-    pipeline, generation = load_drawing_pipeline(*announce(model, device))
-    pictures = draw_codes(pipeline, pipeline.encode_prompt(prompts, **generation), seed, steps, guidance, count)
     folder = output.parent if is_file else output
     folder.mkdir(parents=True, exist_ok=True)
+    pipeline, generation = load_drawing_pipeline(*announce(model, device))
+    pictures = draw_codes(pipeline, pipeline.encode_prompt(prompts, **generation), seed, steps, guidance, count)
     taken = {path.stem.lower() for path in folder.iterdir()}
     names = [prompt for prompt in prompts for _ in range(count)]
     for name, picture in zip(names, pictures, strict=True):

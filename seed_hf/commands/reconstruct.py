@@ -36,8 +36,8 @@ def run(
     failures = Failures()
     tables = [read_codes(Path(path)) for path in paths if has_codes(path)]
     files = find_images([path for path in paths if not has_codes(path)], failures)
-    pipeline = load_pipeline(*announce(model, device))
     output.mkdir(parents=True, exist_ok=True)
+    pipeline = load_pipeline(*announce(model, device))
     # nobody's image is overwritten, also not before it is read
     sources = [*files, *(Path(name) for names, _ in tables for name in names)]
     taken, count = {file.stem.lower() for file in sources if file.resolve().parent == output.resolve()}, 0

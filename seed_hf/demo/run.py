@@ -87,6 +87,7 @@ def run_demo(args: argparse.Namespace, load_language_model=mini_language_model):
     """
     for part in ("pipeline", "language_model", "pictures"):
         setattr(args, part, resolve_mini(getattr(args, part), part))
+    args.output_dir.mkdir(parents=True, exist_ok=True)  # a place that cannot be written to is said before the work
     # weights load in a second; their bars would only hide the demo's own lines
     logging.disable_progress_bar()
     diffusers_logging.disable_progress_bar()
@@ -138,7 +139,6 @@ class Demo:
             self.draw((prompts + PROMPTS)[: max(len(PROMPTS), len(prompts))])
         with self.step("Write the sheet and the page"):
             folder = self.args.output_dir
-            folder.mkdir(parents=True, exist_ok=True)
             draw_sheet(self.results).save(folder / "sheet.png", optimize=True)
             write_page(self.results, folder / "index.html")
         print(f"Done in {time.perf_counter() - self.started:.0f} s: {folder / 'sheet.png'}, {folder / 'index.html'}")

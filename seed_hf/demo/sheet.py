@@ -1,5 +1,7 @@
 """The demo's sheet: images with their codes, captions and reconstructions, prompts with their drawings."""
 
+from bisect import bisect_left
+
 from PIL import Image, ImageDraw, ImageFont
 
 from .results import DemoResults, DrawnPicture, SeenPicture
@@ -121,9 +123,10 @@ def _fit(text: str, size: int, width: int) -> str:
     text = " ".join(text.split())
     if _font(size).getlength(text) <= width:
         return text
-    while text and _font(size).getlength(text + "...") > width:
-        text = text[:-1]
-    return text.rstrip() + "..."
+    fitting = bisect_left(
+        range(len(text)), True, key=lambda count: _font(size).getlength(text[:count] + "...") > width
+    )
+    return text[: max(0, fitting - 1)].rstrip() + "..."
 
 
 _FONTS: dict[int, ImageFont.FreeTypeFont] = {}

@@ -68,6 +68,21 @@ def test_a_name_that_is_nowhere_is_reported_in_one_line(tmp_path, capsys):
     assert main(["export-lm", "a/b/c", str(tmp_path)]) == 1 and "owner/name" in capsys.readouterr().err
 
 
+def test_a_place_that_is_no_folder_is_reported_before_the_work(tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text("")
+    for line in (
+        f"reconstruct {tmp_path} --output {file}",
+        f"draw owl --output {file}/x",
+        f"demo --output-dir {file}",
+    ):
+        assert main(line.split()) == 1
+        error = capsys.readouterr().err
+        assert "cannot be a folder" in error and str(file) in error and "Errno" not in error
+    assert main(["search", str(tmp_path / "nowhere.jsonl"), "owl"]) == 1
+    assert "there is no" in capsys.readouterr().err
+
+
 def test_a_folder_is_shown_by_its_name(tmp_path, monkeypatch):
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path / "mine")

@@ -42,7 +42,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="Folder of a language model; empty: leave it out.",
     )
     parser.add_argument(
-        "--splits", nargs="+", default=list(SPLITS), help="Splits to evaluate (validation while tuning)."
+        "--splits",
+        nargs="+",
+        choices=ALL_SPLITS,
+        default=list(SPLITS),
+        help="Splits to evaluate (validation while tuning).",
     )
     parser.add_argument("--limit", type=int, default=0, help="Number of images per split; 0: all.")
     parser.add_argument("--num_inference_steps", type=int, default=12, help="Steps of the picture decoder.")
@@ -184,10 +188,10 @@ def evaluate_split(evaluation: Evaluation, split: str) -> dict[tuple[str, str], 
             if not plain.all():
                 scores = retrieval_scores(model, evaluation.tokenizer, feature, captions)
                 results[f"R@1, image to text, {source}, with flags", "%"] = scores["i2t_r1"]
+    codes, originals = codes[plain], [image for image, keep in zip(images, plain, strict=True) if keep]
     use = codebook_use(codes, model.config.codebook_size)
     results["codes in use", "%"], results["perplexity of the codes", ""] = use["codes_used"], use["perplexity"]
     results["different codes among the 32 of an image", ""] = use["distinct_codes"]
-    codes, originals = codes[plain], [image for image, keep in zip(images, plain, strict=True) if keep]
     first = [kept.index(name) for name in sorted(set(kept))]  # one drawing for each caption
     shown = [kept[i] for i in first]
     unflagged = [row["image"]["path"] for row in rows if not row["is_flag"]]

@@ -174,7 +174,7 @@ def reconstruction_rows(args: argparse.Namespace) -> dict[str, list[float | None
     path = args.output_dir / "reconstruction.json"
     scores = measured(path, evaluate_reconstruction, args.model, clip="own", **arguments)
     return {
-        "drawn from the caption (upper bound)": [scores.get("caption_drawing")],
+        "drawn from the caption": [scores.get("caption_drawing")],
         "drawn from the codes": [scores["reconstruction"]],
         "one against the other": [scores.get("reconstruction_to_caption_drawing")],
     }
@@ -351,12 +351,12 @@ def main(argv: list[str] | None = None) -> None:
     language, pilot = language_rows(args), pilot_rows(args)
     tables = {
         "Table 1: retrieval, %, image to text (i2t) and text to image (t2i)": (RECALL_NAMES, retrieval),
-        f"Table 2: similarity with the original (of {args.num_drawn} at most), by seed-mini's own features, x 100": (
+        f"Table 2: similarity with the original (of at most {args.num_drawn}), by seed-mini's own features, x 100": (
             ["similarity"],
             reconstruction,
         ),
         "Table 3: captions and answers of seed-mini": ([*CAPTION_SCORES, "questions, %"], language),
-        "Pilot: captions by language models alike": (CAPTION_SCORES, pilot),
+        "Pilot: captions by two language models that differ only in the codes they read": (CAPTION_SCORES, pilot),
     }
     steps = f"{args.stage1_steps}, {args.stage2_steps} and {args.language_steps}"
     parts = [
@@ -369,7 +369,7 @@ def main(argv: list[str] | None = None) -> None:
     figure = args.report.with_suffix(".png")
     draw_tables(tables, figure)
     if args.readme is not None:
-        shown = f"![The tables]({os.path.relpath(figure, args.readme.parent)})\n\n*`{COMMAND}` made them.* "
+        shown = f"![The tables]({os.path.relpath(figure, args.readme.parent)})\n\n"
         update_file(args.readme, f"{shown}{parts[0]}\n{parts[-1]}", "tables")
     tqdm.write("\n".join(parts) + f"\n{(time.monotonic() - started) / 60:.1f} minutes; wrote {args.report}")
 
