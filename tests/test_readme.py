@@ -51,7 +51,7 @@ def test_snippet_runs(index, elsewhere, capsys):
     if index == 0:
         codes = names["codes"]
         assert codes.shape == (1, 32) and codes.dtype == torch.long and 0 <= codes.min() and codes.max() < 4096
-        assert Image.open(elsewhere / "strawberry.png").size == (64, 64)
+        assert Image.open(elsewhere / "rainbow.png").size == (64, 64)
     if index == 1:
         assert len(printed) == 1
     if index == 2:
