@@ -36,6 +36,9 @@ def generate_texts(
 
     Returns:
         `list[str]`: what the model wrote for each image.
+
+    Raises:
+        ValueError: A prompt is longer than the model's context.
     """
     codes, texts = torch.as_tensor(codes), []
     batch_size = batch_size or max(1, len(codes))
@@ -43,9 +46,27 @@ def generate_texts(
     for start in range(0, len(codes), batch_size):
         part = slice(start, start + batch_size)
         inputs = processor(text=prompts[part], codes=codes[part], padding=True, return_tensors="pt").to(model.device)
+        check_context(model, inputs["input_ids"].shape[1], "prompts")
         ids = model.generate(**inputs, **{"do_sample": False, **generation})
         texts += processor.post_process_generation(ids, prompt_length=inputs["input_ids"].shape[1])
     return texts
+
+
+def check_context(model: SeedForCausalLM, num_tokens: int, name: str) -> None:
+    """
+    Refuses a prompt that a language model has no places for; it would write, but nothing that makes sense.
+
+    Args:
+        model ([`SeedForCausalLM`]): The language model, or a PEFT model around it.
+        num_tokens (`int`): Length of the prompt, with its image.
+        name (`str`): Name of the argument that it comes from.
+
+    Raises:
+        ValueError: The prompt is longer than `max_position_embeddings`.
+    """
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if limit is not None and num_tokens > limit:
+        raise ValueError(f"`{name}` has {num_tokens} tokens; allowed: {limit}, the context of the language model.")
 
 
 @torch.no_grad()
@@ -111,4 +132,4 @@ def check_places(codes, config: SeedImageTokenizerConfig) -> torch.LongTensor:
     return codes
 
 
-__all__ = ["check_places", "generate_texts", "places_of_codes", "text_features"]
+__all__ = ["check_context", "check_places", "generate_texts", "places_of_codes", "text_features"]

@@ -30,6 +30,7 @@ def run(
 ):
     """Draws the prompts, and says where the pictures are."""
     # these bring torch, for which `--help` must not wait
+    from ..inference import check_context
     from ..loading import load_drawing_pipeline
     from ..models.image_formats_seed import IMAGE_SUFFIXES
 
@@ -45,6 +46,10 @@ def run(
     folder = output.parent if is_file else output
     folder.mkdir(parents=True, exist_ok=True)
     pipeline, generation = load_drawing_pipeline(*announce(model, device))
+    tokenizer = pipeline.processor.tokenizer
+    for prompt in prompts:
+        num_tokens = len(tokenizer(prompt)["input_ids"]) + tokenizer.num_query_tokens
+        check_context(pipeline.language_model, num_tokens, "prompt")
     pictures = draw_codes(pipeline, pipeline.encode_prompt(prompts, **generation), seed, steps, guidance, count)
     taken = {path.stem.lower() for path in folder.iterdir()}
     names = [prompt for prompt in prompts for _ in range(count)]

@@ -61,6 +61,7 @@ def test_a_pipeline_saved_with_its_language_model(pipeline, tmp_path, capsys):
         (["--count", "0"], "`--count` is 0; allowed: 1 or more"),
         (["--count", "2"], "is the file 'apple.png'; allowed for several pictures: a folder"),
         (["--model", mini_pipeline_path()], "is a pipeline without a language model; allowed: "),
+        (["--", "apple " * 600], "`prompt` has 634 tokens; allowed: 512, the context of the language model."),
         (["--output", "out", "--", " "], "`prompt` is empty; allowed: some words"),
         (["--output", "apple.jpg"], "`--output` is 'apple.jpg'; allowed: a name that ends in .png, or a folder"),
     ],
