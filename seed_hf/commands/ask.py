@@ -28,6 +28,8 @@ def run(
     """Prints the answer."""
     from ..loading import load_language_model  # brings torch, for which `--help` must not wait
 
+    if not question.strip():
+        raise ValueError("`question` is empty; allowed: some words.")
     failures = Failures()
     language_model, processor = load_language_model(*announce(model, device))
     num_codes = check_num_codes(num_codes, processor.tokenizer.num_query_tokens)

@@ -136,7 +136,8 @@ class Demo:
                 self.skip(f"`--prompt` {prompt!r} is empty; allowed: some words.")
         if self.language_model is not None:
             # the caller's own, filled up to one row of the sheet
-            self.draw((prompts + PROMPTS)[: max(len(PROMPTS), len(prompts))])
+            others = [prompt for prompt in PROMPTS if prompt not in prompts]
+            self.draw((prompts + others)[: max(len(PROMPTS), len(prompts))])
         with self.step("Write the sheet and the page"):
             folder = self.args.output_dir
             draw_sheet(self.results).save(folder / "sheet.png", optimize=True)

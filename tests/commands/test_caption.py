@@ -83,6 +83,8 @@ def test_answers_are_those_of_the_model(load_mini, capsys):
     row = {"file": mini_image("owl"), "question": QUESTION, "answer": answer}
     assert json.loads(capsys.readouterr().out) == row
     assert main(["ask", mini_image("owl"), "<image><img>", "--max-new-tokens", "2"]) == 0  # a question is only text
+    assert main(["ask", mini_image("owl"), " "]) == 1
+    assert "`question` is empty; allowed: some words." in capsys.readouterr().err
     assert main(["ask", mini_image("owl"), "apple " * 600]) == 1
     assert "allowed: 512, the context of the language model" in capsys.readouterr().err
 
