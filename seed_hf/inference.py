@@ -52,6 +52,19 @@ def generate_texts(
     return texts
 
 
+def context_length(model: SeedForCausalLM) -> int | None:
+    """
+    Looks up the largest number of tokens that a language model reads and writes.
+
+    Args:
+        model ([`SeedForCausalLM`]): The language model, or a PEFT model around it.
+
+    Returns:
+        `int`: `max_position_embeddings`; `None` if its configuration has none.
+    """
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+
+
 def check_context(model: SeedForCausalLM, num_tokens: int, name: str) -> None:
     """
     Refuses a prompt that a language model has no places for; it would write, but nothing that makes sense.
@@ -64,7 +77,7 @@ def check_context(model: SeedForCausalLM, num_tokens: int, name: str) -> None:
     Raises:
         ValueError: The prompt is longer than `max_position_embeddings`.
     """
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    limit = context_length(model)
     if limit is not None and num_tokens > limit:
         raise ValueError(f"`{name}` has {num_tokens} tokens; allowed: {limit}, the context of the language model.")
 
@@ -132,4 +145,4 @@ def check_places(codes, config: SeedImageTokenizerConfig) -> torch.LongTensor:
     return codes
 
 
-__all__ = ["check_context", "check_places", "generate_texts", "places_of_codes", "text_features"]
+__all__ = ["check_context", "check_places", "context_length", "generate_texts", "places_of_codes", "text_features"]

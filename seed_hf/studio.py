@@ -11,7 +11,7 @@ import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from .hub.fetch import MINI_NAME, find_folder
-from .inference import check_places, places_of_codes, text_features
+from .inference import check_places, context_length, places_of_codes, text_features
 from .loading import load_drawing_pipeline, load_pipeline, load_text_tokenizer
 from .models.pipeline_seed import seeded_sampling
 from .models.processing_seed import DEFAULT_CHAT_TEMPLATE
@@ -377,7 +377,7 @@ class Studio:
     @property
     def context_length(self) -> int | None:
         """Largest number of tokens that the language model reads and writes; `None` if it says none."""
-        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return context_length(self.model)
 
     def count_tokens(self, chat: list[dict] | str, generation_mode: str = "text") -> int:
         """
