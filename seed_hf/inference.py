@@ -96,13 +96,14 @@ def text_features(model: SeedImageTokenizer, tokenizer, texts: list[str], max_le
     Returns:
         `torch.FloatTensor` of shape `(len(texts), projection_dim)`: L2-normalised, on the device of the model.
     """
+    order = sorted(range(len(texts)), key=lambda number: len(texts[number]))  # texts of a batch need little padding
     features = []
     for start in range(0, len(texts), _TEXTS_AT_ONCE):
-        part = texts[start : start + _TEXTS_AT_ONCE]
+        part = [texts[number] for number in order[start : start + _TEXTS_AT_ONCE]]
         batch = tokenizer(part, padding=True, truncation=True, max_length=max_length, return_tensors="pt")
         batch = batch.to(model.device)
         features.append(model.get_text_features(batch["input_ids"], batch["attention_mask"]).pooler_output)
-    return torch.cat(features)
+    return torch.cat(features)[torch.tensor(order).argsort()]
 
 
 def places_of_codes(config: SeedImageTokenizerConfig) -> list[range]:

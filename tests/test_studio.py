@@ -100,6 +100,13 @@ def test_codes_of_places(studio, mini):
     assert mini.codes_of_place[1] == range(128, 256) and len(mini.codes_of_place) == 32
 
 
+def test_features_of_texts_stand_in_the_order_of_the_texts(mini):
+    texts = ["face with tears of joy", "cat", "green heart", "a"]
+    alone = torch.cat([mini.text_features([text]) for text in texts])
+    # padding is masked, so that only the rounding of float32 sums differs
+    torch.testing.assert_close(mini.text_features(texts), alone, atol=1e-5, rtol=1e-4)
+
+
 def test_seed_mini(mini):
     codes = mini.encode([mini_image("doughnut"), mini_image("rainbow")])
     questions = [chat("A photo of", row) for row in codes]
