@@ -45,7 +45,7 @@ class Arguments(CompileSettings, DataSettings, Augmentation, RunArguments):
         default=0, help="Prune the vocabulary to this number of frequent words; 0: keep all."
     )
     attn_implementation: str = HfArg(default="sdpa", help="`eager` is faster for bf16 training on a CPU.")
-    train_vision: bool = HfArg(default=False, help="Also train the ViT; of a pretrained stem only the last layer.")
+    train_vision: bool = HfArg(default=False, help="Also train the ViT; of a pretrained stem its last layers.")
     vision_lr_multiplier: float = HfArg(default=1.0, help="Factor on the learning rate of the ViT.")
     group_by: str = HfArg(default="caption", help="Column of whose equal values a pass shows one; empty: show all.")
     max_text_tokens: int = HfArg(default=32, help="Captions are cut to this many tokens (the original: 32).")

@@ -114,16 +114,40 @@ class SeedConvStem(nn.Module):
         """Tells `Blip2VisionEmbeddings` the dtype."""
         return self.first.weight
 
+    def trained_parts(self) -> list[nn.Module]:
+        """What stage 1 trains of it, where it trains the ViT: the layers after what [`get_frozen_features`] gives."""
+        # CODEPATH: the last layer, or two inner ones
+        return [self.projection, *(self.blocks[self.fine_end :] if self.last is None else ())]
+
+    def get_frozen_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        r"""
+        What no stage trains, so that training may cache it.
+
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, 3, height, width)`): Normalised RGB.
+
+        Returns:
+            `torch.FloatTensor`: the finer inner layer, `(batch_size, channels, height / 16, width / 16)`; without
+            `takes_inner` the last layer, `(batch_size, num_features, height / 32, width / 32)`.
+        """
+        hidden_states = F.relu6(self.first(pixel_values.contiguous(memory_format=torch.channels_last)))
+        for block in self.blocks[: self.fine_end if self.last is None else None]:
+            hidden_states = block(hidden_states)
+        return hidden_states if self.last is None else F.relu6(self.last(hidden_states))
+
+    def continue_from(self, frozen_features: torch.Tensor) -> torch.Tensor:
+        """What [`get_frozen_features`] gives -> `(batch_size, num_features, height / 32, width / 32)`."""
+        # CODEPATH: the last layer, or two inner ones
+        if self.last is not None:
+            return frozen_features
+        hidden_states = frozen_features.contiguous(memory_format=torch.channels_last)
+        for block in self.blocks[self.fine_end :]:
+            hidden_states = block(hidden_states)
+        return torch.cat([hidden_states, F.pixel_unshuffle(frozen_features, 2)], dim=1)
+
     def get_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """`(batch_size, 3, height, width)` -> `(batch_size, num_features, height / 32, width / 32)`."""
-        hidden_states = F.relu6(self.first(pixel_values.contiguous(memory_format=torch.channels_last)))
-        for index, block in enumerate(self.blocks, start=1):
-            hidden_states = block(hidden_states)
-            if index == self.fine_end:
-                fine = hidden_states
-        if self.last is None:
-            return torch.cat([hidden_states, F.pixel_unshuffle(fine, 2)], dim=1)
-        return F.relu6(self.last(hidden_states))
+        return self.continue_from(self.get_frozen_features(pixel_values))
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         r"""

@@ -217,8 +217,8 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
 
         Returns:
             `torch.FloatTensor`: hidden states of the ViT before its last norm (`ln_vision`, which stage 1 trains),
-            `(batch_size, num_patches + 1, vision width)`; with `config.use_conv_stem` those of the stem,
-            `(batch_size, stem's num_features, image_size / 32, image_size / 32)`.
+            `(batch_size, num_patches + 1, vision width)`; with `config.use_conv_stem` what
+            [`SeedConvStem.get_frozen_features`] gives.
 
         Raises:
             ValueError: `pixel_values` of another shape.
@@ -227,7 +227,7 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
         vision = self.vision_model
         # CODEPATH: seed-mini has convolutions before its ViT; SEED's ViT embeds patches
         if self.config.use_conv_stem:
-            return vision.embeddings.patch_embedding.get_features(pixel_values)
+            return vision.embeddings.patch_embedding.get_frozen_features(pixel_values)
         return vision.encoder(inputs_embeds=vision.embeddings(pixel_values)).last_hidden_state
 
     def _run_causal_qformer(self, pixel_values, **kwargs):
@@ -239,7 +239,8 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
         # CODEPATH: seed-mini has convolutions before its ViT; SEED's ViT embeds patches
         if self.config.use_conv_stem:
             stem = vision.embeddings.patch_embedding
-            embeds = embed_patches(vision.embeddings, stem.projection(vision_features.to(stem.weight.dtype)))
+            patches = stem.projection(stem.continue_from(vision_features.to(stem.weight.dtype)))
+            embeds = embed_patches(vision.embeddings, patches)
             vision_features = vision.encoder(inputs_embeds=embeds).last_hidden_state
         return self.causal_qformer(vision.post_layernorm(vision_features), **kwargs)
 

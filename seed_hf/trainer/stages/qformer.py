@@ -84,7 +84,7 @@ def freeze_for_stage_1(model: SeedImageTokenizer, train_vision: bool = False) ->
 
     Args:
         model ([`SeedImageTokenizer`]): Changed in place.
-        train_vision (`bool`, defaults to `False`): Also train the ViT; of a pretrained stem only the last layer.
+        train_vision (`bool`, defaults to `False`): Also train the ViT; of a pretrained stem its last layers.
     """
     model.requires_grad_(False)
     vision = model.vision_model
@@ -94,7 +94,9 @@ def freeze_for_stage_1(model: SeedImageTokenizer, train_vision: bool = False) ->
     if train_vision:
         vision.requires_grad_(True)
         if model.config.use_conv_stem:
-            vision.embeddings.patch_embedding.requires_grad_(False).projection.requires_grad_(True)
+            stem = vision.embeddings.patch_embedding.requires_grad_(False)
+            for part in stem.trained_parts():
+                part.requires_grad_(True)
 
 
 def build_processor(model: SeedImageTokenizer, folder: str | None = None) -> SeedImageProcessor:
