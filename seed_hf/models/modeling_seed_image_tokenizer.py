@@ -239,7 +239,9 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
         # CODEPATH: seed-mini has convolutions before its ViT; SEED's ViT embeds patches
         if self.config.use_conv_stem:
             stem = vision.embeddings.patch_embedding
-            patches = stem.projection(stem.continue_from(vision_features.to(stem.weight.dtype)))
+            # few at a time: a CPU is faster with what fits into its caches
+            parts = vision_features.to(stem.weight.dtype).split(64)
+            patches = torch.cat([stem.projection(stem.continue_from(part)) for part in parts])
             embeds = embed_patches(vision.embeddings, patches)
             vision_features = vision.encoder(inputs_embeds=embeds).last_hidden_state
         return self.causal_qformer(vision.post_layernorm(vision_features), **kwargs)

@@ -10,6 +10,7 @@ from seed_hf import SeedImageProcessor, SeedImageTokenizer, SeedImageTokenizerCo
 from seed_hf.mini import mini_pictures_path
 from seed_hf.mini.vision_stem import IMAGE_MEAN, IMAGE_STD, load_stem, whiten_projection
 from seed_hf.models.modeling_seed_conv_stem import SameConv, SeedConvStem
+from seed_hf.trainer.stages.qformer import freeze_for_stage_1
 
 
 HYBRID = {"use_conv_stem": True, "vision_config": TINY["vision_config"] | {"image_size": 64, "patch_size": 32}}
@@ -66,6 +67,18 @@ def test_a_stem_of_inner_layers_folds_the_finer_one(tmp_path):
     assert torch.equal(model(vision_features=features).codes, model.encode(pixels))
     model.save_pretrained(tmp_path)
     assert torch.equal(SeedImageTokenizer.from_pretrained(tmp_path).encode(pixels), model.encode(pixels))
+
+
+def test_stage_1_trains_a_stem_of_inner_layers_from_the_coarser_one_on():
+    model = tiny_image_tokenizer(**HYBRID, conv_stem_inner=True, use_text_tower=True)
+    freeze_for_stage_1(model, train_vision=True)
+    stem, pixels = model.vision_model.embeddings.patch_embedding, torch.randn(2, 3, 64, 64)
+    features = model.get_vision_features(pixels)
+    assert not features.requires_grad
+    model(vision_features=features).causal_embeds.square().sum().backward()
+    got = {name for name, parameter in stem.named_parameters() if parameter.grad is not None}
+    late = tuple(f"blocks.{number}." for number in range(stem.fine_end, len(stem.blocks)))
+    assert got == {name for name, _ in stem.named_parameters() if name.startswith(("projection.", *late))}
 
 
 def test_the_projection_starts_at_principal_axes_of_equal_variance():
