@@ -18,6 +18,10 @@ from tqdm.auto import tqdm
 from .signals import call_on_signals
 
 
+# glibc gives large blocks back to the system in every step, which clears them for the next one; so they are kept
+KEEPS_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**28)}
+
+
 class Progress:
     """Which commands have ended, and how long each took over all starts; kept in a file.
 
@@ -91,7 +95,7 @@ class Progress:
         started = time.monotonic()
         place = f" >> {log}" if log else ""
         _say(f"$ {shlex.join(command)}{place}".replace(f"{self.root}/", ""))
-        environment = {**os.environ, "PYTHONPATH": str(self.root)}
+        environment = {**KEEPS_MEMORY, **os.environ, "PYTHONPATH": str(self.root)}
         if jobs > 1:
             environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
         try:

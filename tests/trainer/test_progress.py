@@ -52,6 +52,14 @@ def test_one_at_a_time_writes_to_no_log(tmp_path, capfd):
     assert [path.name for path in tmp_path.iterdir()] == ["stages.json"]
 
 
+def test_commands_keep_memory_unless_the_user_says_otherwise(tmp_path, monkeypatch, capfd):
+    monkeypatch.delenv("MALLOC_MMAP_MAX_", raising=False)
+    monkeypatch.setenv("MALLOC_TOP_PAD_", "1")
+    show = "import os; print(os.environ['MALLOC_MMAP_MAX_'], os.environ['MALLOC_TOP_PAD_'])"
+    Progress(tmp_path / "stages.json", tmp_path).run("a", python(show))
+    assert "0 1" in capfd.readouterr().out.splitlines()
+
+
 def test_the_file_is_never_half_written(tmp_path):
     file, before = tmp_path / "stages.json", tmp_path / "before.json"
     Progress(file, tmp_path).run("a", python(""))
