@@ -104,7 +104,8 @@ def test_schedulers_are_compared(tmp_path):
     """Slow, since all captions of the data set have to be read."""
     import schedulers
 
-    settings = ["--limit", "3", "--schedulers", "DDIMScheduler", "--steps", "1", "2", "--output_dir", str(tmp_path)]
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- schedulers -->\n<!-- /schedulers -->\nafter\n")
+    settings = ["--limit", "3", "--schedulers", "DDIMScheduler", "--steps", "1", "2", "--output", str(page)]
     schedulers.main(settings)
-    result = json.loads((tmp_path / "schedulers-validation.json").read_text())
-    assert {*result["recognised"]["DDIMScheduler"]} == {"1", "2"}
+    assert "| 1 steps | 2 steps |\n" in page.read_text() and "\n| `DDIMScheduler` | " in page.read_text()

@@ -70,6 +70,7 @@ STEPS = (
     Step("stability", "benchmarks/stability.py", trial="--limit {limit}"),
     Step("prefixes", "benchmarks/prefixes.py", trial="--limit {limit}"),
     Step("tails", "benchmarks/edits.py", trial="--limit {limit}"),
+    Step("schedulers", "benchmarks/schedulers.py", trial="--limit {limit}"),
     Step(
         "tables",
         "training/mini/make_tables.py --output_dir {out}/tables --readme docs/numbers.md",

@@ -13,7 +13,7 @@ from ..mini import mini_pictures_path
 from .limits import Desk, refuse
 
 
-# these look best when drawn again
+# large simple shapes come first
 _FIRST = ("strawberry", "face-with-tears-of-joy", "rainbow", "green-heart", "guitar")
 # what marks a file for Gradio, which then checks and moves it
 _META = {"_type": "gradio.FileData"}

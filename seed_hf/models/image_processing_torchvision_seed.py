@@ -31,8 +31,8 @@ class SeedImageProcessorTorchvision(HubUploadMixin, _ImageInputsMixin, Torchvisi
 
     Images are read as by [`SeedImageProcessor`]; they are then resized and normalised by torchvision, on
     `device="cuda"` if asked. A rounding may change a code where two codebook vectors are almost equally near, and a
-    language model was trained on the codes of one backend: the row *torchvision* of
-    `model_cards/seed-mini-stability.md` says how many stay the same.
+    language model was trained on the codes of one backend: `python benchmarks/stability.py` measures how many stay the
+    same, where torchvision is installed.
 
     A folder does not say which backend wrote it. It loads as [`SeedImageProcessor`], unless `backend="torchvision"` is
     given to `from_pretrained` of [`SeedProcessor`] or `AutoImageProcessor`, or it is loaded by this class.

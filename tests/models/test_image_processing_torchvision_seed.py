@@ -76,7 +76,6 @@ def test_pixel_values_are_near_those_of_pillow(side):
 
 @needs_torchvision
 def test_most_codes_of_seed_mini_stay():
-    """The card has the share for 256 drawings."""
     model = SeedImageTokenizer.from_pretrained(mini_pipeline_path(), subfolder="image_tokenizer", dtype=torch.float32)
     images = sorted(Path(mini_pictures_path()).glob("*.png"))[:4]
     pil, torchvision = (
