@@ -49,7 +49,8 @@ def describe_machine() -> str:
     """
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    return f"cpu {platform.machine()}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"cpu {platform.machine()}, {threads} thread{'' if threads == 1 else 's'}"
 
 
 def weights_digest(*folders: Path) -> str:

@@ -30,14 +30,14 @@ def machine_watts(machine: str | None, num_processes: int | None) -> float | Non
 
     ```python
     >>> from seed_hf.cards.emissions import machine_watts
-    >>> machine_watts("8 x NVIDIA A100-SXM4-40GB", 16), machine_watts("cpu x86_64, 2 threads", 1)
+    >>> machine_watts("8 x NVIDIA A100-SXM4-40GB", 16), machine_watts("cpu x86_64, 1 thread", 2)
     (6400, 8)
 
     ```
     """
     if not machine or not num_processes:
         return None
-    if threads := re.fullmatch(r"cpu .*, (\d+) threads", machine):
+    if threads := re.fullmatch(r"cpu .*, (\d+) threads?", machine):
         return num_processes * THREAD_WATTS * int(threads[1])
     watts = (watts for name, watts in ACCELERATOR_WATTS.items() if re.search(rf"\b{name}\b", machine))
     return next((num_processes * each for each in watts), None)

@@ -40,7 +40,7 @@ def run(
         ),
     ],
     query: Annotated[str | None, typer.Argument(metavar="QUERY", help="Words, or an image file.")] = None,
-    top: Annotated[int, typer.Option(min=1, metavar="NUMBER", help="Number of images to show.")] = 5,
+    top: Annotated[int, typer.Option(metavar="NUMBER", help="Number of images to show.")] = 5,
     duplicates: Annotated[
         float | None,
         typer.Option(
@@ -63,6 +63,8 @@ def run(
 
     if (query is None) == (duplicates is None):
         raise ValueError("give either a query or `--duplicates`, and not both.")
+    if top < 1:
+        raise ValueError(f"`--top` is {top}; allowed: 1 or more.")
     failures = Failures()
     files = [] if has_codes(images) else find_images([images], failures)
     image_tokenizer = load_image_tokenizer(*announce(model, device), image_size)

@@ -83,6 +83,7 @@ def test_a_broken_image_is_left_out(tmp_path, capsys):
         (["nowhere.jsonl", "owl"], "nowhere.jsonl"),
         (["{tmp}", "owl"], "has no images to search"),
         (["{index}", "nowhere.png"], "`query` is 'nowhere.png', which is no file"),
+        (["{index}", "owl", "--top", "0"], "`--top` is 0; allowed: 1 or more"),
         (["{index}", " "], "`query` is empty; allowed: some words, or an image file"),
         (["{index}", "owl " * 99 + "x.png"], "x.png', which is no file"),
     ],
