@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_yaml
 
 from ..hub.files import is_hub_id
+from ..provenance import describe_model
 
 
 if TYPE_CHECKING:
@@ -120,8 +121,6 @@ def _is_number(value) -> bool:
 
 def weights_in(folder: Path) -> set[str]:
     """Hashes that evaluations have for the weights in a folder, which differ by the parts that a task uses."""
-    from ..evaluation import describe_model
-
     parts = [path for path in folder.iterdir() if path.is_dir() and path.name != "evaluation"]
     used = [describe_model("", folder), describe_model("", *parts), describe_model("", folder / "image_tokenizer")]
     # a language model that was evaluated with its image tokenizer apart

@@ -1,4 +1,4 @@
-"""`seed-hf tokenize`: `SeedPipeline.encode_image` on the command line."""
+"""`seed-hf tokenize`: [`~seed_hf.image_tokenizers.encode_images`] on the command line."""
 
 import json
 import sys

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from transformers.utils import logging
 
-from .image_identity import version_of
+from .image_identity import file_stamp, version_of
 from .reading import is_remote
 
 
@@ -58,7 +58,7 @@ class Output:
             there = self._remote.files()
             found = [path for path in paths if self._name(path) in there]
             self._remote.get({self._name(path): path for path in found})
-            self._sent |= {path: _stamp(path) for path in found}
+            self._sent |= {path: file_stamp(str(path)) for path in found}
 
     def publish(self, path: Path) -> None:
         """Sends a file, or removes it where it is gone here; what has not changed is not sent again.
@@ -66,7 +66,7 @@ class Output:
         Args:
             path (`Path`): File of the folder.
         """
-        stamp = _stamp(path) if path.exists() else None
+        stamp = file_stamp(str(path))
         if self._remote is not None and self._sent.get(path) != stamp:
             self._remote.put(path, self._name(path))
             self._sent[path] = stamp
@@ -110,7 +110,7 @@ class Output:
 
     def _send(self, groups: list[tuple[Path, ...]]) -> None:
         for *before, last in groups:
-            if last.exists() and self._sent.get(last) != _stamp(last):
+            if last.exists() and self._sent.get(last) != file_stamp(str(last)):
                 for path in (*before, last):
                     self.publish(path)
 
@@ -220,11 +220,6 @@ def _named(folder: Path, url: str) -> Iterator[None]:
         texts = (arg.replace(str(folder), url) if isinstance(arg, str) else arg for arg in error.args)
         error.args = tuple(texts)
         raise
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
 
 
 class _Remote:

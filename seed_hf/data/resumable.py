@@ -194,22 +194,8 @@ class Claims:
                 self.release(part)
 
 
-def claim_parts(paths: Sequence[Path], start: int = 0) -> Iterator[int]:
-    """Gives out the parts whose file does not exist yet, each to one process at a time, until all exist.
-
-    Args:
-        paths (`Sequence[Path]`): See [`Claims`].
-        start (`int`, defaults to 0): Number of the part to look at first.
-
-    Returns:
-        `Iterator[int]`: numbers of parts to do; write the file of one before asking for the next.
-    """
-    with Claims(paths, start) as claims:
-        yield from claims
-
-
 def drop_parts(paths: Sequence[Path], looks_good: Callable[[int], bool], is_good: Callable[[int], bool]) -> None:
-    """Removes finished parts that are no longer usable, so that [`claim_parts`] gives them out again.
+    """Removes finished parts that are no longer usable, so that [`Claims`] gives them out again.
 
     Args:
         paths (`Sequence[Path]`): File of each part, in one folder.
@@ -327,4 +313,4 @@ def check_positive(**values: int | None) -> None:
             raise ValueError(f"`{name}` is {value}; allowed: 1 or more.")
 
 
-__all__ = ["Claims", "PartMaker", "check_positive", "claim_parts", "drop_parts", "run_parts", "write_whole"]
+__all__ = ["Claims", "PartMaker", "check_positive", "drop_parts", "run_parts", "write_whole"]

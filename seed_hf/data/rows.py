@@ -10,6 +10,7 @@ from ..hub.fetch import emoji_folder
 from ..models.image_formats_seed import IMAGE_SUFFIXES
 from .captions import CAPTION_FILES, captioned_pictures, find_caption_file, picture_folders
 from .columns import drop_unusable, forgive_missing_captions, name_columns, with_problems
+from .image_identity import file_stamp
 from .places import Places
 from .reading import is_remote, read_parquet
 from .resumable import check_positive
@@ -284,7 +285,7 @@ def _load_pictures(folder: Path, split: str, is_named: bool, needs_captions: boo
         # what has changed is read again
         changing = [file, *picture_folders(str(folder), str(file), split)]
         arguments = {"folder": str(folder), "file": str(file), "split": split, "is_named": is_named or is_of_split}
-        arguments |= {"stamp": tuple((os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in changing)}
+        arguments |= {"stamp": tuple(file_stamp(str(path)) for path in changing)}
         return generate_rows(captioned_pictures, {**arguments, "allow_outside_paths": places.allow_outside})
     files = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != ".")
     names = sorted(str(path.relative_to(folder)) for path in files if path.is_file())

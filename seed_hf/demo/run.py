@@ -227,8 +227,6 @@ class Demo:
             self.skip(f"No nearest captions: {folder} has no text side.")
             return
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        # by length, so that little is padding
-        self.captions.sort(key=len)
         self.caption_features = text_features(self.image_tokenizer, tokenizer, self.captions, max_length=24)
 
     @torch.no_grad()

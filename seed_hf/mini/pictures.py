@@ -21,15 +21,11 @@ class Pictures:
         pixels (`torch.ByteTensor` of shape `(num_pictures, 3, height, width)`): RGB in [0, 255].
         captions (`list[str]`): One name per image.
         tags (`list[list[str]]`): Keywords of each image, possibly none.
-        is_flag (`list[bool]`): Whether the image is a flag; flags are many and near-duplicates.
-        styles (`list[str]`): The set that each image was drawn for.
     """
 
     pixels: torch.Tensor
     captions: list[str]
     tags: list[list[str]]
-    is_flag: list[bool]
-    styles: list[str]
 
     def __len__(self) -> int:
         """Number of images."""
@@ -47,7 +43,8 @@ def load_pictures(
         styles (`Sequence[str]`, *optional*): Values of the column `style` to keep, best first: each caption's image
             is the first of these that the split has.
         size (`int`, *optional*, defaults to 64): Side of the images in pixels.
-        flags (`bool`, *optional*, defaults to `True`): Whether to keep rows whose column `is_flag` is set.
+        flags (`bool`, *optional*, defaults to `True`): Whether to keep rows whose column `is_flag` is set:
+            these are many and near-duplicates.
 
     Raises:
         ValueError: If no image is left.
@@ -72,8 +69,6 @@ def load_pictures(
         pixels=pixels,
         captions=list(table["caption"]),
         tags=[list(tags) for tags in table["tags"]],
-        is_flag=list(table["is_flag"]),
-        styles=list(table["style"]),
     )
 
 

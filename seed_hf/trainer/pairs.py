@@ -34,7 +34,7 @@ def load_coded_rows(
         split (`str`): Name of the split.
         image_tokenizer (`str`): Folder of the image tokenizer that makes the codes.
         output_dir (`str`): Folder of the run; new codes are kept beside it, for every later run with these weights.
-        reading (`dict`): Further arguments of [`~seed_hf.data.captioned_images.load_rows`].
+        reading (`dict`): Further arguments of [`~seed_hf.data.rows.load_rows`].
         codes (`str`, *optional*): What `seed-hf encode` wrote.
         dataset (`str`, *optional*): Data set to encode where there are no `codes`.
         settings: Further arguments of [`~seed_hf.data.encode.encode_once`].

@@ -21,7 +21,7 @@ from .arguments import RunArguments
 from .checkpoint import (
     check_same_run,
     choose_checkpoint,
-    list_checkpoints,
+    describe_newest,
     load_model_state,
     load_training_state,
     refuse_nan,
@@ -266,10 +266,9 @@ class TrainingRun:
         except OSError as failure:
             error = failure
         if self._any_process(error is not None):
-            newest = [path.name for path in list_checkpoints(self.args.output_dir)[-1:]]
             raise OSError(
-                f"{what} failed at step {self.step} ({error or 'in another process'}); the newest checkpoint in "
-                f"{self.args.output_dir} is {newest[0] if newest else 'none'}."
+                f"{what} failed at step {self.step} ({error or 'in another process'}); "
+                f"{describe_newest(self.args.output_dir)}."
             ) from error
 
     def _finish(self, save_final: Callable[[], None] | None) -> bool:

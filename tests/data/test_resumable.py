@@ -7,21 +7,22 @@ import time
 
 import pytest
 
-from seed_hf.data.resumable import Claims, claim_parts, write_whole
+from seed_hf.data.resumable import Claims, write_whole
 
 
 NUM_PARTS = 100
 
 
 def do_parts(paths, log, start):
-    for part in claim_parts(paths, start):
-        with write_whole(paths[part]) as temporary, temporary.open("w") as file:
-            for _ in range(4):
-                file.write(f"{part:04d}")
-                file.flush()
-                time.sleep(0.004)
-        with log.open("a") as file:
-            file.write(f"{part}\n")
+    with Claims(paths, start) as claims:
+        for part in claims:
+            with write_whole(paths[part]) as temporary, temporary.open("w") as file:
+                for _ in range(4):
+                    file.write(f"{part:04d}")
+                    file.flush()
+                    time.sleep(0.004)
+            with log.open("a") as file:
+                file.write(f"{part}\n")
 
 
 def start_process(*args):
@@ -58,8 +59,8 @@ def test_parts_survive_kills(tmp_path):
 
 def test_a_part_that_fails_leaves_no_file_and_its_lock(tmp_path):
     paths = [tmp_path / "a.bin", tmp_path / "b.bin"]
-    with pytest.raises(OSError, match="disk"):
-        for part in claim_parts(paths):
+    with pytest.raises(OSError, match="disk"), Claims(paths) as claims:
+        for part in claims:
             with write_whole(paths[part]) as temporary:
                 temporary.write_text("half")
                 raise OSError("disk full")
@@ -80,4 +81,6 @@ def test_parts_are_taken_ahead_and_by_nobody_else(tmp_path):
         assert ours.take() == 2
     assert list(tmp_path.glob(".locks*"))
     paths[1].touch(), paths[2].touch()
-    assert list(claim_parts(paths)) == [] and not list(tmp_path.glob(".locks*"))
+    with Claims(paths) as claims:
+        assert list(claims) == []
+    assert not list(tmp_path.glob(".locks*"))

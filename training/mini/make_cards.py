@@ -29,8 +29,6 @@ NUM_DRAWN = 200
 NUM_REPORTED = 256
 TEST_SPLITS = ("test_drawings", "test_concepts")
 LOG_FILES = ("training_arguments.json", "training_machine.json", "metrics.jsonl")
-# of the Q-Former's text side, which is no component of the pipeline
-TEXT_TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 REPORT = Path("evaluation") / "report.json"
 PIPELINE, LANGUAGE_MODEL = "seed-mini", "seed-mini-language-model"
 IMAGE_TOKENIZER, CODES = "seed-mini-image-tokenizer", "seed-mini-codes"
@@ -62,6 +60,7 @@ from seed_hf import SeedPipeline
 from seed_hf.cards.codes import read_report
 from seed_hf.cards.results import read_runs
 from seed_hf.commands import main as seed_hf
+from seed_hf.convert.pipeline import copy_text_tokenizer
 from seed_hf.data.captioned_images import open_image
 from seed_hf.data.rows import load_rows
 from seed_hf.hub.fetch import emoji_folder
@@ -98,19 +97,13 @@ def build_image_tokenizer(folder: Path, owner: str) -> None:
     pipeline = SeedPipeline.from_pretrained(mini_pipeline_path()).to(torch.float16)
     pipeline.image_tokenizer.save_pretrained(folder)
     pipeline.image_processor.save_pretrained(folder)
-    copy_text_tokenizer(folder)
+    copy_text_tokenizer(Path(mini_pipeline_path(), "image_tokenizer"), folder)
 
 
 def build_pipeline(folder: Path, owner: str) -> None:
     """Image tokenizer and picture decoder."""
     SeedPipeline.from_pretrained(mini_pipeline_path()).to(torch.float16).save_pretrained(folder)
-    copy_text_tokenizer(folder / "image_tokenizer")
-
-
-def copy_text_tokenizer(folder: Path) -> None:
-    """Copies what retrieval by text needs."""
-    for name in TEXT_TOKENIZER:
-        shutil.copyfile(Path(mini_pipeline_path(), "image_tokenizer", name), folder / name)
+    copy_text_tokenizer(Path(mini_pipeline_path(), "image_tokenizer"), folder / "image_tokenizer")
 
 
 def build_language_model(folder: Path, owner: str) -> None:

@@ -127,7 +127,7 @@ def test_the_weighted_loss_weights_every_sample_by_its_own_step(stage, predictio
 
 def test_a_look_at_fewer_pictures_than_a_row_holds(stage):
     drawing, few = stage(), torch.full((3, 3, 4, 4), 255, dtype=torch.uint8)
-    pictures = Pictures(few, list("abc"), [[]] * 3, [False] * 3, ["noto"] * 3)
+    pictures = Pictures(few, list("abc"), [[]] * 3)
     drawing.data, drawing.held_out = SimpleNamespace(pictures=pictures), SimpleNamespace(pixels=few[:2])
     drawing.encoder, drawing.held_out_condition = (lambda texts: torch.zeros(len(texts), 1, 2)), torch.zeros(2, 1, 2)
     drawing.draw = lambda condition: torch.zeros(len(condition), 3, 4, 4)
