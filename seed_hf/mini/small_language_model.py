@@ -59,16 +59,16 @@ def _add_words(backend: Tokenizer, texts: list[str]) -> Tokenizer:
 def build_small_language_model(
     config_file: str,
     tokenizer: PreTrainedTokenizerFast,
-    teacher: PreTrainedModel | None = None,
-    teacher_tokenizer: PreTrainedTokenizerFast | None = None,
+    teacher: PreTrainedModel,
+    teacher_tokenizer: PreTrainedTokenizerFast,
 ) -> PreTrainedModel:
     """New weights; token vectors are the teacher's, on their principal axes.
 
     Args:
         config_file (`str`): Configuration of any causal LM; its `vocab_size` is set from the tokenizer.
         tokenizer (`PreTrainedTokenizerFast`): See [`train_tokenizer`].
-        teacher (`PreTrainedModel`, *optional*): A pretrained LM at least as wide.
-        teacher_tokenizer (`PreTrainedTokenizerFast`, *optional*): Tokenizer of the teacher.
+        teacher (`PreTrainedModel`): A pretrained LM at least as wide.
+        teacher_tokenizer (`PreTrainedTokenizerFast`): Tokenizer of the teacher.
 
     Returns:
         `PreTrainedModel`
@@ -77,8 +77,6 @@ def build_small_language_model(
     model = AutoModelForCausalLM.from_config(
         AutoConfig.from_pretrained(config_file, vocab_size=len(tokenizer), **ids), dtype=torch.float32
     )
-    if teacher is None:
-        return model
     table = model.get_input_embeddings().weight
     source = teacher.get_input_embeddings().weight.float()
     strings = [tokenizer.decode([index]) for index in range(len(tokenizer))]
