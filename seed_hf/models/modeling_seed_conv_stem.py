@@ -104,7 +104,9 @@ class SeedConvStem(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         # CODEPATH: the last layer, or two inner ones
         self.last = None if takes_inner else SameConv(channels, LAST_CHANNELS, 1)
-        self.fine_end, fine_channels = ends[FINE_STAGE]
+        fine_end, fine_channels = ends[FINE_STAGE]
+        # what stage 1 may train of it comes after this block
+        self.frozen_end = fine_end if takes_inner else len(blocks)
         self.num_coarse = channels if takes_inner else LAST_CHANNELS
         self.num_features = channels + 4 * fine_channels if takes_inner else LAST_CHANNELS
         self.projection = nn.Conv2d(self.num_features, hidden_size, 1)
@@ -116,8 +118,7 @@ class SeedConvStem(nn.Module):
 
     def trained_parts(self) -> list[nn.Module]:
         """What stage 1 trains of it, where it trains the ViT: the layers after what [`get_frozen_features`] gives."""
-        # CODEPATH: the last layer, or two inner ones
-        return [self.projection, *(self.blocks[self.fine_end :] if self.last is None else ())]
+        return [self.projection, *self.blocks[self.frozen_end :]]
 
     def get_frozen_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         r"""
@@ -131,7 +132,7 @@ class SeedConvStem(nn.Module):
             `takes_inner` the last layer, `(batch_size, num_features, height / 32, width / 32)`.
         """
         hidden_states = F.relu6(self.first(pixel_values.contiguous(memory_format=torch.channels_last)))
-        for block in self.blocks[: self.fine_end if self.last is None else None]:
+        for block in self.blocks[: self.frozen_end]:
             hidden_states = block(hidden_states)
         return hidden_states if self.last is None else F.relu6(self.last(hidden_states))
 
@@ -141,7 +142,7 @@ class SeedConvStem(nn.Module):
         if self.last is not None:
             return frozen_features
         hidden_states = frozen_features.contiguous(memory_format=torch.channels_last)
-        for block in self.blocks[self.fine_end :]:
+        for block in self.blocks[self.frozen_end :]:
             hidden_states = block(hidden_states)
         return torch.cat([hidden_states, F.pixel_unshuffle(frozen_features, 2)], dim=1)
 

@@ -77,7 +77,7 @@ def test_stage_1_trains_a_stem_of_inner_layers_from_the_coarser_one_on():
     assert not features.requires_grad
     model(vision_features=features).causal_embeds.square().sum().backward()
     got = {name for name, parameter in stem.named_parameters() if parameter.grad is not None}
-    late = tuple(f"blocks.{number}." for number in range(stem.fine_end, len(stem.blocks)))
+    late = tuple(f"blocks.{number}." for number in range(stem.frozen_end, len(stem.blocks)))
     assert got == {name for name, _ in stem.named_parameters() if name.startswith(("projection.", *late))}
 
 
