@@ -203,7 +203,7 @@ def measured_efficiency(path: str, row: Row, machine: Machine) -> float:
     """Share of the peak that a run on this machine has reached, from the median of its images a second."""
     speeds = sorted(line["images_per_second"] for line in read_metrics(path) if "images_per_second" in line)
     if not speeds:
-        raise ValueError(f"measured={path!r} has no images_per_second.")
+        raise ValueError(f"measured={path!r} has no images_per_second; allowed: the metrics.jsonl of a training run.")
     return speeds[len(speeds) // 2] * row.operations / (machine.count * machine.scaling * machine.gpu.peak)
 
 

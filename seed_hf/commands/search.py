@@ -62,7 +62,7 @@ def run(
     from ..loading import load_image_tokenizer
 
     if (query is None) == (duplicates is None):
-        raise ValueError("give either a query or `--duplicates`, and not both.")
+        raise ValueError(f"the query is {query!r} and `--duplicates` {duplicates}; allowed: exactly one of them.")
     if top < 1:
         raise ValueError(f"`--top` is {top}; allowed: 1 or more.")
     failures = Failures()

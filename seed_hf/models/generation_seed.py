@@ -22,6 +22,7 @@ from transformers import (
     LogitsProcessor,
     LogitsProcessorList,
     UnbatchedClassifierFreeGuidanceLogitsProcessor,
+    __version__,
 )
 
 from .generation_steps_seed import SeedImageSteps
@@ -642,7 +643,10 @@ class SeedGenerationMixin:
                 needs.
         """
         if CLASSIC_TO_CB_PROCESSORS_MAP is None:
-            raise ValueError("Continuous batching needs a newer transformers, with processors for each request.")
+            raise ValueError(
+                f"transformers {__version__} has no processors for each request, which continuous batching "
+                "needs; allowed: a newer release."
+            )
         from transformers import ContinuousBatchingConfig
 
         settings = copy.copy(continuous_batching_config or ContinuousBatchingConfig())

@@ -18,6 +18,7 @@ span is `<img>` + exactly `num_query_tokens` image tokens + `</img>`.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -250,6 +251,13 @@ class ImageTokenLayout:
                     in_span = False
                 pieces[-1][1].append(token_id)
         return pieces
+
+
+def check_one_given(**inputs: Any) -> None:
+    """Raises `ValueError` unless exactly one of the named values is not None."""
+    given = [name for name, value in inputs.items() if value is not None]
+    if len(given) != 1:
+        raise ValueError(f"Inputs given: {given or None}; allowed: exactly one of {list(inputs)}.")
 
 
 def check_codes(

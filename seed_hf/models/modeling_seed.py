@@ -97,13 +97,13 @@ class SeedPreTrainedModel(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
             self.image_embeddings = SeedImageTokenEmbedding(config.codebook_size, config.code_dim, embedding_dim)
         # CODEPATH: with "seed-llama" the image tokenizer is inside; for training from codes it is left out
         if config.image_tokenizer_config is not None:
-            # frozen: no gradient passes through codes, and distributed training refuses weights without one
-            # which has fewer kinds of attention than language models
+            # the image tokenizer has fewer kinds of attention than language models
             own = {"eager": "eager"}.get(config._attn_implementation, "sdpa")
             # by `_from_config`, since transformers itself hands a dtype down by one level only
             self.image_tokenizer = SeedImageTokenizer._from_config(
                 config.image_tokenizer_config, attn_implementation=own
             )
+            # frozen: no gradient passes through codes, and distributed training refuses weights without one
             self.image_tokenizer.requires_grad_(False)
         else:
             # left out on purpose: the weights in the file are then not unexpected

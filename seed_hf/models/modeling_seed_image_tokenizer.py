@@ -27,7 +27,7 @@ from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 
 from .configuration_seed_image_tokenizer import SIZE_LIMITS, SeedImageTokenizerConfig
 from .hub_mixin_seed import HubUploadMixin
-from .image_tokens_seed import check_codes
+from .image_tokens_seed import check_codes, check_one_given
 from .loading_seed import StrictLoadingMixin
 from .losses_seed import contrastive_loss, reconstruction_loss
 from .modeling_seed_conv_stem import SeedConvStem, embed_patches
@@ -437,8 +437,7 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
         Raises:
             ValueError: None or several of `pixel_values`, `vision_features` and `causal_embeds`.
         """
-        if sum(value is not None for value in (pixel_values, vision_features, causal_embeds)) != 1:
-            raise ValueError("Give exactly one of `pixel_values`, `vision_features` and `causal_embeds`.")
+        check_one_given(pixel_values=pixel_values, vision_features=vision_features, causal_embeds=causal_embeds)
         qformer_outputs = BaseModelOutputWithPooling()
         if causal_embeds is None:
             if vision_features is None:
@@ -542,8 +541,7 @@ class SeedImageTokenizer(HubUploadMixin, StrictLoadingMixin, PreTrainedModel):
         Raises:
             ValueError: None or both of the arguments; a model without text tower (or reconstruction blocks).
         """
-        if (pixel_values is None) == (codes is None):
-            raise ValueError("Give exactly one of `pixel_values` and `codes`.")
+        check_one_given(pixel_values=pixel_values, codes=codes)
         if codes is None:
             outputs = self._run_causal_qformer(pixel_values, **kwargs)
         else:

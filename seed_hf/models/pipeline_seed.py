@@ -35,7 +35,7 @@ from transformers import PreTrainedModel, ProcessorMixin, StoppingCriteria, Stop
 from transformers.image_processing_utils import BaseImageProcessor
 
 from .hub_mixin_seed import HubUploadMixin
-from .image_tokens_seed import check_codes
+from .image_tokens_seed import check_codes, check_one_given
 from .modeling_seed_empty_prompt import SeedEmptyPrompt
 from .pipeline_lora_seed import UnetLoraLoaderMixin
 from .pipeline_saving_seed import PortablePipelineMixin
@@ -626,13 +626,6 @@ def check_components(image_tokenizer: Any, unet: Any, empty_prompt: Any) -> None
     if empty_prompt is not None and (empty_prompt.config.num_tokens, empty_prompt.config.embedding_dim) != wanted:
         got = (empty_prompt.config.num_tokens, empty_prompt.config.embedding_dim)
         raise ValueError(f"`empty_prompt` has shape {got}; allowed: {wanted}.")
-
-
-def check_one_given(**inputs: Any) -> None:
-    """Raises `ValueError` unless exactly one of the named values is not None."""
-    given = [name for name, value in inputs.items() if value is not None]
-    if len(given) != 1:
-        raise ValueError(f"Inputs given: {given or None}; allowed: exactly one of {list(inputs)}.")
 
 
 def check_generation_embeds(embeds: Any, row_shape: tuple[int, ...]) -> None:
