@@ -139,6 +139,10 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     args.output_dir = args.output_dir.resolve()
     args.trained = args.trained and args.trained.resolve()
+    if args.trained and not args.trained.is_dir():
+        raise SystemExit(
+            f"--trained is {args.trained}, which is no folder; allowed: an output folder of train_mini.py."
+        )
     if args.limit:
         args.output_dir /= "trial"  # numbers of a few images are not gone on from
     file = args.output_dir / "results.json"

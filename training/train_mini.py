@@ -174,7 +174,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     args = parser.parse_args(argv)
     if not 0 < args.share <= 1:
-        raise ValueError(f"share={args.share}; allowed: above 0, at most 1.")
+        parser.error(f"--share is {args.share}; allowed: above 0, at most 1.")
     args.output_dir = args.output_dir.resolve()
     return args
 
