@@ -15,9 +15,9 @@ from seed_hf.mini import mini_image
 TARGET = Path(__file__).parent / "images" / "edits.png"
 FIRST, SECOND = mini_image("strawberry"), mini_image("guitar")
 ROWS = {
-    'edit continue --keep 16 --prompt "red apple"': ["continue", FIRST, "--prompt", "red apple"],
+    'edit continue --keep 4 --prompt "red apple"': ["continue", FIRST, "--keep", "4", "--prompt", "red apple"],
     "edit mix --at 16": ["mix", FIRST, SECOND],
-    "edit vary --strength 0.4": ["vary", FIRST, "--count", "6", "--strength", "0.4"],
+    "edit vary --strength 0.9": ["vary", FIRST, "--count", "6", "--strength", "0.9"],
     "edit nearest --place 8": ["nearest", FIRST, "--place", "8"],
     "edit blend": ["blend", FIRST, SECOND],
     "edit first": ["first", FIRST],

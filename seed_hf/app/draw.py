@@ -12,7 +12,7 @@ from .streams import Writing, stream
 
 _ABOUT = """The language model **writes the codes of a picture, one after the other**, as it would write words; the row
 shows what they say so far. The same codes are then drawn from several seeds."""
-_PROMPTS = ["red heart", "smiling face", "rainbow", "green apple", "blue car", "yellow flower"]
+_PROMPTS = ["red heart", "smiling face", "rainbow", "green apple", "dog", "sunflower"]
 _MAX_SEED = 2**31
 
 

@@ -14,7 +14,7 @@ from .limits import Desk, refuse
 
 
 # large simple shapes come first
-_FIRST = ("strawberry", "face-with-tears-of-joy", "rainbow", "green-heart", "guitar")
+_FIRST = ("strawberry", "rainbow", "guitar", "crown", "green-heart")
 # what marks a file for Gradio, which then checks and moves it
 _META = {"_type": "gradio.FileData"}
 
