@@ -109,7 +109,6 @@ async def follow(
     async def write():
         try:
             await desk.write(rows, mode, max_tokens)
-            await previews.finish()
         finally:
             queue.put_nowait(None)
 
@@ -120,6 +119,10 @@ async def follow(
                 previews.look_at(event)
             yield event
         await task
+        # only now are all codes looked at: the writer may have been ahead of whoever reads here
+        await previews.finish()
+        while not queue.empty():
+            yield queue.get_nowait()
     finally:
         task.cancel()
         previews.cancel()

@@ -79,6 +79,7 @@ def test_curves_of_all_stages_in_one_picture(train_mini, tmp_path):
     assert Image.open(tmp_path / "curves.png").width > 500
 
 
-def test_shares_out_of_range_are_refused(train_mini):
-    with pytest.raises(ValueError, match="share=0.0"):
+def test_shares_out_of_range_are_refused(train_mini, capsys):
+    with pytest.raises(SystemExit):
         train_mini.parse_args(["--share", "0"])
+    assert "--share is 0.0; allowed: above 0, at most 1" in capsys.readouterr().err
