@@ -62,7 +62,8 @@ def run(
     from ..loading import load_image_tokenizer
 
     if (query is None) == (duplicates is None):
-        raise ValueError(f"the query is {query!r} and `--duplicates` {duplicates}; allowed: exactly one of them.")
+        given = "both a query and" if query else "neither a query nor"
+        raise ValueError(f"{given} `--duplicates` is given; allowed: exactly one of them.")
     if top < 1:
         raise ValueError(f"`--top` is {top}; allowed: 1 or more.")
     failures = Failures()

@@ -15,6 +15,7 @@
 
 import copy
 import inspect
+import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -651,8 +652,10 @@ def check_settings(
     for name, value in counts.items():
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"`{name}` is {value!r}; allowed: an integer above 0.")
-    if not isinstance(guidance_scale, int | float):
-        raise ValueError(f"`guidance_scale` is {guidance_scale!r}; allowed: a number; 1 or less means no guidance.")
+    if not isinstance(guidance_scale, int | float) or not math.isfinite(guidance_scale):
+        raise ValueError(
+            f"`guidance_scale` is {guidance_scale!r}; allowed: a finite number; 1 or less means no guidance."
+        )
     if output_type not in OUTPUT_TYPES:
         raise ValueError(f"`output_type` is {output_type!r}; allowed: {OUTPUT_TYPES}.")
     unknown = [name for name in tensor_names if name not in allowed_tensor_names]

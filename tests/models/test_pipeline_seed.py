@@ -177,6 +177,7 @@ class TestInputs:
             ({"codes": build_codes(), "num_inference_steps": 0}, "`num_inference_steps` is 0"),
             ({"codes": build_codes(), "num_images_per_prompt": 1.5}, "`num_images_per_prompt` is 1.5"),
             ({"codes": build_codes(), "guidance_scale": "high"}, "`guidance_scale` is 'high'"),
+            ({"codes": build_codes(), "guidance_scale": float("nan")}, "`guidance_scale` is nan"),
             ({"codes": build_codes(), "output_type": "jpeg"}, "`output_type` is 'jpeg'"),
             ({"codes": build_codes(), "generator": generators(0, 1)}, "`generator` has 2 entries; allowed: 1"),
             ({"codes": build_codes(), "generator": 0}, "`generator` is 0; allowed"),

@@ -51,6 +51,12 @@ COLUMNS = {
 }
 
 
+HEAD = """# What keeps a codebook from collapsing
+
+Stage 2 of seed-mini, trained shortly, with one remedy more in each row. Recall after so few steps says little about
+recall at the end."""
+
+
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Flags of this script."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
@@ -114,7 +120,7 @@ def main(argv: list[str] | None = None) -> None:
     note = (
         f"Validation split, {args.max_steps} steps of {args.batch_size} pictures each, one CPU. Made by `{command}`."
     )
-    args.report.write_text("\n".join([*lines, "", note, ""]))
+    args.report.write_text("\n".join([HEAD, "", *lines, "", note, ""]))
 
 
 if __name__ == "__main__":

@@ -360,6 +360,7 @@ def main(argv: list[str] | None = None) -> None:
     }
     steps = f"{args.stage1_steps}, {args.stage2_steps} and {args.language_steps}"
     parts = [
+        "# The tables of the paper, in miniature\n",
         f"Measured by `{COMMAND}` on the split `{args.test_split}`. What is trained for a table (stage 1, stage 2, "
         f"language models) takes {steps} steps of {args.batch_size}: enough to compare rows, not to be good.\n",
         *(format_table(title, *table) for title, table in tables.items()),
