@@ -62,8 +62,8 @@ def run(
     from ..loading import load_image_tokenizer
 
     if (query is None) == (duplicates is None):
-        given = "both a query and" if query else "neither a query nor"
-        raise ValueError(f"{given} `--duplicates` is given; allowed: exactly one of them.")
+        given = "neither a query nor `--duplicates` is" if query is None else "a query and `--duplicates` are both"
+        raise ValueError(f"{given} given; allowed: exactly one of them.")
     if top < 1:
         raise ValueError(f"`--top` is {top}; allowed: 1 or more.")
     failures = Failures()

@@ -78,8 +78,11 @@ def test_a_broken_image_is_left_out(tmp_path, capsys):
 @pytest.mark.parametrize(
     "words, problem",
     [
-        (["{index}"], "allowed: exactly one of them"),
-        (["{index}", "owl", "--duplicates", "0.9"], "allowed: exactly one of them"),
+        (["{index}"], "neither a query nor `--duplicates` is given; allowed: exactly one of them"),
+        (
+            ["{index}", "owl", "--duplicates", "0.9"],
+            "a query and `--duplicates` are both given; allowed: exactly one of them",
+        ),
         (["nowhere.jsonl", "owl"], "nowhere.jsonl"),
         (["{tmp}", "owl"], "has no images to search"),
         (["{index}", "nowhere.png"], "`query` is 'nowhere.png', which is no file"),

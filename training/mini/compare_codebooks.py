@@ -53,7 +53,7 @@ COLUMNS = {
 
 HEAD = """# What keeps a codebook from collapsing
 
-Stage 2 of seed-mini, trained shortly, with one remedy more in each row. Recall after so few steps says little about
+Short trainings of stage 2 of seed-mini, with one remedy more in each row. Recall after so few steps says little about
 recall at the end."""
 
 
